@@ -1,0 +1,211 @@
+//! Keys and values of the pinned maps.
+
+use crate::{Address, COMM_LEN};
+
+/// Idle time after which a UDP flow ends, unless the container says otherwise: 30 s.
+pub const SETTINGS_DEFAULT_IDLE_NS: u64 = 30_000_000_000;
+/// Names remembered per container and address.
+pub const DNS_NAMES: usize = 4;
+/// Port ranges per domain or prefix.
+pub const PORT_RANGES: usize = 16;
+/// Room for a DNS name in presentation form.
+pub const NAME_LEN: usize = 256;
+/// Members of [`LossPoint`](crate::LossPoint).
+pub const LOSS_POINTS: usize = crate::LossPoint::ALL.len();
+
+/// Cgroup storage: who the attach point is. Zero until enrolment wrote it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Inode number of the enrolled cgroup; 0 is nobody.
+    pub cgroup_id: u64,
+}
+
+/// `container_map`, by cgroup id: what the programs need to know of a container.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// The resolver view that DNS is redirected to; all zero: none, DNS is denied.
+    pub resolver: Address,
+    /// UDP flows without a datagram for this long are ended by the sweeper.
+    pub udp_idle_ns: u64,
+    /// Most flows this container may have open at once.
+    pub flow_quota: u64,
+    /// Port of `resolver`, host order.
+    pub resolver_port: u16,
+    #[doc(hidden)]
+    pub pad: [u8; 6],
+}
+
+/// `bypass_map`, by cgroup id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bypass {
+    /// Bypass is on until this time.
+    pub deadline_ns: u64,
+    /// When this period of bypass began; flows carry it, and are cut when it is over.
+    pub epoch: u64,
+}
+
+/// Key of `dns_cache`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DnsKey {
+    /// The container that asked.
+    pub cgroup_id: u64,
+    /// An address it was answered.
+    pub addr: Address,
+}
+
+/// A name that led to an address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnsName {
+    /// Until when the name permits; after that it only attributes. 0: free slot.
+    pub expires_ns: u64,
+    /// Key of `domain_names` and `route_map`.
+    pub domain: u32,
+    #[doc(hidden)]
+    pub pad: u32,
+}
+
+/// Value of `dns_cache`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnsEntry {
+    /// Up to four names; slots with `domain == 0` are free.
+    pub names: [DnsName; DNS_NAMES],
+    /// The name stamped last.
+    pub latest: u32,
+    #[doc(hidden)]
+    pub pad: u32,
+}
+
+/// Value of `domain_names`, by domain identity. Identities are allocated, never reused.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DomainName {
+    /// The container whose view answered.
+    pub cgroup_id: u64,
+    /// Bytes used of `name`.
+    pub len: u32,
+    #[doc(hidden)]
+    pub pad: u32,
+    /// Lower-case presentation form, without the final dot.
+    pub name: [u8; NAME_LEN],
+}
+
+/// One permitted range of ports of one transport.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRange {
+    /// First port, host order.
+    pub first: u16,
+    /// Last port, inclusive.
+    pub last: u16,
+    /// `IPPROTO_*`; 0 marks an unused slot.
+    pub l4_proto: u8,
+    #[doc(hidden)]
+    pub pad: [u8; 3],
+}
+
+/// What a domain (`route_map`) or a prefix (`prefix_map`) is permitted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// Used slots first.
+    pub ranges: [PortRange; PORT_RANGES],
+}
+
+/// Data of a `prefix_map` (LPM trie) key; its prefix length is 64 plus the address's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PrefixKey {
+    /// The container, big endian, so that its bits come first.
+    pub cgroup_id_be: [u8; 8],
+    /// The address.
+    pub addr: Address,
+}
+
+/// Key of `flows`: one socket can be many flows (unconnected UDP, reconnect).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// `bpf_get_socket_cookie`.
+    pub cookie: u64,
+    /// What the container tried to reach.
+    pub remote: Address,
+    /// Counts the socket's connects.
+    pub generation: u32,
+    /// Host order.
+    pub port: u16,
+    /// `IPPROTO_*`.
+    pub l4_proto: u8,
+    #[doc(hidden)]
+    pub pad: u8,
+}
+
+/// Socket storage: what a socket carries for life.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sock {
+    /// The owner: the attach point at the socket's creation.
+    pub cgroup_id: u64,
+    /// Bypass period of the connected flow; 0 if not bypassed.
+    pub bypass_epoch: u64,
+    /// The flow that was opened last.
+    pub key: FlowKey,
+    /// Where that flow was sent, if it was redirected.
+    pub actual_dst: Address,
+    /// Name of the creating or connecting process.
+    pub comm: [u8; COMM_LEN],
+    /// Thread group of the caller.
+    pub pid: u32,
+    /// User of the caller.
+    pub uid: u32,
+    /// Counts connects.
+    pub generation: u32,
+    /// Flows opened by this socket.
+    pub opened: u32,
+    /// Sequence number after the peer's FIN.
+    pub fin_end: u32,
+    /// Port of `actual_dst`, host order.
+    pub actual_dst_port: u16,
+    /// Bits of [`sock_flag`].
+    pub flags: u16,
+}
+
+/// Bits of [`Sock::flags`].
+pub mod sock_flag {
+    /// A flow of this socket was redirected; `actual_dst` is valid.
+    pub const REDIRECTED: u16 = 1;
+    /// The last descriptor was closed.
+    pub const RELEASED: u16 = 1 << 1;
+    /// The peer sent a FIN; `fin_end` is valid.
+    pub const FIN_IN: u16 = 1 << 2;
+    /// The peer sent a RST.
+    pub const RST_IN: u16 = 1 << 3;
+    /// Retransmission gave up.
+    pub const TIMED_OUT: u16 = 1 << 4;
+    /// The handshake finished.
+    pub const ESTABLISHED: u16 = 1 << 5;
+}
+
+/// Value of `ledger`, by cgroup id (0 collects what had no identity). Monotone: only atomic adds.
+///
+/// `denied + opened` is the number of attempts; `opened - closed` is the number of open flows;
+/// `denied + closed == submitted + losses` holds at rest.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Denied attempts.
+    pub denied: u64,
+    /// Flows opened, allowed or bypassed.
+    pub opened: u64,
+    /// Flows that ended and left the table.
+    pub closed: u64,
+    /// Attempts handed to the ring, weighted by `event_count`.
+    pub submitted: u64,
+    /// Attempts lost, by [`LossPoint`](crate::LossPoint); only the kernel's points are counted here.
+    pub losses: [u64; LOSS_POINTS],
+}

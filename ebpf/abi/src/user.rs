@@ -1,0 +1,92 @@
+//! What user space shares: pinned paths, and the enrolment file that the reader attributes from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, PrefixKey, Record,
+    Routes, Sock,
+};
+
+macro_rules! pod {
+    ($($shape:ty),+ $(,)?) => {
+        $(
+            // SAFETY: `repr(C)`, made of integers and byte arrays only, without padding (checked by
+            // the `no_padding` test), so every bit pattern is valid.
+            unsafe impl aya::Pod for $shape {}
+        )+
+
+        #[cfg(test)]
+        pub(crate) const SHAPES: &[(&str, usize)] = &[$((stringify!($shape), size_of::<$shape>())),+];
+    };
+}
+
+pod!(
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, PrefixKey, Record,
+    Routes, Sock,
+);
+
+/// Names of the pins below a pin directory (default `/sys/fs/bpf/clawker`).
+pub mod pin {
+    /// Where the maps are pinned unless told otherwise.
+    pub const DEFAULT_DIR: &str = "/sys/fs/bpf/clawker";
+    /// Array of one `u32`: [`ABI_VERSION`](crate::ABI_VERSION).
+    pub const ABI_VERSION: &str = "abi_version";
+    /// The ring buffer of [`Record`](crate::Record)s.
+    pub const EVENTS: &str = "events_ringbuf";
+    /// Hash, domain identity → [`DomainName`](crate::DomainName).
+    pub const DOMAIN_NAMES: &str = "domain_names";
+    /// Hash, cgroup id → [`Ledger`](crate::Ledger).
+    pub const LEDGER: &str = "ledger";
+}
+
+/// One enrolled container, as the manager writes it to `<state dir>/containers/<cgroup id>.json`
+/// (default state directory `/run/clawker`). Label values are byte for byte those of the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolment {
+    /// Inode number of its cgroup.
+    pub cgroup_id: u64,
+    /// The runtime's identifier.
+    pub container_id: String,
+    /// Raw label `dev.clawker.agent`.
+    pub agent: String,
+    /// Raw label `dev.clawker.project`.
+    pub project: String,
+    /// When it was enrolled, nanoseconds of `CLOCK_BOOTTIME`.
+    pub enrolled_ns: u64,
+    /// When it was retired, nanoseconds of `CLOCK_BOOTTIME`; absent while it is live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_ns: Option<u64>,
+}
+
+impl Enrolment {
+    /// State directory unless told otherwise.
+    pub const DEFAULT_STATE_DIR: &str = "/run/clawker";
+    /// Folder of enrolment files below the state directory.
+    pub const FOLDER: &str = "containers";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A shape with padding would leak kernel stack to user space and make keys compare unequal.
+    #[test]
+    fn no_padding() {
+        let expected = [
+            ("Bypass", 16),
+            ("Container", 16 + 8 + 8 + 2 + 6),
+            ("DnsEntry", 4 * 16 + 8),
+            ("DnsKey", 24),
+            ("DomainName", 8 + 4 + 4 + 256),
+            ("Flow", 9 * 8 + 4 * 16 + 4 * 4 + 4 * 2 + 8),
+            ("FlowKey", 32),
+            ("Identity", 8),
+            ("Ledger", 4 * 8 + 7 * 8),
+            ("PrefixKey", 24),
+            ("Record", 16 + 168),
+            ("Routes", 16 * 8),
+            ("Sock", 8 + 8 + 32 + 16 + 16 + 5 * 4 + 2 * 2),
+        ];
+        assert_eq!(SHAPES, expected);
+    }
+}

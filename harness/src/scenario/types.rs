@@ -1,0 +1,488 @@
+//! The grammar of a scenario file, after matrix expansion. Field names here are the YAML's.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+/// One cell: a scenario with its matrix variables put in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What is claimed, in one line; unique within the file's folder.
+    pub name: String,
+    /// Why the case exists.
+    #[serde(default)]
+    pub about: String,
+    /// The gap of the tracker it shows, 1 to 11.
+    #[serde(default)]
+    pub gap: Option<u32>,
+    /// Words to select it by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The container under test; its labels and process attributes.
+    #[serde(default)]
+    pub agent: Option<Agent>,
+    /// Several containers in one world; exclusive with `agent`.
+    #[serde(default)]
+    pub agents: Vec<Agent>,
+    /// The egress rules of every agent here.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+    /// The far side, by DNS name.
+    #[serde(default)]
+    pub hosts: IndexMap<String, Host>,
+    /// Times that a test wants shorter than production.
+    #[serde(default)]
+    pub settings: Settings,
+    /// Variables and their values; each combination is one cell. Empty once expanded.
+    #[serde(default)]
+    pub matrix: IndexMap<String, Vec<serde_json::Value>>,
+    /// What the agent does, in order.
+    pub steps: Vec<Step>,
+    /// What must be true afterwards.
+    pub expect: Expect,
+}
+
+/// A container: raw labels, and what its processes may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// Label `dev.clawker.agent`, byte for byte; also what a step's `by` names.
+    pub agent: String,
+    /// Label `dev.clawker.project`, byte for byte.
+    #[serde(default)]
+    pub project: String,
+    /// User its processes run as. Default 65534.
+    #[serde(default)]
+    pub uid: Option<u32>,
+    /// Capabilities beyond Docker's default less NET_RAW, e.g. `net_raw`.
+    #[serde(default)]
+    pub caps: Vec<String>,
+}
+
+/// One egress rule; the same list that `ebpf-manager rules apply` reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// A domain (`api.test`), a wildcard (`*.test`), an address or a prefix.
+    pub dst: String,
+    /// `tcp`, `udp`, or a name that fixes transport and default port: `https` 443, `http` 80, `ssh` 22.
+    pub proto: String,
+    /// One port, or an inclusive range (`8000-8100`). Required for `tcp` and `udp`.
+    #[serde(default)]
+    pub port: Option<PortSpec>,
+}
+
+/// `443` or `"8000-8100"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PortSpec {
+    /// One port.
+    One(u16),
+    /// An inclusive range, `first-last`.
+    Range(String),
+}
+
+/// A host on the far side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Its addresses, from the documentation ranges.
+    pub addr: Vec<IpAddr>,
+    /// DNS time to live, seconds. Default 300.
+    #[serde(default)]
+    pub ttl: Option<u32>,
+    /// Its servers. A port without one refuses.
+    #[serde(default)]
+    pub serve: Vec<Serve>,
+    /// Drops every packet: nothing answers, not even a reset.
+    #[serde(default)]
+    pub silent: bool,
+}
+
+/// One server: exactly one of the port fields.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serve {
+    /// TCP port.
+    #[serde(default)]
+    pub tcp: Option<u16>,
+    /// UDP port.
+    #[serde(default)]
+    pub udp: Option<u16>,
+    /// Plain HTTP/1.1 port.
+    #[serde(default)]
+    pub http: Option<u16>,
+    /// HTTP/1.1 over TLS port, with a self-signed certificate for the host's name.
+    #[serde(default)]
+    pub tls: Option<u16>,
+    /// What a TCP or UDP server does. Default `echo`.
+    #[serde(default)]
+    pub reply: Reply,
+    /// Bytes that `source`, `http` and `tls` send as their body. Default 0.
+    #[serde(default)]
+    pub bytes: u64,
+    /// HTTP status. Default 200.
+    #[serde(default)]
+    pub status: Option<u16>,
+}
+
+/// What a TCP or UDP server does with a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Send back what comes.
+    #[default]
+    Echo,
+    /// Read, never send.
+    Sink,
+    /// Send `bytes` on accept (TCP) or on each datagram (UDP), and read.
+    Source,
+    /// TCP: read what the agent sends first, then reset.
+    Reset,
+    /// TCP: accept, then neither read nor close.
+    Hold,
+    /// TCP: send `bytes`, then close at once.
+    Close,
+}
+
+/// Times that a test wants shorter than production.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// UDP flows idle for this long end. Default 30s.
+    #[serde(default, with = "duration_text::option")]
+    pub udp_idle: Option<Duration>,
+    /// Shortest enforcement validity of a DNS answer. Default 60s.
+    #[serde(default, with = "duration_text::option")]
+    pub dns_ttl_floor: Option<Duration>,
+    /// Most flows open at once, per agent. Default: the manager's.
+    #[serde(default)]
+    pub flow_quota: Option<u64>,
+}
+
+/// One thing that happens. Exactly one of the action fields is set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// A TCP connection.
+    #[serde(default)]
+    pub connect: Option<Connect>,
+    /// UDP datagrams.
+    #[serde(default)]
+    pub send: Option<Send>,
+    /// A DNS look-up through the agent's resolver configuration.
+    #[serde(default)]
+    pub resolve: Option<String>,
+    /// Only make a socket.
+    #[serde(default)]
+    pub socket: Option<Socket>,
+    /// Run a program, unmodified, as the agent.
+    #[serde(default)]
+    pub exec: Option<Exec>,
+    /// Switch bypass for the agent, as an operator would.
+    #[serde(default)]
+    pub bypass: Option<BypassSwitch>,
+    /// Replace the agent's rules.
+    #[serde(default)]
+    pub rules: Option<Vec<Rule>>,
+    /// Let time pass.
+    #[serde(default, with = "duration_text::option")]
+    pub wait: Option<Duration>,
+    /// Run these steps at the same time.
+    #[serde(default)]
+    pub together: Option<Vec<Step>>,
+    /// Which agent, where there are several. Default: the first.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// What the agent's own call must return: `ok` (default), an errno name such as `EPERM`,
+    /// `NXDOMAIN`, `exit 7`.
+    #[serde(default)]
+    pub outcome: Option<String>,
+}
+
+/// A TCP connection and what is done with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    pub to: String,
+    /// How: `connect` (default) or `nonblock`.
+    #[serde(default)]
+    pub via: ConnectVia,
+    /// Payload bytes to send.
+    #[serde(default)]
+    pub send: u64,
+    /// Payload bytes to read before going on.
+    #[serde(default)]
+    pub receive: u64,
+    /// Stay connected and silent for this long after that.
+    #[serde(default, with = "duration_text::option")]
+    pub pause: Option<Duration>,
+    /// Payload bytes to send after the pause.
+    #[serde(default)]
+    pub send_after: u64,
+    /// How it ends. Default `close`.
+    #[serde(default)]
+    pub end: End,
+    /// Give up after this long (`TCP_USER_TIMEOUT` and read time-out). Default 5s.
+    #[serde(default, with = "duration_text::option")]
+    pub timeout: Option<Duration>,
+}
+
+/// System call of a TCP connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectVia {
+    /// `connect()` on a blocking socket.
+    #[default]
+    Connect,
+    /// `connect()` on a non-blocking socket, then `poll()`.
+    Nonblock,
+}
+
+/// How the agent ends a TCP connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// `shutdown(SHUT_WR)`, read to the peer's end, `close()`.
+    #[default]
+    Close,
+    /// `close()` with linger 0: a reset.
+    Reset,
+    /// The process is killed with SIGKILL.
+    Kill,
+    /// The peer closes first.
+    Peer,
+}
+
+/// UDP datagrams from one socket to one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Send {
+    /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    pub to: String,
+    /// How: `sendto` (default), `sendmsg`, `sendmmsg`, `connected`.
+    #[serde(default)]
+    pub via: SendVia,
+    /// Address family of the name's look-up: `v4` (default) or `v6`.
+    #[serde(default)]
+    pub family: Family,
+    /// Payload bytes a datagram. Default 32.
+    #[serde(default = "default_bytes")]
+    pub bytes: u64,
+    /// Datagrams. Default 1.
+    #[serde(default = "default_count")]
+    pub count: u32,
+    /// Wait for this many answers before closing. Default 0.
+    #[serde(default)]
+    pub receive: u32,
+    /// Time between datagrams.
+    #[serde(default, with = "duration_text::option")]
+    pub pause: Option<Duration>,
+}
+
+const fn default_bytes() -> u64 {
+    32
+}
+const fn default_count() -> u32 {
+    1
+}
+
+/// System call of a datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[serde(rename_all = "snake_case")]
+pub enum SendVia {
+    /// `sendto()` with an address.
+    #[default]
+    Sendto,
+    /// `sendmsg()` with an address.
+    Sendmsg,
+    /// One `sendmmsg()` for all datagrams.
+    Sendmmsg,
+    /// `connect()`, then `send()`.
+    Connected,
+}
+
+/// Which address of a name to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// `socket(family, type, protocol)`, by name or number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Socket {
+    /// `inet` or `inet6`.
+    pub family: String,
+    /// `stream`, `dgram` or `raw`.
+    pub kind: String,
+    /// `IPPROTO_*` number or name (`icmp`, `udp`, `sctp`, `raw`, `udplite`, `mptcp`). Default 0.
+    #[serde(default)]
+    pub protocol: Option<String>,
+    /// Send one datagram there with it: `address:port`.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// A real program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// Program and arguments; no shell.
+    pub run: Vec<String>,
+    /// Killed after this long. Default 10s.
+    #[serde(default, with = "duration_text::option")]
+    pub timeout: Option<Duration>,
+    /// Text its standard output must contain.
+    #[serde(default)]
+    pub stdout: Option<String>,
+}
+
+/// `on` for a time, or `off`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum BypassSwitch {
+    /// On for this long; `{on: 5s}`.
+    On(#[serde(with = "duration_text")] Duration),
+    /// Off now.
+    Off,
+}
+
+/// What must be true afterwards.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Documents that must be there.
+    #[serde(default)]
+    pub documents: Vec<DocumentExpectation>,
+    /// No other document of these agents in `clawker-egress`, redirected DNS aside. Default true.
+    #[serde(default = "default_true")]
+    pub nothing_else: bool,
+    /// What the far side saw.
+    #[serde(default)]
+    pub wire: Vec<WireExpectation>,
+    /// `closed` (default): attempts = documents + accounted losses + open flows.
+    #[serde(default)]
+    pub ledger: LedgerExpectation,
+}
+
+const fn default_true() -> bool {
+    true
+}
+
+/// A set of documents and what each of them must say.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentExpectation {
+    /// Data stream. Default `clawker-egress`.
+    #[serde(default = "default_stream")]
+    pub stream: String,
+    /// Which documents are meant: attribute = value.
+    #[serde(default, rename = "where")]
+    pub filter: BTreeMap<String, serde_json::Value>,
+    /// How many there must be, exactly.
+    #[serde(default)]
+    pub exactly: Option<u64>,
+    /// How many there must be, at least. Default 1 where `exactly` is absent.
+    #[serde(default)]
+    pub at_least: Option<u64>,
+    /// What each of them must say: attribute = value.
+    #[serde(default, rename = "match")]
+    pub fields: BTreeMap<String, serde_json::Value>,
+}
+
+fn default_stream() -> String {
+    "clawker-egress".to_owned()
+}
+
+/// What the far side saw.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireExpectation {
+    /// Host name, `name:port`, or `address[:port]`.
+    pub to: String,
+    /// Packets from the agents to it, exactly (ARP, ND and bare resets aside).
+    #[serde(default)]
+    pub packets: Option<u64>,
+    /// Packets, at least.
+    #[serde(default)]
+    pub at_least: Option<u64>,
+    /// L4 payload bytes from the agents to it, each counted once.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+}
+
+/// Whether the ledger must close.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerExpectation {
+    /// attempts = documents + accounted losses + open flows, exactly.
+    #[default]
+    Closed,
+    /// Not judged in this case.
+    Any,
+}
+
+/// Durations as text: `250ms`, `2s`, `1m`.
+pub mod duration_text {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// Reads `250ms`, `2s`, `1m`.
+    pub fn parse(text: &str) -> Result<Duration, String> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a duration such as 250ms, 2s or 1m"))?;
+        match unit {
+            "ms" => Ok(Duration::from_millis(number)),
+            "s" => Ok(Duration::from_secs(number)),
+            "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+            _ => Err(format!("`{text}` is not a duration such as 250ms, 2s or 1m")),
+        }
+    }
+
+    /// The shortest text that [`parse`] reads back.
+    pub fn text(duration: &Duration) -> String {
+        let ms = duration.as_millis();
+        if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+    }
+
+    /// For serde's `with`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(de: D) -> Result<Duration, D::Error> {
+        parse(&String::deserialize(de)?).map_err(D::Error::custom)
+    }
+
+    /// For serde's `with`.
+    pub fn serialize<S: Serializer>(duration: &Duration, ser: S) -> Result<S::Ok, S::Error> {
+        ser.serialize_str(&text(duration))
+    }
+
+    /// The same for an absent duration.
+    pub mod option {
+        use super::{Deserialize, Deserializer, Duration, Error, Serializer};
+
+        /// For serde's `with`.
+        pub fn deserialize<'de, D: Deserializer<'de>>(de: D) -> Result<Option<Duration>, D::Error> {
+            Option::<String>::deserialize(de)?
+                .map(|text| super::parse(&text).map_err(D::Error::custom))
+                .transpose()
+        }
+
+        /// For serde's `with`.
+        pub fn serialize<S: Serializer>(duration: &Option<Duration>, ser: S) -> Result<S::Ok, S::Error> {
+            match duration {
+                Some(duration) => ser.serialize_some(&super::text(duration)),
+                None => ser.serialize_none(),
+            }
+        }
+    }
+}
