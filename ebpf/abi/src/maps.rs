@@ -155,8 +155,10 @@ pub struct Sock {
     pub bypass_epoch: u64,
     /// The flow that was opened last.
     pub key: FlowKey,
-    /// Where that flow was sent, if it was redirected.
-    pub actual_dst: Address,
+    /// The last redirect on this socket: what the container asked for ...
+    pub intended: Address,
+    /// ... and where its packets go instead.
+    pub actual: Address,
     /// Name of the creating or connecting process.
     pub comm: [u8; COMM_LEN],
     /// Thread group of the caller.
@@ -169,26 +171,30 @@ pub struct Sock {
     pub opened: u32,
     /// Sequence number after the peer's FIN.
     pub fin_end: u32,
-    /// Port of `actual_dst`, host order.
-    pub actual_dst_port: u16,
+    /// Port of `intended`, host order.
+    pub intended_port: u16,
+    /// Port of `actual`, host order.
+    pub actual_port: u16,
     /// Bits of [`sock_flag`].
-    pub flags: u16,
+    pub flags: u32,
+    #[doc(hidden)]
+    pub pad: u32,
 }
 
 /// Bits of [`Sock::flags`].
 pub mod sock_flag {
-    /// A flow of this socket was redirected; `actual_dst` is valid.
-    pub const REDIRECTED: u16 = 1;
+    /// A flow of this socket was redirected; `intended` and `actual` are valid.
+    pub const REDIRECTED: u32 = 1;
     /// The last descriptor was closed.
-    pub const RELEASED: u16 = 1 << 1;
+    pub const RELEASED: u32 = 1 << 1;
     /// The peer sent a FIN; `fin_end` is valid.
-    pub const FIN_IN: u16 = 1 << 2;
+    pub const FIN_IN: u32 = 1 << 2;
     /// The peer sent a RST.
-    pub const RST_IN: u16 = 1 << 3;
+    pub const RST_IN: u32 = 1 << 3;
     /// Retransmission gave up.
-    pub const TIMED_OUT: u16 = 1 << 4;
+    pub const TIMED_OUT: u32 = 1 << 4;
     /// The handshake finished.
-    pub const ESTABLISHED: u16 = 1 << 5;
+    pub const ESTABLISHED: u32 = 1 << 5;
 }
 
 /// Value of `ledger`, by cgroup id (0 collects what had no identity). Monotone: only atomic adds.
@@ -208,4 +214,20 @@ pub struct Ledger {
     pub submitted: u64,
     /// Attempts lost, by [`LossPoint`](crate::LossPoint); only the kernel's points are counted here.
     pub losses: [u64; LOSS_POINTS],
+}
+
+/// Key of `metrics_map`, a debugging surface outside the ledger: counts may be evicted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MetricKey {
+    /// The container.
+    pub cgroup_id: u64,
+    /// Identity of the latest name of the destination; 0 if none is known.
+    pub domain: u32,
+    /// Destination port, host order.
+    pub port: u16,
+    /// `IPPROTO_*`.
+    pub l4_proto: u8,
+    /// [`Verdict`](crate::Verdict).
+    pub verdict: u8,
 }

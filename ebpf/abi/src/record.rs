@@ -29,9 +29,9 @@ pub struct Flow {
     pub bytes_in: u64,
     /// Payload sent by the container; for TCP, acknowledged by the peer.
     pub bytes_out: u64,
-    /// Datagrams received; 0 for TCP.
+    /// Datagrams received; for TCP, segments, bare acknowledgements included.
     pub packets_in: u64,
-    /// Datagrams sent; 0 for TCP.
+    /// Datagrams sent; for TCP, segments, bare acknowledgements included.
     pub packets_out: u64,
     /// Which period of bypass permitted it; 0 if none did.
     pub bypass_epoch: u64,

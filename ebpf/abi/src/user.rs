@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, PrefixKey, Record,
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey, Record,
     Routes, Sock,
 };
 
@@ -21,7 +21,7 @@ macro_rules! pod {
 }
 
 pod!(
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, PrefixKey, Record,
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey, Record,
     Routes, Sock,
 );
 
@@ -82,10 +82,11 @@ mod tests {
             ("FlowKey", 32),
             ("Identity", 8),
             ("Ledger", 4 * 8 + 7 * 8),
+            ("MetricKey", 16),
             ("PrefixKey", 24),
             ("Record", 16 + 168),
             ("Routes", 16 * 8),
-            ("Sock", 8 + 8 + 32 + 16 + 16 + 5 * 4 + 2 * 2),
+            ("Sock", 8 + 8 + 32 + 3 * 16 + 5 * 4 + 2 * 2 + 4 + 4),
         ];
         assert_eq!(SHAPES, expected);
     }

@@ -1,1 +1,44 @@
+//! Owns the kernel side: loads, pins and attaches the programs, enrols containers, turns egress
+//! rules into maps, switches bypass, answers DNS and sweeps flows.
+//!
+//! It knows `abi` and `policy`, and nothing of readers, exporters or documents. Everything lives in
+//! pins and in small state files, so that any command can be its own process and enforcement
+//! outlives them all.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod attach;
+mod bypass;
+mod clock;
+mod containers;
+pub mod daemon;
+mod dump;
+mod error;
+mod load;
+mod names;
+mod pins;
+pub mod resolver;
+mod routes;
+pub mod rules;
+mod status;
+mod sweep;
+
+pub use attach::Program;
+pub use clock::boot_ns;
+pub use containers::{EnrolRequest, View};
+pub use dump::Dump;
+pub use error::Error;
+pub use load::LoadOptions;
+pub use pins::Pins;
+pub use status::Status;
+pub use sweep::Swept;
+
+/// The eBPF object that ships.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CLAWKER_OBJECT"));
+
+/// One loaded set of programs, by where it is pinned and where its state files are. Cheap: every
+/// operation opens what it needs.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    pins: Pins,
+    state_dir: std::path::PathBuf,
+}

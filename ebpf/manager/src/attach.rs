@@ -1,0 +1,162 @@
+//! The programs of a container, and attaching them to its cgroup by pinned links.
+
+use std::{fs, fs::File, path::Path};
+
+use abi::Identity;
+use aya::maps::CgroupStorageKey;
+use aya::programs::{
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, CgroupSockAddrAttachType,
+    CgroupSockAttachType, ProgramError, SockOps, links::FdLink,
+};
+
+use crate::{
+    Manager,
+    error::{Error, Result},
+    pins::remove_tree,
+};
+
+/// A program that is attached to every container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `cgroup/sock_create`.
+    SockCreate,
+    /// `cgroup/connect4`.
+    Connect4,
+    /// `cgroup/connect6`.
+    Connect6,
+    /// `cgroup/sendmsg4`.
+    Sendmsg4,
+    /// `cgroup/sendmsg6`.
+    Sendmsg6,
+    /// `cgroup/recvmsg4`.
+    Recvmsg4,
+    /// `cgroup/recvmsg6`.
+    Recvmsg6,
+    /// `sock_ops`.
+    SockOps,
+    /// `cgroup_skb/ingress`.
+    Ingress,
+    /// `cgroup_skb/egress`.
+    Egress,
+    /// `cgroup/sock_release`.
+    SockRelease,
+}
+
+impl Program {
+    /// Every program, in the order of attaching: what counts and ends flows comes before what opens them.
+    pub const ALL: &[Self] = &[
+        Self::SockRelease,
+        Self::SockOps,
+        Self::Ingress,
+        Self::Egress,
+        Self::Recvmsg4,
+        Self::Recvmsg6,
+        Self::Sendmsg4,
+        Self::Sendmsg6,
+        Self::Connect4,
+        Self::Connect6,
+        Self::SockCreate,
+    ];
+
+    /// Its name in the object, in pins and in commands.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SockCreate => "sock_create",
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+            Self::Sendmsg4 => "sendmsg4",
+            Self::Sendmsg6 => "sendmsg6",
+            Self::Recvmsg4 => "recvmsg4",
+            Self::Recvmsg6 => "recvmsg6",
+            Self::SockOps => "sock_ops",
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+            Self::SockRelease => "sock_release",
+        }
+    }
+
+    /// `enum bpf_attach_type`, part of the identity map's key.
+    const fn attach_type(self) -> u32 {
+        match self {
+            Self::Ingress => 0,
+            Self::Egress => 1,
+            Self::SockCreate => 2,
+            Self::SockOps => 3,
+            Self::Connect4 => 10,
+            Self::Connect6 => 11,
+            Self::Sendmsg4 => 14,
+            Self::Sendmsg6 => 15,
+            Self::Recvmsg4 => 19,
+            Self::Recvmsg6 => 20,
+            Self::SockRelease => 34,
+        }
+    }
+
+    /// Whether the program asks for its attach point's identity; the others need none.
+    const fn reads_identity(self) -> bool {
+        !matches!(self, Self::Recvmsg4 | Self::Recvmsg6 | Self::SockOps | Self::Ingress | Self::SockRelease)
+    }
+
+    /// Attaches the pinned program at `path`.
+    fn attach(self, path: &Path, cgroup: &File) -> std::result::Result<FdLink, ProgramError> {
+        let mode = CgroupAttachMode::Single;
+        macro_rules! attach {
+            ($program:expr $(, $argument:expr)*) => {{
+                let mut program = $program;
+                let id = program.attach(cgroup $(, $argument)*, mode)?;
+                FdLink::try_from(program.take_link(id)?).map_err(|_| ProgramError::UnexpectedProgramType)
+            }};
+        }
+        match self {
+            Self::SockCreate => attach!(CgroupSock::from_pin(path, CgroupSockAttachType::SockCreate)?),
+            Self::SockRelease => attach!(CgroupSock::from_pin(path, CgroupSockAttachType::SockRelease)?),
+            Self::Connect4 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::Connect4)?),
+            Self::Connect6 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::Connect6)?),
+            Self::Sendmsg4 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPSendMsg4)?),
+            Self::Sendmsg6 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPSendMsg6)?),
+            Self::Recvmsg4 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPRecvMsg4)?),
+            Self::Recvmsg6 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPRecvMsg6)?),
+            Self::SockOps => attach!(SockOps::from_pin(path)?),
+            Self::Ingress => attach!(CgroupSkb::from_pin(path, CgroupSkbAttachType::Ingress)?, CgroupSkbAttachType::Ingress),
+            Self::Egress => attach!(CgroupSkb::from_pin(path, CgroupSkbAttachType::Egress)?, CgroupSkbAttachType::Egress),
+        }
+    }
+}
+
+impl Manager {
+    /// Attaches every program except `leave_out` to a cgroup, and gives each its identity. Until a
+    /// program has it, it denies. On failure nothing stays attached.
+    pub(crate) fn attach(&self, cgroup: &Path, cgroup_id: u64, leave_out: &[Program]) -> Result<()> {
+        let links = self.pins.links(cgroup_id);
+        let result = self.attach_all(cgroup, cgroup_id, leave_out, &links);
+        if result.is_err() {
+            // The first error is the one to report.
+            let _ = remove_tree(&links);
+        }
+        result
+    }
+
+    fn attach_all(&self, cgroup: &Path, cgroup_id: u64, leave_out: &[Program], links: &Path) -> Result<()> {
+        let directory = File::open(cgroup).map_err(Error::file(cgroup))?;
+        fs::create_dir_all(links).map_err(Error::file(links))?;
+        let mut identity = self.pins.identity()?;
+        for program in Program::ALL.iter().filter(|program| !leave_out.contains(program)) {
+            let name = program.name();
+            let link = program
+                .attach(&self.pins.program(name), &directory)
+                .map_err(|source| Error::Program { program: name, source })?;
+            let path = links.join(name);
+            link.pin(&path).map_err(|error| Error::File { path, source: std::io::Error::other(error) })?;
+            if program.reads_identity() {
+                let key = CgroupStorageKey::new(cgroup_id, program.attach_type());
+                identity.insert(key, Identity { cgroup_id }, 0).map_err(Error::map("identity"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches a container's programs.
+    pub(crate) fn detach(&self, cgroup_id: u64) -> Result<()> {
+        remove_tree(&self.pins.links(cgroup_id))
+    }
+}

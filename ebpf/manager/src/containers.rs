@@ -1,0 +1,393 @@
+//! Enrolling and retiring containers, and their rules.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use abi::{Container, Enrolment, Ledger, SETTINGS_DEFAULT_IDLE_NS};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    Manager,
+    attach::Program,
+    clock::boot_ns,
+    error::{Error, Result},
+    pins::{found, stored},
+    routes,
+    rules::{Rule, permits},
+};
+
+/// Capabilities that open ways around the hooks: CAP_NET_ADMIN and CAP_NET_RAW.
+const UNOBSERVED_CAPS: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")];
+
+/// What to enrol, and how.
+#[derive(Clone, Debug)]
+pub struct EnrolRequest {
+    /// Its cgroup v2 folder.
+    pub cgroup: PathBuf,
+    /// The runtime's identifier.
+    pub container_id: String,
+    /// Raw label `dev.clawker.agent`.
+    pub agent: String,
+    /// Raw label `dev.clawker.project`.
+    pub project: String,
+    /// Its egress rules.
+    pub rules: Vec<Rule>,
+    /// Where its resolver view listens, and where that asks on. Without one, DNS is denied.
+    pub resolver: Option<(SocketAddr, SocketAddr)>,
+    /// Shortest time a DNS answer permits its addresses.
+    pub dns_ttl_floor: Duration,
+    /// UDP flows without a datagram for this long end.
+    pub udp_idle: Duration,
+    /// Most flows open at once.
+    pub flow_quota: u64,
+    /// Enrol although processes in it could go around the hooks.
+    pub accept_unobserved: bool,
+    /// Programs not to attach: a fault for tests, empty in production.
+    pub leave_out: Vec<Program>,
+}
+
+impl EnrolRequest {
+    /// A request with the default times and quota.
+    pub fn new(cgroup: impl Into<PathBuf>, container_id: impl Into<String>) -> Self {
+        Self {
+            cgroup: cgroup.into(),
+            container_id: container_id.into(),
+            agent: String::new(),
+            project: String::new(),
+            rules: Vec::new(),
+            resolver: None,
+            dns_ttl_floor: Duration::from_secs(60),
+            udp_idle: Duration::from_nanos(SETTINGS_DEFAULT_IDLE_NS),
+            flow_quota: 16_384,
+            accept_unobserved: false,
+            leave_out: Vec::new(),
+        }
+    }
+}
+
+/// A container's resolver view and rules, as the state file `views/<cgroup id>.json` holds them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Whose.
+    pub cgroup_id: u64,
+    /// Where it listens; absent: no DNS.
+    pub listen: Option<SocketAddr>,
+    /// Where it asks.
+    pub upstream: Option<SocketAddr>,
+    /// Shortest time an answer permits its addresses, milliseconds.
+    pub dns_ttl_floor_ms: u64,
+    /// The egress rules.
+    pub rules: Vec<Rule>,
+}
+
+impl Manager {
+    /// Enrols a container: from its return on, every attempt in the cgroup and below it is decided
+    /// and recorded.
+    ///
+    /// # Errors
+    /// If the cgroup is not one, is enrolled, lies above or below one that is, or holds processes
+    /// that could go around the hooks; or if the kernel refuses. Nothing stays behind then.
+    pub fn enrol(&self, request: &EnrolRequest) -> Result<Enrolment> {
+        let refuse = |problem: String| Error::Enrol { cgroup: request.cgroup.clone(), problem };
+        let cgroup_id = cgroup_id(&request.cgroup)?;
+        let permits = permits(&request.rules)?;
+        routes::of_prefixes(&permits, cgroup_id)?;
+        if found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_some() {
+            return Err(refuse(format!("it is enrolled already, with cgroup id {cgroup_id}; retire it first")));
+        }
+        self.refuse_nesting(&request.cgroup)?;
+        if !request.accept_unobserved
+            && let Some(problem) = unobserved(&request.cgroup)?
+        {
+            return Err(refuse(format!("{problem}. --accept-unobserved enrols it all the same")));
+        }
+        let enrolment = Enrolment {
+            cgroup_id,
+            container_id: request.container_id.clone(),
+            agent: request.agent.clone(),
+            project: request.project.clone(),
+            enrolled_ns: boot_ns(),
+            retired_ns: None,
+        };
+        let result = self.enrol_steps(request, &enrolment);
+        if result.is_err() {
+            // The first error is the one to report.
+            let _ = self.forget(cgroup_id);
+            let _ = fs::remove_file(self.enrolment_path(cgroup_id));
+        }
+        result.map(|()| enrolment)
+    }
+
+    fn enrol_steps(&self, request: &EnrolRequest, enrolment: &Enrolment) -> Result<()> {
+        let cgroup_id = enrolment.cgroup_id;
+        // The reader must know the owner before the first record.
+        write_json(&self.enrolment_path(cgroup_id), enrolment)?;
+        let mut ledger = self.pins.ledger()?;
+        if found("ledger", ledger.get(&cgroup_id, 0))?.is_none() {
+            stored("ledger", || format!("the ledger of {cgroup_id}"), ledger.insert(cgroup_id, Ledger::default(), 0))?;
+        }
+        let (resolver, resolver_port) =
+            request.resolver.map_or(([0; 16], 0), |(listen, _)| (routes::address(listen.ip()), listen.port()));
+        let settings = Container {
+            resolver,
+            udp_idle_ns: u64::try_from(request.udp_idle.as_nanos()).unwrap_or(u64::MAX),
+            flow_quota: request.flow_quota,
+            resolver_port,
+            pad: [0; 6],
+        };
+        stored("container_map", || format!("container {cgroup_id}"), self.pins.containers()?.insert(cgroup_id, settings, 0))?;
+        let view = View {
+            cgroup_id,
+            listen: request.resolver.map(|(listen, _)| listen),
+            upstream: request.resolver.map(|(_, upstream)| upstream),
+            dns_ttl_floor_ms: u64::try_from(request.dns_ttl_floor.as_millis()).unwrap_or(u64::MAX),
+            rules: Vec::new(),
+        };
+        write_json(&self.view_path(cgroup_id), &view)?;
+        self.apply_rules(cgroup_id, &request.rules)?;
+        self.attach(&request.cgroup, cgroup_id, &request.leave_out)
+    }
+
+    /// Detaches a container's programs and forgets its settings. Its counters, names and enrolment
+    /// file stay: records of it may still be on their way.
+    ///
+    /// # Errors
+    /// If it is not enrolled, or a map or file refuses.
+    pub fn retire(&self, cgroup_id: u64) -> Result<()> {
+        let path = self.enrolment_path(cgroup_id);
+        let Some(mut enrolment) = read_json::<Enrolment>(&path)? else { return Err(Error::NotEnrolled(cgroup_id)) };
+        self.forget(cgroup_id)?;
+        enrolment.retired_ns = Some(boot_ns());
+        write_json(&path, &enrolment)
+    }
+
+    fn forget(&self, cgroup_id: u64) -> Result<()> {
+        self.detach(cgroup_id)?;
+        self.clear_prefixes(cgroup_id)?;
+        let mut routes = self.pins.routes()?;
+        for domain in self.domains(cgroup_id)? {
+            found("route_map", routes.remove(&domain))?;
+        }
+        let mut cache = self.pins.dns_cache()?;
+        let stamped: Vec<_> = cache.keys().filter_map(|key| key.ok()).filter(|key| key.cgroup_id == cgroup_id).collect();
+        for key in stamped {
+            found("dns_cache", cache.remove(&key))?;
+        }
+        found("bypass_map", self.pins.bypass()?.remove(&cgroup_id))?;
+        found("container_map", self.pins.containers()?.remove(&cgroup_id))?;
+        remove_file(&self.view_path(cgroup_id))
+    }
+
+    /// Replaces a container's rules, for new flows; open flows go on as they were decided.
+    ///
+    /// # Errors
+    /// If it is not enrolled, a rule cannot be, or a map has no room; the old rules stay then.
+    pub fn apply_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
+        let permits = permits(rules)?;
+        let prefixes = routes::of_prefixes(&permits, cgroup_id)?;
+        let _lock = self.lock_view(cgroup_id)?;
+        let Some(mut view) = self.view(cgroup_id)? else { return Err(Error::NotEnrolled(cgroup_id)) };
+        view.rules = rules.to_vec();
+
+        let mut route_map = self.pins.routes()?;
+        for (domain, name) in self.domain_names(cgroup_id)? {
+            let routes = routes::of_name(&permits, &name)?;
+            stored("route_map", || format!("what {name} is permitted"), route_map.insert(domain, routes, 0))?;
+        }
+        let stale = self.prefixes_of(cgroup_id)?;
+        let mut prefix_map = self.pins.prefixes()?;
+        for (key, routes) in &prefixes {
+            stored("prefix_map", || "an address range".to_owned(), prefix_map.insert(key, routes, 0))?;
+        }
+        for key in stale {
+            if !prefixes.iter().any(|(kept, _)| same_key(kept, &key)) {
+                found("prefix_map", prefix_map.remove(&key))?;
+            }
+        }
+        write_json(&self.view_path(cgroup_id), &view)
+    }
+
+    fn clear_prefixes(&self, cgroup_id: u64) -> Result<()> {
+        let mut prefix_map = self.pins.prefixes()?;
+        for key in self.prefixes_of(cgroup_id)? {
+            found("prefix_map", prefix_map.remove(&key))?;
+        }
+        Ok(())
+    }
+
+    fn prefixes_of(&self, cgroup_id: u64) -> Result<Vec<aya::maps::lpm_trie::Key<abi::PrefixKey>>> {
+        let owner = cgroup_id.to_be_bytes();
+        Ok(self.pins.prefixes()?.keys().filter_map(|key| key.ok()).filter(|key| key.data().cgroup_id_be == owner).collect())
+    }
+
+    /// A container's view and rules; `None` if it is not enrolled.
+    ///
+    /// # Errors
+    /// If the state file cannot be read.
+    pub fn view(&self, cgroup_id: u64) -> Result<Option<View>> {
+        read_json(&self.view_path(cgroup_id))
+    }
+
+    /// Every view there is.
+    pub(crate) fn views(&self) -> Result<Vec<View>> {
+        read_folder(&self.state_dir.join("views"))
+    }
+
+    /// Every enrolment file there is, retired ones included.
+    pub(crate) fn enrolments(&self) -> Result<Vec<Enrolment>> {
+        read_folder(&self.state_dir.join(Enrolment::FOLDER))
+    }
+
+    /// Holds a view's rules still, across processes, while the maps are brought in line with them.
+    pub(crate) fn lock_view(&self, cgroup_id: u64) -> Result<Flock<fs::File>> {
+        lock(&self.state_dir.join("views").join(format!("{cgroup_id}.lock")))
+    }
+
+    /// A container's counters.
+    ///
+    /// # Errors
+    /// If it never was enrolled.
+    pub fn ledger(&self, cgroup_id: u64) -> Result<Ledger> {
+        found("ledger", self.pins.ledger()?.get(&cgroup_id, 0))?.ok_or(Error::NotEnrolled(cgroup_id))
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    fn view_path(&self, cgroup_id: u64) -> PathBuf {
+        self.state_dir.join("views").join(format!("{cgroup_id}.json"))
+    }
+
+    fn enrolment_path(&self, cgroup_id: u64) -> PathBuf {
+        self.state_dir.join(Enrolment::FOLDER).join(format!("{cgroup_id}.json"))
+    }
+
+    /// Two enrolments on one path would decide and record every attempt twice.
+    fn refuse_nesting(&self, cgroup: &Path) -> Result<()> {
+        let containers = self.pins.containers()?;
+        let enrolled = |path: &Path| -> Result<bool> {
+            let Ok(metadata) = fs::metadata(path) else { return Ok(false) };
+            Ok(found("container_map", containers.get(&metadata.ino(), 0))?.is_some())
+        };
+        let refuse = |other: &Path, where_: &str| Error::Enrol {
+            cgroup: cgroup.to_owned(),
+            problem: format!("{} {where_} it is enrolled, and attempts would be counted twice", other.display()),
+        };
+        for above in cgroup.ancestors().skip(1) {
+            if enrolled(above)? {
+                return Err(refuse(above, "above"));
+            }
+        }
+        let mut below = vec![cgroup.to_owned()];
+        while let Some(folder) = below.pop() {
+            for entry in fs::read_dir(&folder).map_err(Error::file(&folder))?.flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    if enrolled(&path)? {
+                        return Err(refuse(&path, "below"));
+                    }
+                    below.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn same_key(one: &aya::maps::lpm_trie::Key<abi::PrefixKey>, other: &aya::maps::lpm_trie::Key<abi::PrefixKey>) -> bool {
+    one.prefix_len() == other.prefix_len() && one.data() == other.data()
+}
+
+/// The cgroup's identifier: its inode number on cgroup v2.
+fn cgroup_id(cgroup: &Path) -> Result<u64> {
+    let metadata = fs::metadata(cgroup).map_err(Error::file(cgroup))?;
+    let kind = statfs(cgroup).map_err(|errno| Error::file(cgroup)(errno.into()))?;
+    if kind.filesystem_type() != CGROUP2_SUPER_MAGIC || !metadata.is_dir() {
+        return Err(Error::Enrol { cgroup: cgroup.to_owned(), problem: "it is not a cgroup v2 folder".to_owned() });
+    }
+    Ok(metadata.ino())
+}
+
+/// Says how a process in the cgroup could go around the hooks, if one could.
+fn unobserved(cgroup: &Path) -> Result<Option<String>> {
+    let path = cgroup.join("cgroup.procs");
+    let pids = fs::read_to_string(&path).map_err(Error::file(&path))?;
+    let host = fs::read_link("/proc/1/ns/net").ok();
+    for pid in pids.lines() {
+        if host.is_some() && fs::read_link(format!("/proc/{pid}/ns/net")).ok() == host {
+            return Ok(Some(format!("process {pid} is in the host's network namespace")));
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let bounding = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapBnd:"))
+            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+            .unwrap_or(0);
+        for (bit, name) in UNOBSERVED_CAPS {
+            if bounding.checked_shr(bit).unwrap_or(0) & 1 == 1 {
+                return Ok(Some(format!("process {pid} can have {name}, with which packets can leave unseen")));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// An exclusive lock on a file that is made if need be.
+pub(crate) fn lock(path: &Path) -> Result<Flock<fs::File>> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::file(parent))?;
+    }
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).read(true).open(path).map_err(Error::file(path))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::file(path)(errno.into()))
+}
+
+/// Writes a state file whole or not at all.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::file(parent))?;
+    }
+    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path)(io::Error::other(error)))?;
+    let draft = path.with_extension("json.new");
+    fs::write(&draft, text).map_err(Error::file(&draft))?;
+    fs::rename(&draft, path).map_err(Error::file(path))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::file(path)(error)),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| Error::State { path: path.to_owned(), problem: error.to_string() })
+}
+
+fn read_folder<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::file(dir)(error)),
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    paths.iter().filter_map(|path| read_json(path).transpose()).collect()
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file(path)(error)),
+        _ => Ok(()),
+    }
+}

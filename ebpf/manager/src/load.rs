@@ -1,0 +1,136 @@
+//! Loading and unloading the whole set.
+
+use std::{fs, path::PathBuf};
+
+use abi::{ABI_VERSION, Enrolment, Ledger, pin};
+use aya::{
+    EbpfLoader, VerifierLogLevel,
+    programs::{Program as Loaded, ProgramError},
+};
+use nix::sys::resource::{Resource, setrlimit};
+
+use crate::{
+    Manager, OBJECT, Pins,
+    attach::Program,
+    error::{Error, Result},
+};
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Where to pin; a folder on a bpffs. Default `/sys/fs/bpf/clawker`.
+    pub pin_dir: PathBuf,
+    /// Where state files go. Default `/run/clawker`.
+    pub state_dir: PathBuf,
+    /// Size of the ring in bytes: a power of two, and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Bits of [`abi::fault`]; 0 in production.
+    pub faults: u32,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            pin_dir: pin::DEFAULT_DIR.into(),
+            state_dir: Enrolment::DEFAULT_STATE_DIR.into(),
+            ring_bytes: 1 << 20,
+            faults: 0,
+        }
+    }
+}
+
+impl Manager {
+    /// Opens a set that is loaded.
+    ///
+    /// # Errors
+    /// If nothing is pinned there, or something of another version.
+    pub fn open(pin_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Result<Self> {
+        let manager = Self { pins: Pins::new(pin_dir), state_dir: state_dir.into() };
+        manager.pins.check()?;
+        Ok(manager)
+    }
+
+    /// Loads the object and pins everything. Nothing is attached yet: enrolment does that.
+    ///
+    /// # Errors
+    /// If something is pinned there already, or the kernel refuses; nothing stays pinned then.
+    pub fn load(options: &LoadOptions) -> Result<Self> {
+        let manager = Self { pins: Pins::new(&options.pin_dir), state_dir: options.state_dir.clone() };
+        if options.pin_dir.exists() {
+            return Err(Error::AlreadyLoaded(options.pin_dir.clone()));
+        }
+        // Before 5.11 maps count against this limit, for root too.
+        let unlimited = nix::libc::RLIM_INFINITY;
+        if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited) {
+            tracing::warn!(%error, "RLIMIT_MEMLOCK was not raised; on Linux 5.10 maps may not fit");
+        }
+        let result = manager.load_and_pin(options);
+        if result.is_err() {
+            // The first error is the one to report.
+            let _ = manager.pins.remove();
+        }
+        result.map(|()| manager)
+    }
+
+    fn load_and_pin(&self, options: &LoadOptions) -> Result<()> {
+        let dir = self.pins.dir();
+        fs::create_dir_all(dir.join("programs")).map_err(Error::file(dir))?;
+        let containers = self.state_dir.join(Enrolment::FOLDER);
+        fs::create_dir_all(&containers).map_err(Error::file(&containers))?;
+        if options.faults != 0 {
+            tracing::warn!(event = "fault_injected", faults = options.faults, "the programs are loaded with faults switched on");
+        }
+        let mut object = EbpfLoader::new()
+            .verifier_log_level(VerifierLogLevel::default())
+            .map_max_entries(pin::EVENTS, options.ring_bytes)
+            .override_global("FAULTS", &options.faults, true)
+            .load(OBJECT)?;
+        for (name, map) in object.maps() {
+            if Pins::MAPS.contains(&name) {
+                map.pin(dir.join(name)).map_err(|error| Error::File {
+                    path: dir.join(name),
+                    source: std::io::Error::other(error),
+                })?;
+            }
+        }
+        for program in Program::ALL.iter().map(|program| program.name()).chain(["sweep"]) {
+            let loaded = object.program_mut(program).ok_or_else(|| Error::Program {
+                program,
+                source: ProgramError::NotLoaded,
+            })?;
+            load_one(loaded).map_err(|source| Error::Program { program, source })?;
+            let path = self.pins.program(program);
+            loaded.pin(&path).map_err(|error| Error::File { path, source: std::io::Error::other(error) })?;
+        }
+        // Whatever a hook meets without an identity is counted under 0.
+        self.pins.ledger()?.insert(0, Ledger::default(), 0).map_err(Error::map("ledger"))?;
+        // Last: a reader takes this for the sign that all is there.
+        self.pins.abi_version()?.set(0, ABI_VERSION, 0).map_err(Error::map("abi_version"))
+    }
+
+    /// Detaches and unpins everything. Enforcement ends.
+    ///
+    /// # Errors
+    /// If a pin or a state file cannot be removed.
+    pub fn unload(&self) -> Result<()> {
+        self.pins.remove()?;
+        for folder in [Enrolment::FOLDER, "views"] {
+            let dir = self.state_dir.join(folder);
+            if dir.exists() {
+                fs::remove_dir_all(&dir).map_err(Error::file(&dir))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn load_one(program: &mut Loaded) -> std::result::Result<(), ProgramError> {
+    match program {
+        Loaded::CgroupSockAddr(program) => program.load(),
+        Loaded::CgroupSock(program) => program.load(),
+        Loaded::CgroupSkb(program) => program.load(),
+        Loaded::SockOps(program) => program.load(),
+        Loaded::RawTracePoint(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}

@@ -1,0 +1,209 @@
+//! The `ebpf-manager` command.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use abi::{Enrolment, pin};
+use clap::{Args, Parser, Subcommand};
+use manager::{EnrolRequest, LoadOptions, Manager, rules};
+use tracing_subscriber::EnvFilter;
+
+/// Loads the egress programs, enrols containers, and shows what they do.
+#[derive(Parser)]
+#[command(name = "ebpf-manager", version)]
+struct Cli {
+    /// Folder of pins, on a bpffs.
+    #[arg(long, global = true, default_value = pin::DEFAULT_DIR)]
+    pin_dir: PathBuf,
+    /// Folder of state files.
+    #[arg(long, global = true, default_value = Enrolment::DEFAULT_STATE_DIR)]
+    state_dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Load and pin the programs. Enforcement begins with the first `enrol`.
+    Load {
+        /// Size of the record ring in bytes: a power of two.
+        #[arg(long, default_value_t = 1 << 20)]
+        ring_bytes: u32,
+    },
+    /// Decide and record everything a cgroup does from now on.
+    Enrol(Box<EnrolArgs>),
+    /// Stop deciding and recording for a container.
+    Retire {
+        /// Its cgroup id, as `status` shows it.
+        cgroup_id: u64,
+    },
+    /// A container's egress rules.
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// Let a container pass for a time; recording goes on.
+    #[command(subcommand)]
+    Bypass(BypassCommand),
+    /// Show every map.
+    Dump {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show every container.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sweep flows and answer DNS, until terminated.
+    Run,
+    /// Detach and unpin everything. Enforcement ends.
+    Unload,
+}
+
+#[derive(Subcommand)]
+enum RulesCommand {
+    /// Replace the rules by those of a YAML file.
+    Apply {
+        /// The file: a list of rules.
+        file: PathBuf,
+        /// Cgroup id of the container.
+        #[arg(long)]
+        cgroup_id: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum BypassCommand {
+    /// Switch it on, or move its end.
+    On {
+        /// Cgroup id of the container.
+        cgroup_id: u64,
+        /// For how long, in seconds.
+        #[arg(long = "for", value_parser = seconds)]
+        duration: Duration,
+    },
+    /// Switch it off now; what it permitted is cut.
+    Off {
+        /// Cgroup id of the container.
+        cgroup_id: u64,
+    },
+}
+
+#[derive(Args)]
+struct EnrolArgs {
+    /// The container's cgroup v2 folder.
+    cgroup: PathBuf,
+    /// The runtime's identifier of the container.
+    #[arg(long)]
+    container_id: String,
+    /// Value of its label dev.clawker.agent.
+    #[arg(long, default_value = "")]
+    agent: String,
+    /// Value of its label dev.clawker.project.
+    #[arg(long, default_value = "")]
+    project: String,
+    /// YAML file of its egress rules. Without one, nothing is permitted.
+    #[arg(long)]
+    rules: Option<PathBuf>,
+    /// Where its resolver view listens; an address that the container can reach.
+    #[arg(long, requires = "upstream")]
+    resolver: Option<SocketAddr>,
+    /// The DNS server that the view asks.
+    #[arg(long, requires = "resolver")]
+    upstream: Option<SocketAddr>,
+    /// Shortest time a DNS answer permits its addresses, in seconds.
+    #[arg(long, default_value = "60", value_parser = seconds)]
+    dns_ttl_floor: Duration,
+    /// UDP flows without a datagram for this long end, in seconds.
+    #[arg(long, default_value = "30", value_parser = seconds)]
+    udp_idle: Duration,
+    /// Most flows open at once.
+    #[arg(long, default_value_t = 16_384)]
+    flow_quota: u64,
+    /// Enrol although processes in it share the host's network or can have CAP_NET_ADMIN or CAP_NET_RAW.
+    #[arg(long)]
+    accept_unobserved: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.trim_end_matches('s').parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,hickory_server=warn"));
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ebpf-manager: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let open = || Manager::open(&cli.pin_dir, &cli.state_dir);
+    match cli.command {
+        Command::Load { ring_bytes } => {
+            let options = LoadOptions { pin_dir: cli.pin_dir.clone(), state_dir: cli.state_dir.clone(), ring_bytes, faults: 0 };
+            Manager::load(&options)?;
+            println!("loaded and pinned at {}", cli.pin_dir.display());
+        }
+        Command::Enrol(args) => {
+            let mut request = EnrolRequest::new(args.cgroup, args.container_id);
+            request.agent = args.agent;
+            request.project = args.project;
+            request.rules = args.rules.map(|path| rules::read(&path)).transpose()?.unwrap_or_default();
+            request.resolver = args.resolver.zip(args.upstream);
+            request.dns_ttl_floor = args.dns_ttl_floor;
+            request.udp_idle = args.udp_idle;
+            request.flow_quota = args.flow_quota;
+            request.accept_unobserved = args.accept_unobserved;
+            let enrolment = open()?.enrol(&request)?;
+            println!("enrolled cgroup {}", enrolment.cgroup_id);
+        }
+        Command::Retire { cgroup_id } => {
+            open()?.retire(cgroup_id)?;
+            println!("retired cgroup {cgroup_id}");
+        }
+        Command::Rules(RulesCommand::Apply { file, cgroup_id }) => {
+            let rules = rules::read(&file)?;
+            open()?.apply_rules(cgroup_id, &rules)?;
+            println!("{} rules applied to cgroup {cgroup_id}", rules.len());
+        }
+        Command::Bypass(BypassCommand::On { cgroup_id, duration }) => {
+            open()?.bypass_on(cgroup_id, duration)?;
+            println!("bypass on for cgroup {cgroup_id}, for {duration:?}");
+        }
+        Command::Bypass(BypassCommand::Off { cgroup_id }) => {
+            open()?.bypass_off(cgroup_id)?;
+            println!("bypass off for cgroup {cgroup_id}");
+        }
+        Command::Dump { json } => {
+            let dump = open()?.dump()?;
+            if json { println!("{}", serde_json::to_string_pretty(&dump.0)?) } else { print!("{dump}") }
+        }
+        Command::Status { json } => {
+            let status = open()?.status()?;
+            if json { println!("{}", serde_json::to_string_pretty(&status)?) } else { println!("{status}") }
+        }
+        Command::Run => {
+            let manager = open()?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+                let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+                let stop = async move {
+                    tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
+                };
+                manager.run(stop).await?;
+                anyhow::Ok(())
+            })?;
+        }
+        Command::Unload => {
+            open()?.unload()?;
+            println!("unloaded");
+        }
+    }
+    Ok(())
+}

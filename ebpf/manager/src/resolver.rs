@@ -1,0 +1,228 @@
+//! The stamping resolver: one view per container. It answers names that the container's rules know,
+//! and writes each answer into the maps before the container has it, so that the connection that
+//! follows is decided by name.
+//!
+//! Everything it reads is hostile: the container's questions, and the upstream's answers.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hickory_proto::{
+    op::{Header, HeaderCounts, Message, MessageType, Metadata, OpCode, ResponseCode},
+    rr::{RData, Record, RecordType},
+};
+use hickory_server::{
+    Server,
+    net::runtime::Time,
+    server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
+    zone_handler::MessageResponseBuilder,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+    time::timeout,
+};
+
+use crate::{
+    Manager,
+    clock::boot_ns,
+    containers::View,
+    error::{Error, Result},
+    names::Names,
+    rules::permits,
+};
+
+/// Longest time an answer permits its addresses.
+const TTL_CEILING: Duration = Duration::from_secs(3600);
+/// How long the upstream may take.
+const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an idle TCP client is kept.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A view that answers, until dropped.
+pub struct Resolver {
+    _server: Server<Handler>,
+}
+
+impl Resolver {
+    /// Binds a container's view, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// If the container is not enrolled or has no resolver, or an address is taken.
+    pub async fn start(manager: &Manager, cgroup_id: u64) -> Result<Self> {
+        let view = manager.view(cgroup_id)?.ok_or(Error::NotEnrolled(cgroup_id))?;
+        let (Some(listen), Some(upstream)) = (view.listen, view.upstream) else {
+            return Err(Error::NotEnrolled(cgroup_id));
+        };
+        let bound = |source| Error::File { path: format!("resolver address {listen}").into(), source };
+        let udp = UdpSocket::bind(listen).await.map_err(bound)?;
+        let tcp = TcpListener::bind(listen).await.map_err(bound)?;
+        let handler = Handler {
+            manager: manager.clone(),
+            cgroup_id,
+            upstream,
+            names: Arc::new(Mutex::new(Names::open(manager, cgroup_id)?)),
+        };
+        let mut server = Server::new(handler);
+        server.register_socket(udp);
+        server.register_listener(tcp, CLIENT_TIMEOUT, 4096);
+        Ok(Self { _server: server })
+    }
+}
+
+struct Handler {
+    manager: Manager,
+    cgroup_id: u64,
+    upstream: SocketAddr,
+    names: Arc<Mutex<Names>>,
+}
+
+/// What a client gets.
+struct Answer {
+    code: ResponseCode,
+    records: Vec<Record>,
+}
+
+impl Answer {
+    const fn empty(code: ResponseCode) -> Self {
+        Self { code, records: Vec::new() }
+    }
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut response_handle: R) -> ResponseInfo {
+        let answer = self.answer(request).await;
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.response_code = answer.code;
+        metadata.recursion_available = true;
+        let none: [Record; 0] = [];
+        let response = MessageResponseBuilder::from_message_request(request).build(metadata, &answer.records, &none, &none, &none);
+        match response_handle.send_response(response).await {
+            Ok(info) => info,
+            Err(error) => {
+                tracing::debug!(cgroup_id = self.cgroup_id, %error, "the client did not take its answer");
+                Header { metadata, counts: HeaderCounts::default() }.into()
+            }
+        }
+    }
+}
+
+impl Handler {
+    async fn answer(&self, request: &Request) -> Answer {
+        if request.metadata.op_code != OpCode::Query || request.metadata.message_type != MessageType::Query {
+            return Answer::empty(ResponseCode::NotImp);
+        }
+        let Ok(info) = request.request_info() else { return Answer::empty(ResponseCode::FormErr) };
+        let name = info.query.name().to_string().trim_end_matches('.').to_ascii_lowercase();
+        let kind = info.query.query_type();
+        match self.known(&name) {
+            Ok(Some(floor)) => {
+                // Service bindings carry addresses and keys past the stamps; without them clients use A and AAAA.
+                if matches!(kind, RecordType::HTTPS | RecordType::SVCB) {
+                    return Answer::empty(ResponseCode::NoError);
+                }
+                self.forward(request, &name, floor).await
+            }
+            Ok(None) => Answer::empty(ResponseCode::NXDomain),
+            Err(error) => self.failed(&name, &error),
+        }
+    }
+
+    /// The shortest validity of an answer, if this container may ask for the name.
+    fn known(&self, name: &str) -> Result<Option<Duration>> {
+        let Some(View { rules, dns_ttl_floor_ms, .. }) = self.manager.view(self.cgroup_id)? else { return Ok(None) };
+        let named = permits(&rules)?.iter().any(|permit| permit.target.names(name));
+        let open = named || self.manager.bypass_left(self.cgroup_id)?.is_some();
+        Ok(open.then(|| Duration::from_millis(dns_ttl_floor_ms)))
+    }
+
+    async fn forward(&self, request: &Request, name: &str, floor: Duration) -> Answer {
+        let Ok(info) = request.request_info() else { return Answer::empty(ResponseCode::FormErr) };
+        let mut question = Message::query();
+        question.metadata.recursion_desired = true;
+        question.add_query(info.query.original().clone());
+        let reply = match timeout(UPSTREAM_TIMEOUT, ask(self.upstream, &question)).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(problem)) => {
+                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream, %problem);
+                return Answer::empty(ResponseCode::ServFail);
+            }
+            Err(_) => {
+                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream, problem = "no answer in time");
+                return Answer::empty(ResponseCode::ServFail);
+            }
+        };
+        let (addresses, ttl) = addresses(&reply.answers);
+        if !addresses.is_empty() {
+            let validity = Duration::from_secs(ttl.into()).max(floor).min(TTL_CEILING.max(floor));
+            let expires_ns = boot_ns().saturating_add(u64::try_from(validity.as_nanos()).unwrap_or(u64::MAX));
+            let stamped = self.names.lock().unwrap_or_else(PoisonError::into_inner).stamp(name, &addresses, expires_ns);
+            // An answer that is not stamped would lead to a connection denied without its name.
+            if let Err(error) = stamped {
+                return self.failed(name, &error);
+            }
+        }
+        Answer { code: reply.metadata.response_code, records: reply.answers }
+    }
+
+    fn failed(&self, name: &str, error: &Error) -> Answer {
+        tracing::error!(event = "resolver_failed", cgroup_id = self.cgroup_id, name, %error);
+        Answer::empty(ResponseCode::ServFail)
+    }
+}
+
+/// The addresses of an answer, and the shortest life among its records.
+fn addresses(answers: &[Record]) -> (Vec<IpAddr>, u32) {
+    let addresses = answers
+        .iter()
+        .filter_map(|record| match record.data {
+            RData::A(address) => Some(IpAddr::from(address.0)),
+            RData::AAAA(address) => Some(IpAddr::from(address.0)),
+            _ => None,
+        })
+        .collect();
+    (addresses, answers.iter().map(|record| record.ttl).min().unwrap_or(0))
+}
+
+/// Asks by UDP, and again by TCP if the answer did not fit.
+async fn ask(upstream: SocketAddr, question: &Message) -> std::result::Result<Message, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let bytes = question.to_vec().map_err(|error| error.to_string())?;
+    let any: SocketAddr = if upstream.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any).await.map_err(text)?;
+    socket.connect(upstream).await.map_err(text)?;
+    socket.send(&bytes).await.map_err(text)?;
+    let mut buffer = vec![0; 4096];
+    loop {
+        let length = socket.recv(&mut buffer).await.map_err(text)?;
+        // Anything else on this port is noise, or a guess at our answer.
+        if let Some(reply) = answers(question, buffer.get(..length).unwrap_or_default()) {
+            return if reply.metadata.truncation { ask_tcp(upstream, question, &bytes).await } else { Ok(reply) };
+        }
+    }
+}
+
+async fn ask_tcp(upstream: SocketAddr, question: &Message, bytes: &[u8]) -> std::result::Result<Message, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let mut stream = TcpStream::connect(upstream).await.map_err(text)?;
+    let length = u16::try_from(bytes.len()).map_err(|error| error.to_string())?;
+    stream.write_all(&length.to_be_bytes()).await.map_err(text)?;
+    stream.write_all(bytes).await.map_err(text)?;
+    let length = stream.read_u16().await.map_err(text)?;
+    let mut reply = vec![0; length.into()];
+    stream.read_exact(&mut reply).await.map_err(text)?;
+    answers(question, &reply).ok_or_else(|| "the answer is to another question".to_owned())
+}
+
+/// The message, if it answers the question.
+fn answers(question: &Message, bytes: &[u8]) -> Option<Message> {
+    let reply = Message::from_vec(bytes).ok()?;
+    let same = reply.metadata.id == question.metadata.id
+        && reply.metadata.message_type == MessageType::Response
+        && reply.queries == question.queries;
+    same.then_some(reply)
+}

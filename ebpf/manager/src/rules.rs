@@ -1,0 +1,166 @@
+//! Egress rules: the list a person writes, and what each one means.
+
+use std::{fs, net::IpAddr, path::Path, str::FromStr};
+
+use abi::{PortRange, TCP, UDP};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// One rule as written: `{dst: api.test, proto: https}`, `{dst: 198.51.100.0/24, proto: udp, port: 8000-8100}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// A domain, a wildcard (`*.test`: any subdomain, not `test` itself), an address or a prefix.
+    pub dst: String,
+    /// `tcp`, `udp`, or a name that fixes transport and default port: `https`, `http`, `ssh`.
+    pub proto: String,
+    /// One port or an inclusive range; required for `tcp` and `udp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Port>,
+}
+
+/// `443` or `8000-8100`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Port {
+    /// One port.
+    One(u16),
+    /// `first-last`, inclusive.
+    Range(String),
+}
+
+/// What a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This name.
+    Domain(String),
+    /// Every name below this one.
+    Below(String),
+    /// These addresses.
+    Prefix(IpNet),
+}
+
+/// A rule that was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// What for.
+    pub target: Target,
+    /// Which transport and ports.
+    pub range: PortRange,
+}
+
+impl Target {
+    /// Whether `name` (lower case, no final dot) is meant.
+    pub fn names(&self, name: &str) -> bool {
+        match self {
+            Self::Domain(domain) => domain == name,
+            Self::Below(parent) => {
+                name.strip_suffix(parent.as_str()).is_some_and(|head| head.len() > 1 && head.ends_with('.'))
+            }
+            Self::Prefix(_) => false,
+        }
+    }
+}
+
+impl Rule {
+    fn permit(&self) -> std::result::Result<Permit, String> {
+        let (l4_proto, default) = match self.proto.as_str() {
+            "tcp" => (TCP, None),
+            "udp" => (UDP, None),
+            "https" => (TCP, Some(443)),
+            "http" => (TCP, Some(80)),
+            "ssh" => (TCP, Some(22)),
+            other => return Err(format!("`{other}` is not a proto; use tcp, udp, https, http or ssh")),
+        };
+        let (first, last) = match (&self.port, default) {
+            (Some(port), _) => port.bounds()?,
+            (None, Some(port)) => (port, port),
+            (None, None) => return Err(format!("proto {} needs a port, such as `port: 443` or `port: 8000-8100`", self.proto)),
+        };
+        Ok(Permit { target: self.target()?, range: PortRange { first, last, l4_proto, pad: [0; 3] } })
+    }
+
+    fn target(&self) -> std::result::Result<Target, String> {
+        let dst = self.dst.as_str();
+        if let Ok(address) = IpAddr::from_str(dst) {
+            return Ok(Target::Prefix(IpNet::from(address)));
+        }
+        if dst.contains('/') {
+            let prefix = IpNet::from_str(dst).map_err(|_| format!("`{dst}` is not a prefix such as 198.51.100.0/24"))?;
+            return Ok(Target::Prefix(prefix.trunc()));
+        }
+        let name = dst.trim_end_matches('.').to_ascii_lowercase();
+        match name.strip_prefix("*.") {
+            Some(parent) => domain(parent).map(Target::Below),
+            None => domain(&name).map(Target::Domain),
+        }
+    }
+}
+
+impl Port {
+    fn bounds(&self) -> std::result::Result<(u16, u16), String> {
+        let (first, last) = match self {
+            Self::One(port) => (*port, *port),
+            Self::Range(text) => {
+                let (first, last) = text.split_once('-').unwrap_or((text, text));
+                let number = |part: &str| part.trim().parse::<u16>().map_err(|_| format!("`{text}` is not a port or a range such as 8000-8100"));
+                (number(first)?, number(last)?)
+            }
+        };
+        if first == 0 || first > last {
+            return Err(format!("ports {first}-{last}: the first must be at least 1 and not above the last"));
+        }
+        Ok((first, last))
+    }
+}
+
+/// Checks a name: labels of letters, digits, `-` and `_`, each 1 to 63 long, 253 in all.
+fn domain(name: &str) -> std::result::Result<String, String> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("`{name}` is not a domain name, a wildcard such as *.example.test, an address or a prefix"))
+    }
+}
+
+/// Understands a list of rules.
+///
+/// # Errors
+/// At the first rule that cannot be, by its number.
+pub fn permits(rules: &[Rule]) -> Result<Vec<Permit>> {
+    rules
+        .iter()
+        .zip(1usize..)
+        .map(|(rule, number)| rule.permit().map_err(|problem| Error::Rule { number, problem }))
+        .collect()
+}
+
+/// Reads a rules file: a YAML list, or a mapping with a `rules` list.
+///
+/// # Errors
+/// If it cannot be read, is not such a list, or holds a rule that cannot be.
+pub fn read(path: &Path) -> Result<Vec<Rule>> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum File {
+        List(Vec<Rule>),
+        Mapping { rules: Vec<Rule> },
+    }
+    let text = fs::read_to_string(path).map_err(Error::file(path))?;
+    // Untagged errors say nothing of the place, so a plain list is tried for its error first.
+    let rules = match serde_saphyr::from_str::<File>(&text) {
+        Ok(File::List(rules) | File::Mapping { rules }) => rules,
+        Err(_) => {
+            let problem = serde_saphyr::from_str::<Vec<Rule>>(&text).err().map_or_else(String::new, |error| error.to_string());
+            return Err(Error::RulesFile { path: path.to_owned(), problem });
+        }
+    };
+    permits(&rules)?;
+    Ok(rules)
+}

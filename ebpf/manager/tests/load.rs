@@ -1,0 +1,69 @@
+//! The object that ships, against this machine's kernel. Needs root.
+#![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
+
+use std::{fs, path::PathBuf, process};
+
+use manager::{EnrolRequest, LoadOptions, Manager};
+
+struct Loaded {
+    manager: Manager,
+    _state: tempfile::TempDir,
+    cgroup: PathBuf,
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let _ = self.manager.unload();
+        let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+fn cgroup2() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
+    line.split(' ').nth(1).unwrap().into()
+}
+
+fn load(name: &str) -> Loaded {
+    let state = tempfile::tempdir().unwrap();
+    let options = LoadOptions {
+        pin_dir: format!("/sys/fs/bpf/clawker-test-{}-{name}", process::id()).into(),
+        state_dir: state.path().to_owned(),
+        ..LoadOptions::default()
+    };
+    let cgroup = cgroup2().join(format!("clawker-test-{}-{name}", process::id()));
+    fs::create_dir(&cgroup).unwrap();
+    Loaded { manager: Manager::load(&options).unwrap(), _state: state, cgroup }
+}
+
+#[test]
+fn loads_enrols_retires_and_unloads() {
+    let loaded = load("life");
+    let Loaded { manager, cgroup, .. } = &loaded;
+    let mut request = EnrolRequest::new(cgroup, "c1");
+    request.agent = "scout\n\"".to_owned();
+    let enrolment = manager.enrol(&request).unwrap();
+    let status = manager.status().unwrap();
+    assert_eq!(status.containers.len(), 1);
+    assert_eq!(status.containers[0].attached, (11, 11));
+    assert!(manager.enrol(&request).unwrap_err().to_string().contains("enrolled already"));
+    let child = cgroup.join("child");
+    fs::create_dir(&child).unwrap();
+    assert!(manager.enrol(&EnrolRequest::new(&child, "c2")).unwrap_err().to_string().contains("above it is enrolled"));
+    fs::remove_dir(&child).unwrap();
+    manager.retire(enrolment.cgroup_id).unwrap();
+    assert!(manager.retire(enrolment.cgroup_id + 1).unwrap_err().to_string().contains("no container"));
+    assert_eq!(manager.status().unwrap().containers[0].attached.0, 0);
+    assert!(manager.dump().unwrap().to_string().contains("ledger"));
+}
+
+#[test]
+fn refuses_what_is_loaded_already() {
+    let loaded = load("twice");
+    let again = LoadOptions {
+        pin_dir: format!("/sys/fs/bpf/clawker-test-{}-twice", process::id()).into(),
+        ..LoadOptions::default()
+    };
+    assert!(Manager::load(&again).unwrap_err().to_string().contains("pinned at"));
+    assert!(loaded.manager.status().is_ok());
+}

@@ -1,0 +1,170 @@
+//! The one path from an attempt to its verdict, its counters and its state.
+
+use abi::{CloseReason, Direction, Flow, FlowKey, Hook, Reason, Sock, Verdict, fault, flow_flag, sock_flag};
+use aya_ebpf::bindings::BPF_NOEXIST;
+use policy::{Decision, Destination, decide};
+
+use crate::{
+    attribution::{self, Kernel},
+    emit, flow, ledger,
+    maps::{CONTAINERS, FLOWS},
+};
+
+/// What the hook does next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Admission {
+    /// Fail the call, or drop the packet.
+    Deny = 0,
+    /// Let it pass.
+    Pass = 1,
+    /// Let it pass to `Sock::actual` instead.
+    Redirect = 2,
+}
+
+/// Decides an attempt on `key`, which names the socket and what the container asked for. A known flow
+/// passes as decided before; a new one is counted, recorded or remembered.
+#[inline(never)]
+pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 {
+    if sock.is_null() {
+        return Admission::Deny as u64;
+    }
+    let dst = &Destination { addr: &key.remote, port: key.port, l4_proto: key.l4_proto };
+    let now = attribution::now();
+    let bypass_epoch = attribution::bypass_epoch(cgroup_id, now);
+
+    if let Some(known) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: a live map value.
+        unsafe {
+            if (*known).flags & flow_flag::ENDED == 0 && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch) {
+                (*known).last_ns = now;
+                let redirected = (*known).actual_dst_port != (*known).dst_port || (*known).actual_dst != (*known).dst;
+                return if redirected { Admission::Redirect as u64 } else { Admission::Pass as u64 };
+            }
+        }
+        // Permitted by a bypass that is over: that flow ends here, and this call is a new attempt.
+        flow::end(key, CloseReason::BypassEnded, now);
+    }
+
+    let facts = Kernel { cgroup_id, now, bypass_epoch };
+    let mut decision = if cgroup_id == 0 {
+        Decision { verdict: Verdict::Denied, reason: Reason::NotEnrolled, to_resolver: false }
+    } else {
+        decide(&facts, dst)
+    };
+    if decision.reason == Reason::Loopback {
+        return Admission::Pass as u64;
+    }
+    if crate::fault(fault::VERDICT_FLIPPED) && decision.reason != Reason::Dns {
+        decision.verdict = match decision.verdict {
+            Verdict::Denied => Verdict::Allowed,
+            _ => Verdict::Denied,
+        };
+    }
+
+    let (domain, ambiguous) = facts.name(dst);
+    let mut flow = Flow {
+        start_ns: now,
+        last_ns: now,
+        cgroup_id,
+        cookie: key.cookie,
+        bytes_in: 0,
+        bytes_out: 0,
+        packets_in: 0,
+        packets_out: 0,
+        bypass_epoch,
+        dst: key.remote,
+        actual_dst: key.remote,
+        src: [0; 16],
+        // SAFETY: non-null socket storage.
+        comm: unsafe { (*sock).comm },
+        // SAFETY: as above.
+        pid: unsafe { (*sock).pid },
+        // SAFETY: as above.
+        uid: unsafe { (*sock).uid },
+        domain,
+        generation: key.generation,
+        dst_port: dst.port,
+        actual_dst_port: dst.port,
+        src_port: 0,
+        socket_family: 0,
+        l4_proto: dst.l4_proto,
+        verdict: decision.verdict as u8,
+        reason: decision.reason as u8,
+        hook: hook as u8,
+        close_reason: CloseReason::None as u8,
+        direction: Direction::Outbound as u8,
+        flags: if ambiguous { flow_flag::AMBIGUOUS } else { 0 },
+        socket_type: 0,
+    };
+    if decision.to_resolver
+        && let Some(container) = CONTAINERS.get_ptr(cgroup_id)
+    {
+        // SAFETY: a live map value.
+        unsafe {
+            flow.actual_dst = (*container).resolver;
+            flow.actual_dst_port = (*container).resolver_port;
+        }
+    }
+
+    if decision.verdict != Verdict::Denied && !open(key, &flow, sock) {
+        flow.verdict = Verdict::Denied as u8;
+        flow.reason = Reason::FlowTableFull as u8;
+        flow.bypass_epoch = 0;
+    }
+    ledger::metric(&flow);
+    if flow.verdict == Verdict::Denied as u8 {
+        deny(&flow);
+        return Admission::Deny as u64;
+    }
+    if decision.to_resolver { Admission::Redirect as u64 } else { Admission::Pass as u64 }
+}
+
+/// Puts a flow into the table and the socket. False if there is no room for it.
+#[inline(always)]
+fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
+    let quota = match CONTAINERS.get_ptr(flow.cgroup_id) {
+        // SAFETY: a live map value.
+        Some(container) => unsafe { (*container).flow_quota },
+        None => 0,
+    };
+    if ledger::open_flows(flow.cgroup_id) >= quota {
+        return false;
+    }
+    // A race with another thread on the same socket and destination is one flow: the loser's entry exists.
+    match FLOWS.insert(key, flow, BPF_NOEXIST.into()) {
+        Ok(()) => {}
+        Err(errno) if errno == -17 => return true,
+        Err(_) => return false,
+    }
+    ledger::opened(flow.cgroup_id);
+    // SAFETY: non-null socket storage.
+    unsafe {
+        (*sock).key = *key;
+        (*sock).bypass_epoch = flow.bypass_epoch;
+        (*sock).opened = (*sock).opened.wrapping_add(1);
+        if flow.actual_dst_port != flow.dst_port || flow.actual_dst != flow.dst {
+            (*sock).intended = flow.dst;
+            (*sock).intended_port = flow.dst_port;
+            (*sock).actual = flow.actual_dst;
+            (*sock).actual_port = flow.actual_dst_port;
+            (*sock).flags |= sock_flag::REDIRECTED;
+        }
+    }
+    true
+}
+
+/// Counts and records a denied attempt.
+#[inline(always)]
+pub fn deny(flow: &Flow) {
+    ledger::denied(flow.cgroup_id);
+    match emit::reserve() {
+        Some(mut slot) => {
+            // SAFETY: a reference is valid to read.
+            unsafe { emit::fill(&mut slot, flow, flow.start_ns, 1) };
+            ledger::submitted(flow.cgroup_id, 1);
+            emit::submit(slot);
+        }
+        None => ledger::ring_full(flow.cgroup_id, 1),
+    }
+}

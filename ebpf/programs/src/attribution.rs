@@ -1,0 +1,97 @@
+//! The facts a decision needs, from the maps.
+
+use abi::{DNS_NAMES, DnsEntry, DnsKey, PrefixKey};
+use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_boot_ns};
+use policy::{Destination, Facts};
+
+use crate::maps::{BYPASS, CONTAINERS, DNS_CACHE, PREFIXES, ROUTES};
+
+/// Nanoseconds of `CLOCK_BOOTTIME`.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no arguments, no side effects.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Epoch of the bypass that is on for this container now; 0 if it is off or over.
+#[inline(always)]
+pub fn bypass_epoch(cgroup_id: u64, now: u64) -> u64 {
+    match BYPASS.get_ptr(cgroup_id) {
+        // SAFETY: a live map value.
+        Some(bypass) => unsafe { if now < (*bypass).deadline_ns { (*bypass).epoch } else { 0 } },
+        None => 0,
+    }
+}
+
+/// One container's facts at one instant.
+pub struct Kernel {
+    /// Whose.
+    pub cgroup_id: u64,
+    /// When.
+    pub now: u64,
+    /// Epoch of its bypass; 0 if off.
+    pub bypass_epoch: u64,
+}
+
+impl Kernel {
+    /// The names that led this container to an address.
+    #[inline(always)]
+    pub fn names(&self, dst: &Destination<'_>) -> Option<*const DnsEntry> {
+        DNS_CACHE.get_ptr(DnsKey { cgroup_id: self.cgroup_id, addr: *dst.addr })
+    }
+
+    /// The latest name's identity, and whether there are others.
+    #[inline(always)]
+    pub fn name(&self, dst: &Destination<'_>) -> (u32, bool) {
+        match self.names(dst) {
+            // SAFETY: a live map value.
+            Some(entry) => unsafe { ((*entry).latest, (*entry).names[1].domain != 0) },
+            None => (0, false),
+        }
+    }
+}
+
+impl Facts for Kernel {
+    #[inline(always)]
+    fn bypassed(&self) -> bool {
+        self.bypass_epoch != 0
+    }
+
+    #[inline(always)]
+    fn has_resolver(&self) -> bool {
+        match CONTAINERS.get_ptr(self.cgroup_id) {
+            // SAFETY: a live map value.
+            Some(container) => unsafe { (*container).resolver_port != 0 },
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn domain_permits(&self, dst: &Destination<'_>) -> bool {
+        let Some(entry) = self.names(dst) else { return false };
+        let mut slot = 0;
+        while slot < DNS_NAMES {
+            // SAFETY: a live map value, and the index is within the array.
+            let name = unsafe { *(&raw const (*entry).names).cast::<abi::DnsName>().add(slot) };
+            if name.domain != 0
+                && self.now < name.expires_ns
+                && let Some(routes) = ROUTES.get_ptr(name.domain)
+                // SAFETY: a live map value.
+                && policy::permits(unsafe { &*routes }, dst.l4_proto, dst.port)
+            {
+                return true;
+            }
+            slot += 1;
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn address_permits(&self, dst: &Destination<'_>) -> bool {
+        let key = Key::new(192, PrefixKey { cgroup_id_be: self.cgroup_id.to_be_bytes(), addr: *dst.addr });
+        match PREFIXES.get(&key) {
+            Some(routes) => policy::permits(routes, dst.l4_proto, dst.port),
+            None => false,
+        }
+    }
+}

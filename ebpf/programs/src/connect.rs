@@ -1,0 +1,64 @@
+//! `cgroup/connect4` and `connect6`: TCP connections, TCP Fast Open, connected UDP.
+
+use abi::{CloseReason, FlowKey, Hook, TCP, sock_flag};
+use aya_ebpf::{
+    EbpfContext as _, helpers::generated::bpf_get_socket_cookie, macros::cgroup_sock_addr, programs::SockAddrContext,
+};
+
+use crate::{
+    admit::{Admission, admit},
+    attribution,
+    context::{self, Family},
+    flow,
+};
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    connect(&ctx, Family::V4)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    connect(&ctx, Family::V6)
+}
+
+#[inline(always)]
+fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
+    let cgroup_id = context::cgroup_id();
+    // SAFETY: the context is valid for the program's run.
+    let (sk, protocol) = unsafe { ((*ctx.sock_addr).__bindgen_anon_1.sk, (*ctx.sock_addr).protocol) };
+    let Some(sock) = context::sock_or_new(sk, cgroup_id) else { return 0 };
+    context::note_caller(sock);
+
+    // A new connect is a new generation: whatever this socket was connected to before is over.
+    // SAFETY: non-null socket storage.
+    let previous = unsafe { (*sock).key };
+    // SAFETY: as above.
+    unsafe {
+        (*sock).generation = (*sock).generation.wrapping_add(1);
+        (*sock).flags &= sock_flag::RELEASED;
+        (*sock).bypass_epoch = 0;
+    }
+    if previous.cookie != 0 && previous.l4_proto == protocol as u8 {
+        let reason = if protocol == u32::from(TCP) { CloseReason::Aborted } else { CloseReason::Closed };
+        flow::end(&previous, reason, attribution::now());
+    }
+
+    let key = FlowKey {
+        // SAFETY: the helper takes the context of this program type.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        remote: context::user_address(ctx.sock_addr, family),
+        // SAFETY: non-null socket storage.
+        generation: unsafe { (*sock).generation },
+        port: context::user_port(ctx.sock_addr),
+        l4_proto: protocol as u8,
+        pad: 0,
+    };
+    let admission = admit(&key, sock, cgroup_id, Hook::Connect);
+    if admission == Admission::Redirect as u64 {
+        // SAFETY: non-null socket storage.
+        let (addr, port) = unsafe { ((*sock).actual, (*sock).actual_port) };
+        context::rewrite(ctx.sock_addr, family, &addr, port);
+    }
+    i32::from(admission != Admission::Deny as u64)
+}

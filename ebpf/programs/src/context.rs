@@ -1,0 +1,144 @@
+//! Reading hook contexts: identity, socket storage, addresses.
+
+use core::ffi::c_void;
+
+use abi::{Address, Sock, sock_flag, v4_mapped};
+use aya_ebpf::{
+    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr},
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_sk_storage_get},
+};
+
+use crate::maps::{IDENTITY, SOCKS};
+
+/// Which form the destination has in the context.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `user_ip4`.
+    V4,
+    /// `user_ip6`; a v4-mapped destination is the IPv4 case.
+    V6,
+}
+
+/// The enrolled cgroup this hook runs for; 0 if it was never enrolled.
+#[inline(always)]
+pub fn cgroup_id() -> u64 {
+    // SAFETY: bpf_get_local_storage never returns null and the value lives as long as the program runs.
+    unsafe { (*IDENTITY.get_ptr_mut()).cgroup_id }
+}
+
+/// Pointer to the storage map, as the helper wants it.
+#[inline(always)]
+fn socks() -> *mut c_void {
+    (&raw const SOCKS).cast_mut().cast()
+}
+
+/// The socket's storage, if it has one.
+#[inline(always)]
+pub fn sock(sk: *mut bpf_sock) -> Option<*mut Sock> {
+    // SAFETY: `sk` comes from a context and was checked against null where it can be null.
+    let found = unsafe { bpf_sk_storage_get(socks(), sk.cast(), core::ptr::null_mut(), 0) }.cast::<Sock>();
+    (!found.is_null()).then_some(found)
+}
+
+/// The socket's storage, made and owned by `cgroup_id` if it has none: a socket that is older than
+/// the enrolment. `None` only if the kernel has no memory.
+#[inline(always)]
+pub fn sock_or_new(sk: *mut bpf_sock, cgroup_id: u64) -> Option<*mut Sock> {
+    // SAFETY: as in `sock`; with no initial value the kernel zeroes it.
+    let found =
+        unsafe { bpf_sk_storage_get(socks(), sk.cast(), core::ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE.into()) }
+            .cast::<Sock>();
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: non-null, and socket storage lives as long as the socket, which this hook holds.
+    unsafe {
+        if (*found).cgroup_id == 0 {
+            (*found).cgroup_id = cgroup_id;
+        }
+    }
+    Some(found)
+}
+
+/// Notes the calling process in the socket: `sock_ops` and `cgroup_skb` cannot ask for it on 5.10.
+#[inline(always)]
+pub fn note_caller(sock: *mut Sock) {
+    // SAFETY: `sock` is non-null socket storage.
+    unsafe {
+        (*sock).pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        (*sock).uid = bpf_get_current_uid_gid() as u32;
+        if let Ok(comm) = bpf_get_current_comm() {
+            (*sock).comm = comm;
+        }
+    }
+}
+
+/// Destination address of a `sock_addr` context.
+#[inline(always)]
+pub fn user_address(ctx: *const bpf_sock_addr, family: Family) -> Address {
+    // SAFETY: the context is valid for the program's run; each field is read as the whole word the
+    // verifier demands.
+    unsafe {
+        match family {
+            Family::V4 => v4_mapped((*ctx).user_ip4.to_ne_bytes()),
+            Family::V6 => {
+                let words = [
+                    core::ptr::read_volatile(&raw const (*ctx).user_ip6[0]),
+                    core::ptr::read_volatile(&raw const (*ctx).user_ip6[1]),
+                    core::ptr::read_volatile(&raw const (*ctx).user_ip6[2]),
+                    core::ptr::read_volatile(&raw const (*ctx).user_ip6[3]),
+                ];
+                address(words)
+            }
+        }
+    }
+}
+
+/// Four words in network order as an address.
+#[inline(always)]
+pub fn address(words: [u32; 4]) -> Address {
+    // SAFETY: both are 16 bytes without padding.
+    unsafe { core::mem::transmute::<[u32; 4], Address>(words) }
+}
+
+/// Destination port of a `sock_addr` context, host order.
+#[inline(always)]
+pub fn user_port(ctx: *const bpf_sock_addr) -> u16 {
+    // SAFETY: as in `user_address`.
+    u16::from_be(unsafe { (*ctx).user_port } as u16)
+}
+
+/// Sends the call somewhere else. A v4 hook cannot name a v6 address; the resolver of a container is
+/// IPv4, which a v6 socket reaches in mapped form only, so a native v6 destination becomes mapped.
+#[inline(always)]
+pub fn rewrite(ctx: *mut bpf_sock_addr, family: Family, addr: &Address, port: u16) {
+    // SAFETY: as in `user_address`; these fields are writable in connect, sendmsg and recvmsg hooks.
+    unsafe {
+        let words = core::mem::transmute::<Address, [u32; 4]>(*addr);
+        match family {
+            Family::V4 => (*ctx).user_ip4 = words[3],
+            Family::V6 => {
+                core::ptr::write_volatile(&raw mut (*ctx).user_ip6[0], words[0]);
+                core::ptr::write_volatile(&raw mut (*ctx).user_ip6[1], words[1]);
+                core::ptr::write_volatile(&raw mut (*ctx).user_ip6[2], words[2]);
+                core::ptr::write_volatile(&raw mut (*ctx).user_ip6[3], words[3]);
+            }
+        }
+        (*ctx).user_port = u32::from(port.to_be());
+    }
+}
+
+/// Puts what the container asked for in place of where this socket was last redirected to, if that is
+/// what `addr` and `port` are.
+#[inline(always)]
+pub fn restore(sock: *const Sock, addr: &mut Address, port: &mut u16) -> bool {
+    // SAFETY: non-null socket storage.
+    unsafe {
+        if (*sock).flags & sock_flag::REDIRECTED == 0 || (*sock).actual_port != *port || (*sock).actual != *addr {
+            return false;
+        }
+        *addr = (*sock).intended;
+        *port = (*sock).intended_port;
+    }
+    true
+}

@@ -1,0 +1,93 @@
+//! Counting, before the ring is tried. Only atomic adds: counters are shared by all CPUs.
+
+use abi::{Flow, Ledger, LossPoint, MetricKey};
+
+use crate::{
+    atomic::add,
+    maps::{LEDGER, METRICS},
+};
+
+/// The container's counters. Whoever has none is counted under 0, which always exists.
+#[inline(always)]
+pub fn of(cgroup_id: u64) -> Option<*mut Ledger> {
+    LEDGER.get_ptr_mut(cgroup_id).or_else(|| LEDGER.get_ptr_mut(0))
+}
+
+/// A denied attempt.
+#[inline(always)]
+pub fn denied(cgroup_id: u64) {
+    if let Some(ledger) = of(cgroup_id) {
+        // SAFETY: a live map value.
+        unsafe { add(&raw mut (*ledger).denied, 1) };
+    }
+}
+
+/// A flow that was let through.
+#[inline(always)]
+pub fn opened(cgroup_id: u64) {
+    if let Some(ledger) = of(cgroup_id) {
+        // SAFETY: a live map value.
+        unsafe { add(&raw mut (*ledger).opened, 1) };
+    }
+}
+
+/// A flow that ended and left the table.
+#[inline(always)]
+pub fn closed(cgroup_id: u64) {
+    if let Some(ledger) = of(cgroup_id) {
+        // SAFETY: a live map value.
+        unsafe { add(&raw mut (*ledger).closed, 1) };
+    }
+}
+
+/// A record handed to the ring, standing for `weight` attempts.
+#[inline(always)]
+pub fn submitted(cgroup_id: u64, weight: u64) {
+    if let Some(ledger) = of(cgroup_id) {
+        // SAFETY: a live map value.
+        unsafe { add(&raw mut (*ledger).submitted, weight) };
+    }
+}
+
+/// Attempts whose record the ring had no room for.
+#[inline(always)]
+pub fn ring_full(cgroup_id: u64, weight: u64) {
+    if let Some(ledger) = of(cgroup_id) {
+        // SAFETY: a live map value; the index is a constant within the array.
+        unsafe { add(&raw mut (*ledger).losses[LossPoint::RingFull as usize], weight) };
+    }
+}
+
+/// Flows this container has open; may lag behind other CPUs by a few.
+#[inline(always)]
+pub fn open_flows(cgroup_id: u64) -> u64 {
+    match of(cgroup_id) {
+        // SAFETY: a live map value; whole-word reads. `closed` is read first, so that the difference
+        // is never negative.
+        Some(ledger) => unsafe {
+            let closed = core::ptr::read_volatile(&raw const (*ledger).closed);
+            core::ptr::read_volatile(&raw const (*ledger).opened).wrapping_sub(closed)
+        },
+        None => 0,
+    }
+}
+
+/// The debugging counter of an attempt.
+#[inline(always)]
+pub fn metric(flow: &Flow) {
+    let key = MetricKey {
+        cgroup_id: flow.cgroup_id,
+        domain: flow.domain,
+        port: flow.dst_port,
+        l4_proto: flow.l4_proto,
+        verdict: flow.verdict,
+    };
+    match METRICS.get_ptr_mut(key) {
+        // SAFETY: a live map value.
+        Some(count) => unsafe { add(count, 1) },
+        None => {
+            // Losing a race here loses one count of a surface that evicts anyway.
+            let _ = METRICS.insert(key, 1, 0);
+        }
+    }
+}

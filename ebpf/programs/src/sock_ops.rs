@@ -1,0 +1,146 @@
+//! `sock_ops`: how a TCP connection went, and its bytes.
+
+use abi::{CloseReason, Flow, Sock, sock_flag, v4_mapped};
+use aya_ebpf::{bindings::bpf_sock_ops, macros::sock_ops, programs::SockOpsContext};
+
+use crate::{
+    attribution, context, flow,
+    maps::FLOWS,
+};
+
+/// `BPF_SOCK_OPS_*` operations.
+const TCP_CONNECT_CB: u32 = 3;
+const ACTIVE_ESTABLISHED_CB: u32 = 4;
+const RTO_CB: u32 = 8;
+const STATE_CB: u32 = 10;
+/// `BPF_SOCK_OPS_RTO_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG`.
+const CALLBACKS: i32 = 1 | 4;
+
+/// `enum bpf_tcp_state`.
+mod state {
+    pub const SYN_SENT: u32 = 2;
+    pub const FIN_WAIT1: u32 = 4;
+    pub const FIN_WAIT2: u32 = 5;
+    pub const CLOSE: u32 = 7;
+    pub const LAST_ACK: u32 = 9;
+    pub const CLOSING: u32 = 11;
+}
+
+#[sock_ops]
+pub fn sock_ops(ctx: SockOpsContext) -> u32 {
+    let op = ctx.op();
+    if op == TCP_CONNECT_CB {
+        // Refused only if the kernel lacks the callbacks, which the floor has.
+        let _ = ctx.set_cb_flags(CALLBACKS);
+        return 1;
+    }
+    if op != ACTIVE_ESTABLISHED_CB && op != RTO_CB && op != STATE_CB {
+        return 1;
+    }
+    // SAFETY: the context is valid for the program's run; `sk` is checked against null below.
+    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return 1;
+    }
+    let Some(sock) = context::sock(sk) else { return 1 };
+    // SAFETY: non-null socket storage, here and below.
+    match op {
+        ACTIVE_ESTABLISHED_CB => unsafe { (*sock).flags |= sock_flag::ESTABLISHED },
+        RTO_CB => {
+            // args: retransmits, time-out, whether this was the last one.
+            if ctx.arg(2) != 0 {
+                unsafe { (*sock).flags |= sock_flag::TIMED_OUT };
+            }
+        }
+        _ => {
+            if ctx.arg(1) == state::CLOSE {
+                close(ctx.ops, sock, ctx.arg(0));
+            }
+        }
+    }
+    1
+}
+
+/// The connection is over: every ending passes here exactly once.
+#[inline(always)]
+fn close(ops: *const bpf_sock_ops, sock: *mut Sock, from: u32) {
+    // SAFETY: non-null socket storage; the context is valid for the program's run.
+    let (key, flags) = unsafe { ((*sock).key, (*sock).flags) };
+    let now = attribution::now();
+    if let Some(flow) = FLOWS.get_ptr_mut(&key) {
+        // SAFETY: a live map value.
+        unsafe {
+            (*flow).bytes_out = acknowledged(ops, flags, from);
+            (*flow).bytes_in = received(ops, sock);
+            (*flow).packets_in = u64::from((*ops).segs_in);
+            (*flow).packets_out = u64::from((*ops).segs_out);
+            local(ops, flow);
+        }
+    }
+    // SAFETY: as above.
+    let bypass_over = unsafe {
+        (*sock).bypass_epoch != 0 && attribution::bypass_epoch((*sock).cgroup_id, now) != (*sock).bypass_epoch
+    };
+    flow::end(&key, if bypass_over { CloseReason::BypassEnded } else { reason(flags, from) }, now);
+}
+
+/// Payload the peer acknowledged. `bytes_acked` counts our SYN once it is acknowledged, and our FIN.
+#[inline(always)]
+unsafe fn acknowledged(ops: *const bpf_sock_ops, flags: u32, from: u32) -> u64 {
+    // SAFETY: the caller's context.
+    let (acked, una, nxt) = unsafe { ((*ops).bytes_acked, (*ops).snd_una, (*ops).snd_nxt) };
+    let syn = flags & sock_flag::ESTABLISHED != 0;
+    let fin = from == state::FIN_WAIT2
+        || ((from == state::FIN_WAIT1 || from == state::CLOSING || from == state::LAST_ACK) && una == nxt);
+    acked.saturating_sub(u64::from(syn) + u64::from(fin))
+}
+
+/// Payload received in order. `bytes_received` counts the peer's FIN once it is in order.
+#[inline(always)]
+unsafe fn received(ops: *const bpf_sock_ops, sock: *const Sock) -> u64 {
+    // SAFETY: the caller's context and non-null socket storage.
+    unsafe {
+        let fin = (*sock).flags & sock_flag::FIN_IN != 0 && (*ops).rcv_nxt == (*sock).fin_end;
+        (*ops).bytes_received.saturating_sub(u64::from(fin))
+    }
+}
+
+/// The container's own address, which the kernel chose after `connect` was decided.
+#[inline(always)]
+unsafe fn local(ops: *const bpf_sock_ops, flow: *mut Flow) {
+    // SAFETY: the caller's context and a live map value.
+    unsafe {
+        if (*ops).family == policy::AF_INET {
+            (*flow).src = v4_mapped((*ops).local_ip4.to_ne_bytes());
+        } else {
+            (*flow).src = context::address([
+                core::ptr::read_volatile(&raw const (*ops).local_ip6[0]),
+                core::ptr::read_volatile(&raw const (*ops).local_ip6[1]),
+                core::ptr::read_volatile(&raw const (*ops).local_ip6[2]),
+                core::ptr::read_volatile(&raw const (*ops).local_ip6[3]),
+            ]);
+        }
+        (*flow).src_port = (*ops).local_port as u16;
+    }
+}
+
+/// Why it ended, from the state it left and what was seen on the way.
+#[inline(always)]
+fn reason(flags: u32, from: u32) -> CloseReason {
+    let reset = flags & sock_flag::RST_IN != 0;
+    let released = flags & sock_flag::RELEASED != 0;
+    if flags & sock_flag::TIMED_OUT != 0 {
+        return CloseReason::Timeout;
+    }
+    if from == state::SYN_SENT {
+        // Neither answered nor given up by this side: an ICMP error, which is a refusal too.
+        return if released && !reset { CloseReason::Aborted } else { CloseReason::Refused };
+    }
+    if reset {
+        return CloseReason::Reset;
+    }
+    if from == state::FIN_WAIT2 || from == state::CLOSING || from == state::LAST_ACK || from == state::FIN_WAIT1 {
+        return CloseReason::Closed;
+    }
+    CloseReason::Aborted
+}

@@ -1,0 +1,38 @@
+//! `cgroup/sock_release`: the last descriptor of a socket is gone.
+
+use abi::{CloseReason, TCP, UDP, sock_flag};
+use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
+
+use crate::{attribution, context, flow, maps::TOMBSTONES};
+
+/// `TCP_CLOSE` of `enum bpf_tcp_state`.
+const TCP_CLOSE: u32 = 7;
+
+/// A TCP socket in any other state still has its close to come, in `sock_ops`.
+#[cgroup_sock(sock_release)]
+pub fn sock_release(ctx: SockContext) -> i32 {
+    // SAFETY: the context is valid for the program's run.
+    let (protocol, state) = unsafe { ((*ctx.sock).protocol, (*ctx.sock).state) };
+    let Some(sock) = context::sock(ctx.sock) else { return 1 };
+    // SAFETY: non-null socket storage.
+    let (key, opened) = unsafe {
+        (*sock).flags |= sock_flag::RELEASED;
+        ((*sock).key, (*sock).opened)
+    };
+    if key.cookie == 0 {
+        return 1;
+    }
+    let now = attribution::now();
+    if protocol == u32::from(TCP) {
+        if state == TCP_CLOSE {
+            flow::end(&key, CloseReason::Aborted, now);
+        }
+    } else if protocol == u32::from(UDP) {
+        flow::end(&key, CloseReason::Closed, now);
+        if opened > 1 {
+            // Failing only delays the other flows' end to their idle time.
+            let _ = TOMBSTONES.insert(key.cookie, now, 0);
+        }
+    }
+    1
+}
