@@ -1,1 +1,7 @@
-fn main(){}
+//! The reader's process; everything it does is in the library.
+
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    reader::run(reader::Options::parse())
+}

@@ -1,0 +1,84 @@
+//! Who a record belongs to, and under which name it reached its destination.
+
+mod enrolments;
+mod names;
+
+pub use enrolments::Enrolments;
+pub use names::{DomainNames, NoNames, PinnedNames};
+
+use crate::{
+    Fault,
+    clock::Offset,
+    document::{EgressDocument, EventId, Owner, UnknownWord, Words},
+    spool::Entry,
+};
+
+/// The stage: entries in, documents out.
+pub struct Attributor {
+    enrolments: Enrolments,
+    names: Box<dyn DomainNames>,
+    node: String,
+    nonce: u64,
+    fault: Fault,
+}
+
+impl Attributor {
+    /// `node` and `nonce` go into every `event_id`: the same two for the life of a spool.
+    pub fn new(
+        enrolments: Enrolments,
+        names: Box<dyn DomainNames>,
+        node: String,
+        nonce: u64,
+        fault: Fault,
+    ) -> Self {
+        Self {
+            enrolments,
+            names,
+            node,
+            nonce,
+            fault,
+        }
+    }
+
+    /// Call before each batch: sees what was enrolled and retired since the last one.
+    ///
+    /// # Errors
+    /// Why enrolments cannot be read at this time; what was read before is still used.
+    pub fn refresh(&mut self, clock: Offset) -> Result<(), String> {
+        self.names.refresh();
+        self.enrolments.refresh(clock)
+    }
+
+    /// The document of one entry.
+    ///
+    /// # Errors
+    /// A byte that is no member of its set: the entry cannot be read, now or later.
+    pub fn attribute(
+        &mut self,
+        entry: &Entry,
+        clock: Offset,
+    ) -> Result<EgressDocument, UnknownWord> {
+        let record = &entry.record;
+        let words = Words::of(record)?;
+        let mut owner = self.owner(entry, clock);
+        if self.fault == Fault::LabelSwapped {
+            std::mem::swap(&mut owner.agent, &mut owner.project);
+        }
+        let dst_host = match record.flow.domain {
+            0 => String::new(),
+            domain => self.names.name(domain).unwrap_or_default(),
+        };
+        let id = EventId {
+            node: &self.node,
+            nonce: self.nonce,
+            sequence: entry.sequence,
+        };
+        Ok(EgressDocument::new(record, words, id, owner, dst_host))
+    }
+
+    fn owner(&mut self, entry: &Entry, clock: Offset) -> Owner {
+        let flow = &entry.record.flow;
+        self.enrolments
+            .owner(flow.cgroup_id, flow.start_ns, entry.arrived_ns, clock)
+    }
+}

@@ -1,0 +1,298 @@
+//! The static source of identities: the manager's enrolment files, `<folder>/<cgroup id>.json`.
+//!
+//! A cgroup id is an inode number and is reused. So each id has a history of holders, and a flow
+//! belongs to the one that was enrolled when it *started*; if there is none, to nobody. What was read
+//! once stays known after its file is gone, for the flows that end later.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use abi::Enrolment;
+
+use crate::{
+    clock::Offset,
+    document::{Attribution, Owner},
+    observe::Counters,
+};
+
+/// Longest enrolment file; a longer one is none of the manager's.
+const FILE_BYTES: u64 = 65_536;
+/// Holders remembered per cgroup id.
+const HOLDERS: usize = 8;
+/// How long a retired holder without a file is remembered, nanoseconds: a day.
+const REMEMBERED_NS: u64 = 86_400_000_000_000;
+
+/// Every enrolment read so far.
+#[derive(Debug)]
+pub struct Enrolments {
+    folder: PathBuf,
+    counters: Arc<Counters>,
+    ids: HashMap<u64, History>,
+    /// Modification time of the folder when it was listed.
+    listed: Option<SystemTime>,
+    /// Files looked at since the last refresh.
+    checked: HashSet<u64>,
+}
+
+/// Who held one cgroup id; oldest first.
+#[derive(Debug, Default)]
+struct History {
+    holders: Vec<Holder>,
+    stamp: Option<Stamp>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    enrolment: Enrolment,
+    /// From when it could be read, nanoseconds since boot.
+    available_ns: u64,
+}
+
+/// What changes when a file's content does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            inode: file.ino(),
+            size: file.len(),
+            modified: file.modified().ok(),
+        }
+    }
+}
+
+impl Enrolments {
+    /// Enrolments below `state_dir`. Nothing is read before the first [`refresh`](Self::refresh).
+    pub fn new(state_dir: &Path, counters: Arc<Counters>) -> Self {
+        Self {
+            folder: state_dir.join(Enrolment::FOLDER),
+            counters,
+            ids: HashMap::new(),
+            listed: None,
+            checked: HashSet::new(),
+        }
+    }
+
+    /// Reads what changed. A folder that is not there holds nothing.
+    ///
+    /// # Errors
+    /// Why the folder cannot be read.
+    pub fn refresh(&mut self, clock: Offset) -> Result<(), String> {
+        self.checked.clear();
+        let failed = |error: io::Error, folder: &Path| {
+            format!(
+                "cannot read {}: {error}; does the reader's user have access?",
+                folder.display()
+            )
+        };
+        let modified = match fs::metadata(&self.folder).and_then(|folder| folder.modified()) {
+            Ok(modified) => modified,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error, &self.folder)),
+        };
+        if self.listed == Some(modified) {
+            return Ok(());
+        }
+        let mut present = HashSet::new();
+        for entry in fs::read_dir(&self.folder).map_err(|error| failed(error, &self.folder))? {
+            let name = entry
+                .map_err(|error| failed(error, &self.folder))?
+                .file_name();
+            let id = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
+            if let Some(id) = id {
+                present.insert(id);
+                self.check(id, clock);
+            }
+        }
+        let now = clock.now_boot_ns();
+        self.ids
+            .retain(|id, history| present.contains(id) || history.is_remembered(now));
+        self.listed = Some(modified);
+        Ok(())
+    }
+
+    /// Who held `cgroup_id` when a flow started at `start_ns`, for a record that came at `arrived_ns`
+    /// (both since boot).
+    pub fn owner(
+        &mut self,
+        cgroup_id: u64,
+        start_ns: u64,
+        arrived_ns: u64,
+        clock: Offset,
+    ) -> Owner {
+        if cgroup_id == 0 {
+            return Owner::nobody(Attribution::Unknown);
+        }
+        self.check(cgroup_id, clock);
+        let holders = self
+            .ids
+            .get(&cgroup_id)
+            .map(|history| history.holders.as_slice())
+            .unwrap_or_default();
+        // The last one enrolled by then: whoever came before was retired by that.
+        match holders
+            .iter()
+            .rev()
+            .find(|holder| holder.enrolment.enrolled_ns <= start_ns)
+        {
+            None => Owner::nobody(Attribution::Unknown),
+            Some(holder)
+                if holder
+                    .enrolment
+                    .retired_ns
+                    .is_some_and(|retired| retired <= start_ns) =>
+            {
+                Owner::nobody(Attribution::Gone)
+            }
+            Some(holder) => Owner {
+                attribution: if holder.available_ns <= arrived_ns {
+                    Attribution::Known
+                } else {
+                    Attribution::Late
+                },
+                agent: holder.enrolment.agent.clone(),
+                project: holder.enrolment.project.clone(),
+                container_id: holder.enrolment.container_id.clone(),
+            },
+        }
+    }
+
+    /// Looks at one file, once between two refreshes, and reads it if it changed.
+    fn check(&mut self, id: u64, clock: Offset) {
+        if !self.checked.insert(id) {
+            return;
+        }
+        let path = self.folder.join(format!("{id}.json"));
+        let known = self.ids.get(&id).and_then(|history| history.stamp);
+        match read(&path, id, known) {
+            Ok(None) => {}
+            Ok(Some((stamp, enrolment))) => {
+                let modified = stamp.modified.map_or(u64::MAX, |time| clock.boot_of(time));
+                let available_ns = match enrolment.retired_ns {
+                    // Written again when it was retired; it was readable since it was enrolled.
+                    Some(_) => enrolment.enrolled_ns,
+                    None => modified.min(clock.now_boot_ns()),
+                };
+                let history = self.ids.entry(id).or_default();
+                history.stamp = Some(stamp);
+                history.add(Holder {
+                    enrolment,
+                    available_ns,
+                });
+            }
+            Err(Unread::Absent) => {
+                if let Some(history) = self.ids.get_mut(&id) {
+                    history.stamp = None;
+                    history.retire(clock.now_boot_ns());
+                }
+            }
+            Err(Unread::Bad { stamp, cause }) => {
+                self.counters.enrolment_unreadable();
+                tracing::warn!(
+                    event = "enrolment_unreadable",
+                    path = %path.display(),
+                    cause,
+                    "flows of this cgroup stay unattributed until the manager writes it anew",
+                );
+                if let Some(stamp) = stamp {
+                    self.ids.entry(id).or_default().stamp = Some(stamp);
+                }
+            }
+        }
+    }
+}
+
+impl History {
+    fn add(&mut self, new: Holder) {
+        match self
+            .holders
+            .iter_mut()
+            .find(|old| old.enrolment.enrolled_ns == new.enrolment.enrolled_ns)
+        {
+            Some(old) => old.enrolment = new.enrolment,
+            None => {
+                self.holders.push(new);
+                self.holders
+                    .sort_by_key(|holder| holder.enrolment.enrolled_ns);
+                if self.holders.len() > HOLDERS {
+                    self.holders.remove(0);
+                }
+            }
+        }
+    }
+
+    /// The file is gone, so whoever held the id has left it.
+    fn retire(&mut self, now_ns: u64) {
+        if let Some(last) = self.holders.last_mut() {
+            last.enrolment.retired_ns.get_or_insert(now_ns);
+        }
+    }
+
+    fn is_remembered(&self, now_ns: u64) -> bool {
+        self.holders.iter().any(|holder| {
+            holder
+                .enrolment
+                .retired_ns
+                .is_none_or(|retired| now_ns.saturating_sub(retired) < REMEMBERED_NS)
+        })
+    }
+}
+
+enum Unread {
+    Absent,
+    Bad { stamp: Option<Stamp>, cause: String },
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Absent,
+            _ => Self::Bad {
+                stamp: None,
+                cause: error.to_string(),
+            },
+        }
+    }
+}
+
+/// The enrolment in `path`; `None` if the file still is what `known` says.
+fn read(path: &Path, id: u64, known: Option<Stamp>) -> Result<Option<(Stamp, Enrolment)>, Unread> {
+    if known.is_some() && fs::metadata(path).map(|file| Stamp::of(&file)).ok() == known {
+        return Ok(None);
+    }
+    let file = File::open(path)?;
+    let stamp = Stamp::of(&file.metadata()?);
+    let bad = |cause| Unread::Bad {
+        stamp: Some(stamp),
+        cause,
+    };
+    let mut text = Vec::new();
+    file.take(FILE_BYTES.saturating_add(1))
+        .read_to_end(&mut text)?;
+    if text.len() as u64 > FILE_BYTES {
+        return Err(bad(format!("longer than {FILE_BYTES} bytes")));
+    }
+    let enrolment: Enrolment =
+        serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+    if enrolment.cgroup_id != id {
+        return Err(bad(format!("it is about cgroup {}", enrolment.cgroup_id)));
+    }
+    Ok(Some((stamp, enrolment)))
+}
+
+#[cfg(test)]
+mod tests;

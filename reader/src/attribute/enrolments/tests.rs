@@ -1,0 +1,198 @@
+use std::time::Duration;
+
+use super::*;
+
+struct World {
+    dir: tempfile::TempDir,
+    enrolments: Enrolments,
+    counters: Arc<Counters>,
+    clock: Offset,
+}
+
+fn world() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(Enrolment::FOLDER)).unwrap();
+    let counters = Arc::<Counters>::default();
+    let enrolments = Enrolments::new(dir.path(), Arc::clone(&counters));
+    World {
+        dir,
+        enrolments,
+        counters,
+        clock: Offset::measure().unwrap(),
+    }
+}
+
+impl World {
+    fn path(&self, id: u64) -> PathBuf {
+        self.dir
+            .path()
+            .join(Enrolment::FOLDER)
+            .join(format!("{id}.json"))
+    }
+
+    /// Writes as the manager does: a new file under a temporary name, then a rename. The file's time
+    /// is set, so that no test depends on how fast it runs.
+    fn enrol(&self, id: u64, agent: &str, enrolled_ns: u64, retired_ns: Option<u64>) {
+        let enrolment = Enrolment {
+            cgroup_id: id,
+            container_id: format!("container of {agent}"),
+            agent: agent.to_owned(),
+            project: "demo".to_owned(),
+            enrolled_ns,
+            retired_ns,
+        };
+        let temporary = self.dir.path().join("new");
+        fs::write(&temporary, serde_json::to_vec(&enrolment).unwrap()).unwrap();
+        let written = retired_ns.unwrap_or(enrolled_ns);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.clock.wall_of(written));
+        File::options()
+            .write(true)
+            .open(&temporary)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        fs::rename(temporary, self.path(id)).unwrap();
+    }
+
+    fn owner(&mut self, id: u64, start_ns: u64, arrived_ns: u64) -> (Attribution, String) {
+        self.enrolments.refresh(self.clock).unwrap();
+        let owner = self.enrolments.owner(id, start_ns, arrived_ns, self.clock);
+        (owner.attribution, owner.agent)
+    }
+}
+
+fn named(attribution: Attribution, agent: &str) -> (Attribution, String) {
+    (attribution, agent.to_owned())
+}
+
+fn nobody(attribution: Attribution) -> (Attribution, String) {
+    named(attribution, "")
+}
+
+#[test]
+fn a_live_container_is_known() {
+    let mut world = world();
+    world.enrol(7, "scout", 100, None);
+    assert_eq!(world.owner(7, 100, 200), named(Attribution::Known, "scout"));
+}
+
+#[test]
+fn an_enrolment_that_came_after_the_record_is_late() {
+    let mut world = world();
+    world.enrol(7, "scout", 100, None);
+    let written = SystemTime::UNIX_EPOCH + Duration::from_nanos(world.clock.wall_of(300));
+    File::options()
+        .write(true)
+        .open(world.path(7))
+        .unwrap()
+        .set_modified(written)
+        .unwrap();
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Late, "scout"));
+    assert_eq!(world.owner(7, 150, 300), named(Attribution::Known, "scout"));
+}
+
+#[test]
+fn nobody_is_named_where_nobody_was_enrolled() {
+    let mut world = world();
+    world.enrol(7, "scout", 100, None);
+    assert_eq!(world.owner(8, 150, 200), nobody(Attribution::Unknown));
+    assert_eq!(
+        world.owner(7, 99, 200),
+        nobody(Attribution::Unknown),
+        "started before it was enrolled"
+    );
+    assert_eq!(world.owner(0, 150, 200), nobody(Attribution::Unknown));
+}
+
+#[test]
+fn a_flow_that_outlives_its_container_keeps_it_and_a_later_one_does_not_get_it() {
+    let mut world = world();
+    world.enrol(7, "scout", 100, None);
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
+    world.enrol(7, "scout", 100, Some(300));
+    assert_eq!(world.owner(7, 150, 400), named(Attribution::Known, "scout"));
+    assert_eq!(world.owner(7, 300, 400), nobody(Attribution::Gone));
+}
+
+#[test]
+fn a_container_first_read_when_retired_is_still_known() {
+    let mut world = world();
+    world.enrol(7, "scout", 100, Some(300));
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
+}
+
+#[test]
+fn a_reused_id_never_inherits_in_either_direction() {
+    let mut world = world();
+    world.enrol(7, "first", 100, Some(300));
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "first"));
+    world.enrol(7, "second", 500, None);
+    assert_eq!(
+        world.owner(7, 600, 700),
+        named(Attribution::Known, "second")
+    );
+    assert_eq!(world.owner(7, 400, 700), nobody(Attribution::Gone));
+    assert_eq!(world.owner(7, 150, 700), named(Attribution::Known, "first"));
+}
+
+#[test]
+fn an_id_that_was_taken_over_without_a_retirement_changes_hands_at_the_new_enrolment() {
+    let mut world = world();
+    world.enrol(7, "first", 100, None);
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "first"));
+    world.enrol(7, "second", 500, None);
+    assert_eq!(world.owner(7, 499, 700), named(Attribution::Known, "first"));
+    assert_eq!(
+        world.owner(7, 500, 700),
+        named(Attribution::Known, "second")
+    );
+}
+
+#[test]
+fn a_file_that_vanished_retires_its_container() {
+    let mut world = world();
+    world.enrol(7, "scout", 100, None);
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
+    fs::remove_file(world.path(7)).unwrap();
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
+    assert_eq!(
+        world.owner(7, u64::MAX, u64::MAX),
+        nobody(Attribution::Gone)
+    );
+}
+
+#[test]
+fn an_unknown_id_is_looked_for_again() {
+    let mut world = world();
+    assert_eq!(world.owner(7, 150, 200), nobody(Attribution::Unknown));
+    world.enrol(7, "scout", 100, None);
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
+}
+
+#[test]
+fn a_bad_file_is_counted_once_and_replaced_later() {
+    let mut world = world();
+    fs::write(world.path(7), b"{ half").unwrap();
+    assert_eq!(world.owner(7, 150, 200), nobody(Attribution::Unknown));
+    assert_eq!(world.owner(7, 150, 200), nobody(Attribution::Unknown));
+    assert_eq!(world.counters.read().unreadable_enrolments, 1);
+    world.enrol(7, "scout", 100, None);
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
+}
+
+#[test]
+fn a_file_about_another_cgroup_attributes_nothing() {
+    let mut world = world();
+    world.enrol(8, "scout", 100, None);
+    fs::rename(world.path(8), world.path(7)).unwrap();
+    assert_eq!(world.owner(7, 150, 200), nobody(Attribution::Unknown));
+    assert_eq!(world.counters.read().unreadable_enrolments, 1);
+}
+
+#[test]
+fn labels_are_byte_for_byte() {
+    let mut world = world();
+    let agent = " Scout \"α\"\n\u{1f575} ";
+    world.enrol(7, agent, 100, None);
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, agent));
+}

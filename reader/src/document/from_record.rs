@@ -1,0 +1,122 @@
+//! A record and its owner become a document.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use abi::{Address, Record, flow_flag};
+
+use super::{Attribution, EgressDocument, L7Proto, RecordType, Words};
+
+/// Who a record belongs to; the labels are empty where attribution found no one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// How it was found.
+    pub attribution: Attribution,
+    /// Raw label `dev.clawker.agent`.
+    pub agent: String,
+    /// Raw label `dev.clawker.project`.
+    pub project: String,
+    /// The runtime's identifier.
+    pub container_id: String,
+}
+
+impl Owner {
+    /// Nobody, and why.
+    pub const fn nobody(attribution: Attribution) -> Self {
+        Self {
+            attribution,
+            agent: String::new(),
+            project: String::new(),
+            container_id: String::new(),
+        }
+    }
+}
+
+/// What makes an event unique across nodes and restarts: `<node>-<nonce, hex>-<sequence>`.
+#[derive(Clone, Copy, Debug)]
+pub struct EventId<'a> {
+    /// Name of the node.
+    pub node: &'a str,
+    /// Chosen anew at each start of the reader.
+    pub nonce: u64,
+    /// The spool's sequence number.
+    pub sequence: u64,
+}
+
+impl fmt::Display for EventId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:016x}-{}", self.node, self.nonce, self.sequence)
+    }
+}
+
+impl EgressDocument {
+    /// The document of `record`, whose decoded sets are `words`; `dst_host` is the name that led to
+    /// its destination, empty if none did.
+    pub fn new(
+        record: &Record,
+        words: Words,
+        id: EventId<'_>,
+        owner: Owner,
+        dst_host: String,
+    ) -> Self {
+        let flow = &record.flow;
+        let dst_ip = address(flow.dst);
+        let actual_dst_ip = address(flow.actual_dst);
+        Self {
+            agent: owner.agent,
+            project: owner.project,
+            container_id: owner.container_id,
+            verdict: words.verdict,
+            reason: words.reason,
+            l4_proto: l4_proto(flow.l4_proto),
+            l7_proto: L7Proto::Unknown,
+            src_ip: address(flow.src),
+            src_port: (flow.src_port != 0).then_some(flow.src_port),
+            dst_port: dst_ip.map(|_| flow.dst_port),
+            dst_ip,
+            dst_host,
+            actual_dst_port: actual_dst_ip.map(|_| flow.actual_dst_port),
+            actual_dst_ip,
+            direction: words.direction,
+            bytes_in: flow.bytes_in,
+            bytes_out: flow.bytes_out,
+            packets_in: flow.packets_in,
+            packets_out: flow.packets_out,
+            duration_ms: record.end_ns.saturating_sub(flow.start_ns) / 1_000_000,
+            close_reason: words.close_reason,
+            event_count: record.event_count,
+            event_id: id.to_string(),
+            attribution: owner.attribution,
+            dst_host_ambiguous: flow.flags & flow_flag::AMBIGUOUS != 0,
+            cgroup_id: flow.cgroup_id,
+            pid: flow.pid,
+            comm: text(&flow.comm),
+            hook: words.hook,
+            record_type: RecordType::Flow,
+        }
+    }
+}
+
+/// An address as people write it: v4-mapped as IPv4, all zero (not known, not named) as none.
+fn address(bytes: Address) -> Option<IpAddr> {
+    let v6 = Ipv6Addr::from(bytes);
+    (!v6.is_unspecified()).then(|| v6.to_canonical())
+}
+
+fn l4_proto(number: u8) -> Cow<'static, str> {
+    match number {
+        abi::TCP => Cow::Borrowed("tcp"),
+        abi::UDP => Cow::Borrowed("udp"),
+        abi::ICMP => Cow::Borrowed("icmp"),
+        other => Cow::Owned(other.to_string()),
+    }
+}
+
+/// Bytes from a hostile sender up to the first NUL, as text; what is not UTF-8 becomes U+FFFD.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    let used = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(used).into_owned()
+}

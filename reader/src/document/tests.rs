@@ -1,0 +1,199 @@
+use std::{collections::HashSet, fmt::Write as _};
+
+use abi::{LossPoint, v4_mapped};
+
+use super::*;
+
+fn owner() -> Owner {
+    Owner {
+        attribution: Attribution::Known,
+        agent: "scout \"α\"".to_owned(),
+        project: " demo ".to_owned(),
+        container_id: "c0ffee".to_owned(),
+    }
+}
+
+fn document(record: &abi::Record) -> EgressDocument {
+    let id = EventId {
+        node: "node-1",
+        nonce: 0xabc,
+        sequence: 12,
+    };
+    EgressDocument::new(
+        record,
+        Words::of(record).unwrap(),
+        id,
+        owner(),
+        "api.test".to_owned(),
+    )
+}
+
+fn listing(record: &LogRecord) -> String {
+    let body = record.body.as_ref().and_then(|body| body.value.as_ref());
+    let mut text = format!(
+        "time {} observed {} body {body:?}\n",
+        record.time_unix_nano, record.observed_time_unix_nano
+    );
+    for pair in &record.attributes {
+        let value = pair
+            .value
+            .as_ref()
+            .and_then(|value| value.value.as_ref())
+            .unwrap();
+        writeln!(text, "{} = {value:?}", pair.key).unwrap();
+    }
+    text
+}
+
+#[test]
+fn a_full_document() {
+    let record = document(&sample::record())
+        .into_log_record(1_700_000_000_000_000_000, 1_700_000_001_000_000_000);
+    insta::assert_snapshot!(listing(&record));
+}
+
+#[test]
+fn a_full_document_has_every_field_in_order() {
+    let attributes = document(&sample::record()).into_attributes();
+    let names: Vec<&str> = attributes.iter().map(|pair| pair.key.as_str()).collect();
+    assert_eq!(names, EgressDocument::field_names().collect::<Vec<_>>());
+    assert_eq!(
+        names.iter().collect::<HashSet<_>>().len(),
+        names.len(),
+        "names are unique"
+    );
+}
+
+#[test]
+fn the_table_of_fields() {
+    let table: String = EgressDocument::FIELDS
+        .iter()
+        .map(|f| format!("{:<18} {:<8} {}\n", f.name, f.kind.as_str(), f.about))
+        .collect();
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn what_is_not_known_is_left_out() {
+    let mut record = sample::record();
+    record.flow.src = [0; 16];
+    record.flow.src_port = 0;
+    record.flow.dst = [0; 16];
+    record.flow.actual_dst = [0; 16];
+    let document = document(&record);
+    assert_eq!(document.summary(), "ALLOWED tcp at connect");
+    let present: HashSet<String> = document
+        .into_attributes()
+        .into_iter()
+        .map(|pair| pair.key)
+        .collect();
+    let absent: Vec<&str> = EgressDocument::field_names()
+        .filter(|name| !present.contains(*name))
+        .collect();
+    assert_eq!(
+        absent,
+        [
+            "src_ip",
+            "src_port",
+            "dst_ip",
+            "dst_port",
+            "actual_dst_ip",
+            "actual_dst_port"
+        ]
+    );
+}
+
+#[test]
+fn addresses_read_as_people_write_them() {
+    let mut record = sample::record();
+    record.flow.verdict = Verdict::Denied as u8;
+    record.flow.l4_proto = abi::UDP;
+    record.flow.dst_port = 123;
+    assert_eq!(document(&record).summary(), "DENIED udp 198.51.100.7:123");
+    record.flow.dst = "2001:db8::7"
+        .parse::<std::net::Ipv6Addr>()
+        .unwrap()
+        .octets();
+    assert_eq!(document(&record).summary(), "DENIED udp [2001:db8::7]:123");
+    record.flow.dst = v4_mapped([0, 0, 0, 0]);
+    assert_eq!(document(&record).dst_ip, Some("0.0.0.0".parse().unwrap()));
+}
+
+#[test]
+fn protocols_without_a_word_are_numbers() {
+    let mut record = sample::record();
+    for (number, word) in [(1, "icmp"), (6, "tcp"), (17, "udp"), (132, "132"), (0, "0")] {
+        record.flow.l4_proto = number;
+        assert_eq!(document(&record).l4_proto, word);
+    }
+}
+
+#[test]
+fn hostile_process_names_stay_text() {
+    let mut record = sample::record();
+    record.flow.comm = *b"\xff\xfe\"\n0123456789ab";
+    assert_eq!(document(&record).comm, "\u{fffd}\u{fffd}\"\n0123456789ab");
+    record.flow.comm = [0; 16];
+    assert_eq!(document(&record).comm, "");
+}
+
+#[test]
+fn counts_beyond_otlp_stay_at_its_end_and_time_does_not_run_backwards() {
+    let mut record = sample::record();
+    record.flow.bytes_in = u64::MAX;
+    record.end_ns = 0;
+    let document = document(&record);
+    assert_eq!(document.duration_ms, 0);
+    assert_eq!(
+        document.bytes_in.into_value(),
+        Some(Value::IntValue(i64::MAX))
+    );
+}
+
+#[test]
+fn a_byte_outside_its_set_is_named() {
+    let mut record = sample::record();
+    record.flow.hook = 200;
+    let error = Words::of(&record).unwrap_err();
+    assert_eq!(error.to_string(), "200 is not a known hook");
+}
+
+/// The words are a contract with every stored document: adding one is a change to this list, and
+/// changing one breaks saved searches.
+#[test]
+fn every_word() {
+    macro_rules! words {
+        ($($set:ty),+) => { [$((stringify!($set), <$set>::ALL.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(" "))),+] };
+    }
+    let words = words!(
+        Verdict,
+        Reason,
+        Hook,
+        CloseReason,
+        Direction,
+        LossPoint,
+        Attribution
+    );
+    let expected = [
+        ("Verdict", "ALLOWED DENIED BYPASSED"),
+        (
+            "Reason",
+            "bypass dns loopback domain_rule address_rule no_rule not_enrolled socket_kind flow_table_full",
+        ),
+        ("Hook", "connect sendmsg sock_create egress"),
+        (
+            "CloseReason",
+            "none closed refused timeout reset aborted idle bypass_ended",
+        ),
+        ("Direction", "outbound inbound"),
+        (
+            "LossPoint",
+            "ring_full flow_map_full decode spool_full export_limit backend_rejected reboot",
+        ),
+        ("Attribution", "known late gone unknown"),
+    ];
+    assert_eq!(
+        words.each_ref().map(|(set, text)| (*set, text.as_str())),
+        expected
+    );
+}

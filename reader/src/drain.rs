@@ -1,0 +1,198 @@
+//! Takes records out of the ring. Runs on a thread of its own and waits for nothing but the ring: a
+//! full spool is a counted loss, never a reason to stop.
+
+mod decode;
+mod lock;
+mod pinned;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+pub use decode::{DecodeError, decode};
+pub use lock::{ConsumerLock, LockError};
+pub use pinned::PinnedRing;
+
+use crate::{
+    Fault,
+    clock::boot_ns,
+    observe::{Component, Counters, Health},
+    spool::Spool,
+};
+
+/// Bounds the latency of a record: the kernel side wakes the reader by amount, not for each record.
+const WAIT: Duration = Duration::from_millis(50);
+/// Between attempts to open the ring, and after an error.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often the source is asked whether it still is the one that is pinned.
+const CHECK: Duration = Duration::from_secs(1);
+/// Most records of one pass, so that a flood cannot keep the thread from hearing that it must stop.
+const PASS: usize = 4096;
+/// Longest last pass: under a flood the ring is never empty.
+const LAST_PASS: Duration = Duration::from_secs(2);
+
+/// Where records come from. Only what [`drain`](Drain::run) needs of a ring.
+pub trait Source {
+    /// Waits until there is something to take, at most `timeout`. False: nothing came.
+    ///
+    /// # Errors
+    /// Where the source is broken and must be opened anew.
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool>;
+
+    /// Hands the oldest item to `take`, and releases it after that. False: there is none.
+    fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> bool;
+
+    /// Whether something else has taken this source's place, so that nothing will come from it.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn is_replaced(&self) -> io::Result<bool>;
+}
+
+/// Why a source could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It may be there later.
+    #[error("{0}")]
+    NotYet(String),
+    /// Reading it would be wrong; someone must act.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Drain {
+    /// What comes after.
+    pub spool: Arc<Spool>,
+    /// Where drained records and losses are counted.
+    pub counters: Arc<Counters>,
+    /// Where it says how it is.
+    pub health: Arc<Health>,
+    /// A fault to show.
+    pub fault: Fault,
+}
+
+impl Drain {
+    /// Opens a source, again where it breaks or is replaced, and drains it until the other end of
+    /// `stop` is dropped; then drains what is there a last time.
+    ///
+    /// # Errors
+    /// What `open` refuses.
+    pub fn run<S: Source>(
+        &self,
+        stop: &Receiver<()>,
+        mut open: impl FnMut() -> Result<S, OpenError>,
+    ) -> Result<(), OpenError> {
+        let mut faulty = 0_u64;
+        loop {
+            match open() {
+                Ok(mut source) => match self.drain(stop, &mut source, &mut faulty) {
+                    Ok(End::Stopped) => return Ok(()),
+                    Ok(End::Replaced) => {
+                        tracing::warn!(
+                            event = "ring_replaced",
+                            "another ring was pinned; opening it"
+                        );
+                        continue;
+                    }
+                    Err(error) => self.health.down(
+                        Component::Drain,
+                        &format!("the ring cannot be read: {error}"),
+                    ),
+                },
+                Err(OpenError::NotYet(cause)) => self.health.down(Component::Drain, &cause),
+                Err(refused) => {
+                    self.health.down(Component::Drain, &refused.to_string());
+                    return Err(refused);
+                }
+            }
+            if stopped_within(stop, RETRY) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn drain<S: Source>(
+        &self,
+        stop: &Receiver<()>,
+        source: &mut S,
+        faulty: &mut u64,
+    ) -> io::Result<End> {
+        let mut checked = Instant::now();
+        loop {
+            let now = boot_ns()?;
+            self.health.up(Component::Drain);
+            self.health.drain_alive(now);
+            if stopped_within(stop, Duration::ZERO) {
+                self.last_pass(source, faulty)?;
+                return Ok(End::Stopped);
+            }
+            if checked.elapsed() >= CHECK {
+                if source.is_replaced()? {
+                    self.last_pass(source, faulty)?;
+                    return Ok(End::Replaced);
+                }
+                checked = Instant::now();
+            }
+            if source.wait(WAIT)? && self.pass(source, faulty)? == 0 {
+                // A record is reserved and not yet committed: poll(2) says readable, there is
+                // nothing to take. Do not spin on it.
+                stopped_within(stop, Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn last_pass<S: Source>(&self, source: &mut S, faulty: &mut u64) -> io::Result<()> {
+        let start = Instant::now();
+        while self.pass(source, faulty)? > 0 && start.elapsed() < LAST_PASS {}
+        Ok(())
+    }
+
+    fn pass<S: Source>(&self, source: &mut S, faulty: &mut u64) -> io::Result<usize> {
+        let now = boot_ns()?;
+        let mut taken = 0_usize;
+        while taken < PASS && source.next(&mut |bytes| self.take(bytes, now, faulty)) {
+            taken = taken.saturating_add(1);
+        }
+        Ok(taken)
+    }
+
+    fn take(&self, bytes: &[u8], now: u64, faulty: &mut u64) {
+        if self.fault == Fault::RecordSwallowed {
+            *faulty = faulty.wrapping_add(1);
+            if faulty.is_multiple_of(2) {
+                return;
+            }
+        }
+        self.counters.drained();
+        match decode(bytes) {
+            Ok(record) => {
+                if self.spool.push(record, now).is_err() {
+                    self.counters.lost(abi::LossPoint::SpoolFull, 1);
+                }
+            }
+            Err(error) => {
+                self.counters.lost(abi::LossPoint::Decode, 1);
+                tracing::debug!(event = "record_undecodable", %error);
+            }
+        }
+    }
+}
+
+enum End {
+    Stopped,
+    Replaced,
+}
+
+fn stopped_within(stop: &Receiver<()>, time: Duration) -> bool {
+    !matches!(stop.recv_timeout(time), Err(RecvTimeoutError::Timeout))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The ring that the manager pinned.
+
+use std::{
+    io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aya::maps::{Array, Map, MapData, MapError, RingBuf};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use super::{OpenError, Source};
+
+/// `<pin dir>/events_ringbuf`, of an ABI that this reader knows.
+pub struct PinnedRing {
+    ring: RingBuf<MapData>,
+    path: PathBuf,
+    id: u32,
+}
+
+impl PinnedRing {
+    /// Checks the ABI version that is pinned beside the ring, then maps the ring.
+    ///
+    /// # Errors
+    /// `NotYet` while nothing is pinned there, `Refused` where the version is another one.
+    pub fn open(pin_dir: &Path) -> Result<Self, OpenError> {
+        check_abi(&pin_dir.join(abi::pin::ABI_VERSION))?;
+        let path = pin_dir.join(abi::pin::EVENTS);
+        let opened = |error| not_yet(&path, &error);
+        let map = MapData::from_pin(&path).map_err(opened)?;
+        let id = map.info().map_err(opened)?.id();
+        let ring = Map::from_map_data(map)
+            .and_then(RingBuf::try_from)
+            .map_err(opened)?;
+        Ok(Self { ring, path, id })
+    }
+}
+
+fn check_abi(path: &Path) -> Result<(), OpenError> {
+    let read = || -> Result<u32, MapError> {
+        let map = Map::from_map_data(MapData::from_pin(path)?)?;
+        Array::<_, u32>::try_from(map)?.get(&0, 0)
+    };
+    match read() {
+        Ok(abi::ABI_VERSION) => Ok(()),
+        // The manager pins the array before it writes the version into it.
+        Ok(0) => Err(OpenError::NotYet(format!(
+            "{} holds no version yet; is the manager starting?",
+            path.display()
+        ))),
+        Ok(other) => Err(OpenError::Refused(format!(
+            "{} says ABI version {other}, this reader knows {} only; install the reader and the manager of one release",
+            path.display(),
+            abi::ABI_VERSION,
+        ))),
+        Err(error) => Err(not_yet(path, &error)),
+    }
+}
+
+fn not_yet(path: &Path, error: &MapError) -> OpenError {
+    let cause = std::error::Error::source(error)
+        .map(|source| format!(": {source}"))
+        .unwrap_or_default();
+    OpenError::NotYet(format!(
+        "cannot open {}: {error}{cause}; has `ebpf-manager` loaded the programs, and does this process have CAP_BPF?",
+        path.display(),
+    ))
+}
+
+impl Source for PinnedRing {
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> bool {
+        // The slot is released when `item` is dropped: after `take` has stored its content.
+        self.ring.next().map(|item| take(&item)).is_some()
+    }
+
+    fn is_replaced(&self) -> io::Result<bool> {
+        match MapData::from_pin(&self.path).and_then(|map| map.info()) {
+            Ok(info) => Ok(info.id() != self.id),
+            // Unpinned, and nothing in its place: programs may still write to the ring we hold.
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}

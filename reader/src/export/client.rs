@@ -1,0 +1,144 @@
+//! The connection to the endpoint. Made on first use, made again when it is lost.
+
+use std::{fs, io, net::IpAddr, path::PathBuf, time::Duration};
+
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_client::LogsServiceClient,
+};
+use tonic::{
+    Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::TlsOptions;
+
+/// Longest time for a connection to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest time for an answer: that of a store which is slow to index, not of a network.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// An OTLP/gRPC logs client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    logs: LogsServiceClient<Channel>,
+}
+
+/// Why the endpoint as given cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Not a URL.
+    #[error("--endpoint {endpoint}: {source}; give http://host:port or https://host:port")]
+    Endpoint {
+        /// As given.
+        endpoint: String,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// Neither http nor https.
+    #[error("--endpoint {0} is neither http:// nor https://")]
+    Scheme(String),
+    /// TLS without an authority.
+    #[error(
+        "--endpoint {0} needs --tls-ca: the reader trusts the authority of its lane, no public one"
+    )]
+    NoAuthority(String),
+    /// TLS files for a plain endpoint.
+    #[error("--endpoint {0} is plain, but TLS files are given; use https://, or leave them out")]
+    PlainWithTls(String),
+    /// A PEM file.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The PEM files do not make a configuration.
+    #[error("the TLS files cannot be used: {0}")]
+    Tls(tonic::transport::Error),
+}
+
+impl Client {
+    /// A client of `endpoint`. Nothing is connected yet; needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// Where endpoint and TLS files do not fit, or cannot be read.
+    pub fn new(endpoint: &str, tls: &TlsOptions) -> Result<Self, ClientError> {
+        let failed = |source| ClientError::Endpoint {
+            endpoint: endpoint.to_owned(),
+            source,
+        };
+        let mut channel = Endpoint::from_shared(endpoint.to_owned())
+            .map_err(failed)?
+            .connect_timeout(CONNECT)
+            .timeout(ANSWER)
+            .tcp_keepalive(Some(ANSWER))
+            .http2_keep_alive_interval(ANSWER)
+            .keep_alive_while_idle(true);
+        let given = tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some();
+        match channel.uri().scheme_str() {
+            Some("http") if given => return Err(ClientError::PlainWithTls(endpoint.to_owned())),
+            Some("http") => warn_if_remote(&channel),
+            Some("https") => {
+                channel = channel
+                    .tls_config(config(endpoint, tls)?)
+                    .map_err(ClientError::Tls)?
+            }
+            _ => return Err(ClientError::Scheme(endpoint.to_owned())),
+        }
+        Ok(Self {
+            logs: LogsServiceClient::new(channel.connect_lazy()),
+        })
+    }
+
+    /// Sends one request and waits for the answer.
+    ///
+    /// # Errors
+    /// Anything but an answer.
+    pub async fn export(
+        &mut self,
+        request: ExportLogsServiceRequest,
+    ) -> Result<ExportLogsServiceResponse, Status> {
+        self.logs
+            .export(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+}
+
+fn config(endpoint: &str, tls: &TlsOptions) -> Result<ClientTlsConfig, ClientError> {
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|source| ClientError::File {
+            path: path.clone(),
+            source,
+        })
+    };
+    let authority = tls
+        .ca
+        .as_ref()
+        .ok_or_else(|| ClientError::NoAuthority(endpoint.to_owned()))?;
+    let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authority)?));
+    Ok(match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => config.identity(Identity::from_pem(read(cert)?, read(key)?)),
+        _ => config,
+    })
+}
+
+fn warn_if_remote(endpoint: &Endpoint) {
+    let host = endpoint
+        .uri()
+        .host()
+        .unwrap_or_default()
+        .trim_matches(['[', ']']);
+    let loopback = host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    if !loopback {
+        tracing::warn!(
+            event = "plaintext_endpoint",
+            host,
+            "evidence leaves this machine readable and unauthenticated; use https:// with --tls-ca",
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! The reader's side of the ledger. Monotone from the start of the process; one owner a counter.
+
+use std::{
+    array,
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use abi::LossPoint;
+
+use crate::document::Attribution;
+
+/// The loss points that the reader counts; the kernel's are in the pinned ledger.
+pub const READER_POINTS: &[LossPoint] = &[
+    LossPoint::Decode,
+    LossPoint::SpoolFull,
+    LossPoint::BackendRejected,
+];
+
+/// Counters, each written by one stage.
+///
+/// At rest, with `depth` records in the spool:
+/// `drained = decode + spool_full + depth + exported + backend_rejected`.
+#[derive(Debug)]
+pub struct Counters {
+    drained: AtomicU64,
+    exported: AtomicU64,
+    losses: [AtomicU64; abi::LOSS_POINTS],
+    export_errors: AtomicU64,
+    attributions: [AtomicU64; Attribution::ALL.len()],
+    unreadable_enrolments: AtomicU64,
+    missing_names: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Items taken from the ring, records or not.
+    pub drained: u64,
+    /// Records that the endpoint accepted.
+    pub exported: u64,
+    /// Records lost, for each point of [`READER_POINTS`].
+    pub losses: BTreeMap<LossPoint, u64>,
+    /// Export requests that failed and were, or will be, sent again.
+    pub export_errors: u64,
+    /// Documents by how their container was found.
+    pub attributions: BTreeMap<&'static str, u64>,
+    /// Enrolment files that could not be read.
+    pub unreadable_enrolments: u64,
+    /// Documents whose record names a domain identity that has no name.
+    pub missing_names: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            drained: AtomicU64::default(),
+            exported: AtomicU64::default(),
+            losses: array::from_fn(|_| AtomicU64::default()),
+            export_errors: AtomicU64::default(),
+            attributions: array::from_fn(|_| AtomicU64::default()),
+            unreadable_enrolments: AtomicU64::default(),
+            missing_names: AtomicU64::default(),
+        }
+    }
+}
+
+impl Counters {
+    /// An item came from the ring.
+    pub fn drained(&self) {
+        self.drained.fetch_add(1, Relaxed);
+    }
+
+    /// The endpoint accepted `count` records.
+    pub fn exported(&self, count: u64) {
+        self.exported.fetch_add(count, Relaxed);
+    }
+
+    /// `count` records were lost at `point`.
+    pub fn lost(&self, point: LossPoint, count: u64) {
+        if let Some(counter) = self.losses.get(usize::from(point as u8)) {
+            counter.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// An export request failed.
+    pub fn export_error(&self) {
+        self.export_errors.fetch_add(1, Relaxed);
+    }
+
+    /// A record was attributed.
+    pub fn attributed(&self, how: Attribution) {
+        if let Some(counter) = self.attributions.get(how as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// An enrolment file could not be read.
+    pub fn enrolment_unreadable(&self) {
+        self.unreadable_enrolments.fetch_add(1, Relaxed);
+    }
+
+    /// A record named a domain identity that has no name.
+    pub fn name_missing(&self) {
+        self.missing_names.fetch_add(1, Relaxed);
+    }
+
+    /// Every counter now; each is exact, the set of them is not one instant.
+    pub fn read(&self) -> Reading {
+        Reading {
+            drained: self.drained.load(Relaxed),
+            exported: self.exported.load(Relaxed),
+            losses: READER_POINTS
+                .iter()
+                .filter_map(|point| {
+                    Some((
+                        *point,
+                        self.losses.get(usize::from(*point as u8))?.load(Relaxed),
+                    ))
+                })
+                .collect(),
+            export_errors: self.export_errors.load(Relaxed),
+            attributions: Attribution::ALL
+                .iter()
+                .filter_map(|how| {
+                    Some((
+                        how.as_str(),
+                        self.attributions.get(*how as usize)?.load(Relaxed),
+                    ))
+                })
+                .collect(),
+            unreadable_enrolments: self.unreadable_enrolments.load(Relaxed),
+            missing_names: self.missing_names.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, ValueEnum};
+
+/// Drain the record ring, attribute each record to its container, export OTLP logs.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "reader", version)]
+pub struct Options {
+    /// Where the manager pinned its maps.
+    #[arg(long, default_value = abi::pin::DEFAULT_DIR)]
+    pub pin_dir: PathBuf,
+
+    /// The manager's state directory: enrolments are read below it, the reader's lock is taken in it.
+    #[arg(long, default_value = abi::Enrolment::DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+
+    /// OTLP/gRPC endpoint. `https://` needs --tls-ca.
+    #[arg(long, default_value = "http://127.0.0.1:4317")]
+    pub endpoint: String,
+
+    /// How the endpoint is authenticated, and how to it.
+    #[command(flatten)]
+    pub tls: TlsOptions,
+
+    /// Address of /metrics and /healthz; with port 0 the chosen address is in the log.
+    #[arg(long, default_value = "127.0.0.1:9464")]
+    pub listen: SocketAddr,
+
+    /// Name of this node in `event_id`. Default: the host name.
+    #[arg(long)]
+    pub node: Option<String>,
+
+    /// Most records in one export request.
+    #[arg(long, default_value_t = 512, value_parser = positive)]
+    pub batch: usize,
+
+    /// Longest time a record waits for its batch to fill, milliseconds.
+    #[arg(long, default_value_t = 100)]
+    pub flush_ms: u64,
+
+    /// Most records held while the endpoint does not answer; what comes on top is lost, and counted.
+    #[arg(long, default_value_t = 1_048_576, value_parser = positive)]
+    pub queue: usize,
+
+    /// Misbehave on purpose, so that a test can prove that it would notice.
+    #[arg(long, value_enum, default_value_t = Fault::None)]
+    pub fault: Fault,
+}
+
+/// PEM files for mutual TLS.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TlsOptions {
+    /// Authority that signed the endpoint's certificate.
+    #[arg(long = "tls-ca", value_name = "PEM")]
+    pub ca: Option<PathBuf>,
+
+    /// The reader's certificate.
+    #[arg(long = "tls-cert", value_name = "PEM", requires = "key")]
+    pub cert: Option<PathBuf>,
+
+    /// The key of --tls-cert.
+    #[arg(long = "tls-key", value_name = "PEM", requires = "cert")]
+    pub key: Option<PathBuf>,
+}
+
+/// A fault to be caught by a scenario; never for production.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Fault {
+    /// Behave.
+    #[default]
+    None,
+    /// Agent and project are exchanged in every document.
+    LabelSwapped,
+    /// Every second record is dropped, and counted nowhere.
+    RecordSwallowed,
+}
+
+impl Fault {
+    /// The word that selects it on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::LabelSwapped => "label_swapped",
+            Self::RecordSwallowed => "record_swallowed",
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("not a whole number: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        let error = Options::try_parse_from(["reader", "--tls-cert", "a.pem"]).unwrap_err();
+        assert!(error.to_string().contains("--tls-key"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_batch_is_refused() {
+        assert!(Options::try_parse_from(["reader", "--batch", "0"]).is_err());
+    }
+
+    #[test]
+    fn every_fault_is_selected_by_its_word() {
+        for fault in Fault::value_variants() {
+            assert_eq!(Fault::from_str(fault.as_str(), false), Ok(*fault));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The process: starts the stages, watches them, ends them in order.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::{Instant, sleep, timeout_at},
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    Fault, Options,
+    attribute::{Attributor, Enrolments, PinnedNames},
+    drain::{ConsumerLock, Drain, OpenError, PinnedRing},
+    export::{Client, Exporter},
+    observe::{Component, Counters, Health, Pages, serve},
+    spool::Spool,
+};
+
+/// Longest time to export what is queued, after the stop.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// Before a stage that panicked is started again.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Runs the reader until SIGTERM or SIGINT. Logs JSON lines to stderr, unless the process already
+/// has a subscriber; `RUST_LOG` selects, default `info`.
+///
+/// # Errors
+/// What someone must act on: another reader holds the lock, the pinned ABI version is another one,
+/// the address is taken, the endpoint's options do not fit. An endpoint that does not answer and a
+/// ring that is not pinned yet are waited for.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // An embedding process may have its own subscriber; then that one is used.
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .try_init();
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(process(options));
+    runtime.shutdown_timeout(RESTART);
+    if let Err(error) = &result {
+        tracing::error!(
+            event = "egress_reader_unavailable",
+            component = "process",
+            cause = format!("{error:#}")
+        );
+    }
+    result
+}
+
+async fn process(options: Options) -> anyhow::Result<()> {
+    // Before anything else: from here on a signal drains.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    if options.fault != Fault::None {
+        tracing::error!(
+            event = "fault_injected",
+            fault = options.fault.as_str(),
+            "this reader misbehaves on purpose; its documents are no evidence",
+        );
+    }
+    let lock = ConsumerLock::take(&options.state_dir)?;
+    let stages = Stages::new(&options)?;
+    let listener = TcpListener::bind(options.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}; choose another --listen",
+            options.listen
+        )
+    })?;
+    tracing::info!(event = "listening", address = %listener.local_addr()?, "/metrics and /healthz");
+    let server = tokio::spawn(serve(listener, stages.pages()));
+
+    let (stop, mut drained) = stages.start_drain()?;
+    let exporting = tokio::spawn(stages.clone().export());
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = &mut drained => Some(ended),
+    };
+    tracing::info!(event = "stopping", queued = stages.spool.depth());
+    drop(stop);
+    let ended = match ended {
+        Some(ended) => ended,
+        None => drained.await,
+    };
+    // The ring is read to its end; the next reader may have it.
+    drop(lock);
+    stages.spool.close();
+    let deadline = Instant::now().checked_add(FAREWELL);
+    if let Some(deadline) = deadline {
+        // A time-out is told below by what is left; a panic was told when it happened.
+        let _ = timeout_at(deadline, exporting).await;
+    }
+    server.abort();
+    let left = stages.spool.depth();
+    if left > 0 {
+        tracing::error!(
+            event = "records_left",
+            left,
+            "the endpoint did not answer in time; these records are lost"
+        );
+    }
+    tracing::info!(event = "stopped", left);
+    ended
+        .context("the drain thread is gone")?
+        .context("the ring is refused")
+}
+
+/// How the drain thread ended.
+type DrainEnd = oneshot::Receiver<Result<(), OpenError>>;
+
+/// What the stages share, and how to start them.
+#[derive(Clone)]
+struct Stages {
+    options: Arc<Options>,
+    node: String,
+    nonce: u64,
+    client: Client,
+    spool: Arc<Spool>,
+    counters: Arc<Counters>,
+    health: Arc<Health>,
+}
+
+impl Stages {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let node = match &options.node {
+            Some(node) => node.clone(),
+            None => nix::unistd::gethostname()
+                .context("cannot read the host name; give --node")?
+                .to_string_lossy()
+                .into_owned(),
+        };
+        Ok(Self {
+            node,
+            nonce: fastrand::u64(..),
+            client: Client::new(&options.endpoint, &options.tls)?,
+            spool: Arc::new(Spool::new(options.queue)),
+            counters: Arc::default(),
+            health: Arc::default(),
+            options: Arc::new(options.clone()),
+        })
+    }
+
+    fn pages(&self) -> Pages {
+        Pages {
+            counters: Arc::clone(&self.counters),
+            health: Arc::clone(&self.health),
+            spool: Arc::clone(&self.spool),
+        }
+    }
+
+    /// Starts the drain thread. It ends when the sender is dropped, or with a refusal.
+    fn start_drain(&self) -> anyhow::Result<(mpsc::Sender<()>, DrainEnd)> {
+        let (stop, stopped) = mpsc::channel();
+        let (end, ended) = oneshot::channel();
+        let drain = Drain {
+            spool: Arc::clone(&self.spool),
+            counters: Arc::clone(&self.counters),
+            health: Arc::clone(&self.health),
+            fault: self.options.fault,
+        };
+        let pin_dir = self.options.pin_dir.clone();
+        thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(move || {
+                let result = loop {
+                    let run = || drain.run(&stopped, || PinnedRing::open(&pin_dir));
+                    // The stage's state is in the spool and the counters, which no panic leaves half done.
+                    match catch_unwind(AssertUnwindSafe(run)) {
+                        Ok(result) => break result,
+                        Err(_) => drain.health.down(
+                            Component::Drain,
+                            "the drain thread panicked; starting it again",
+                        ),
+                    }
+                    if !matches!(
+                        stopped.recv_timeout(RESTART),
+                        Err(mpsc::RecvTimeoutError::Timeout)
+                    ) {
+                        break Ok(());
+                    }
+                };
+                // Nobody listens only where the process is ending anyway.
+                let _ = end.send(result);
+            })
+            .context("cannot start the drain thread")?;
+        Ok((stop, ended))
+    }
+
+    /// Exports until the spool is closed and empty, starting again after a panic.
+    async fn export(self) {
+        loop {
+            let names = PinnedNames::new(&self.options.pin_dir, Arc::clone(&self.counters));
+            let exporter = Exporter {
+                client: self.client.clone(),
+                spool: Arc::clone(&self.spool),
+                attributor: Attributor::new(
+                    Enrolments::new(&self.options.state_dir, Arc::clone(&self.counters)),
+                    Box::new(names),
+                    self.node.clone(),
+                    self.nonce,
+                    self.options.fault,
+                ),
+                counters: Arc::clone(&self.counters),
+                health: Arc::clone(&self.health),
+                batch: self.options.batch,
+                flush: Duration::from_millis(self.options.flush_ms),
+            };
+            if tokio::spawn(exporter.run()).await.is_ok() {
+                return;
+            }
+            self.health.down(
+                Component::Export,
+                "the exporter panicked; starting it again",
+            );
+            sleep(RESTART).await;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What the integration tests share.
+#![expect(dead_code, reason = "each test binary uses its own part of this")]
+
+pub mod bpf;
+pub mod endpoint;
+#[path = "../../src/document/sample.rs"]
+mod sample;
+
+use std::{fs, path::Path};
+
+use abi::{Enrolment, Record};
+use opentelemetry_proto::tonic::{common::v1::any_value::Value, logs::v1::LogRecord};
+
+/// A record of cgroup 4242 to this port.
+pub fn record(dst_port: u16) -> Record {
+    let mut record = sample::record();
+    record.flow.dst_port = dst_port;
+    record
+}
+
+/// Enrols cgroup 4242 below `state_dir`, before any record of [`record`] starts.
+pub fn enrol(state_dir: &Path) {
+    let folder = state_dir.join(Enrolment::FOLDER);
+    fs::create_dir_all(&folder).unwrap();
+    let enrolment = Enrolment {
+        cgroup_id: 4242,
+        container_id: "c0ffee".to_owned(),
+        agent: "scout".to_owned(),
+        project: "demo".to_owned(),
+        enrolled_ns: 1,
+        retired_ns: None,
+    };
+    fs::write(
+        folder.join("4242.json"),
+        serde_json::to_vec(&enrolment).unwrap(),
+    )
+    .unwrap();
+}
+
+/// The value of one attribute as text; `-` where it is absent.
+pub fn attribute(record: &LogRecord, name: &str) -> String {
+    let value = record
+        .attributes
+        .iter()
+        .find(|pair| pair.key == name)
+        .and_then(|pair| pair.value.clone()?.value);
+    match value {
+        Some(Value::StringValue(text)) => text,
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::BoolValue(value)) => value.to_string(),
+        Some(other) => panic!("{name} is {other:?}"),
+        None => "-".to_owned(),
+    }
+}
+
+/// Destination ports, which tests use to tell records apart.
+pub fn ports(records: &[LogRecord]) -> Vec<u16> {
+    records
+        .iter()
+        .map(|record| attribute(record, "dst_port").parse().unwrap())
+        .collect()
+}
