@@ -1,0 +1,408 @@
+//! From one text with variables to one text a cell.
+//!
+//! `${name}` is replaced in the text, before it is parsed into the grammar, so that a variable can
+//! be a number, a word or a part of one. How a value is written depends on where it is put: inside
+//! double quotes it is escaped, so that a hostile label cannot change the shape of the file. A
+//! value never adds a line, so line numbers stay those of the file.
+
+use std::{collections::HashSet, ops::Range};
+
+use crate::scenario::{
+    cell::{label, printable},
+    diagnostic::Diagnostic,
+    outline::{self, Node, Notation, Place, Value},
+    source::SourceFile,
+};
+
+/// Most cells that one scenario may expand to.
+pub const MAX_CELLS: usize = 500;
+
+/// The text of one cell, and the way back from it.
+#[derive(Debug)]
+pub(crate) struct Expansion {
+    pub(crate) text: String,
+    /// Variables and values, printable.
+    pub(crate) variables: Vec<(String, String)>,
+    substitutions: Vec<Substitution>,
+    matrix_lines: Range<usize>,
+}
+
+/// Columns are from 1, in characters.
+#[derive(Debug)]
+struct Substitution {
+    line: usize,
+    original: Range<usize>,
+    expanded: Range<usize>,
+}
+
+impl Expansion {
+    /// Where in the file a token of the expanded text stands. What comes out of a variable is at
+    /// the variable.
+    pub(crate) fn original(&self, place: Place) -> Place {
+        let start = self.column(place.line, place.column, |original| original.start);
+        let end = self.column(place.line, place.column + place.length, |original| original.end);
+        Place { column: start, length: end.saturating_sub(start).max(1), ..place }
+    }
+
+    fn column(&self, line: usize, column: usize, inside: fn(&Range<usize>) -> usize) -> usize {
+        let mut back = column;
+        for sub in self.substitutions.iter().filter(|sub| sub.line == line) {
+            if column >= sub.expanded.end {
+                back = column - sub.expanded.end + sub.original.end;
+            } else if column > sub.expanded.start {
+                return inside(&sub.original);
+            } else {
+                break;
+            }
+        }
+        back
+    }
+
+    /// The expanded text as a file of its own: without `matrix`.
+    pub(crate) fn source(&self) -> String {
+        let lines = self.text.split('\n').enumerate();
+        let kept: Vec<&str> =
+            lines.filter(|(i, _)| !self.matrix_lines.contains(&(i + 1))).map(|(_, line)| line).collect();
+        format!("{}\n", kept.join("\n").trim_matches('\n'))
+    }
+}
+
+struct Variable {
+    name: String,
+    place: Place,
+    values: Vec<Item>,
+}
+
+struct Item {
+    text: String,
+    plain: bool,
+}
+
+/// `${name}` in the text.
+struct Placeholder<'a> {
+    name: &'a str,
+    bytes: Range<usize>,
+    place: Place,
+}
+
+/// Every cell's text, in the order of the matrix: the first variable changes last.
+pub(crate) fn expand(source: &SourceFile, text: &str) -> Result<Vec<Expansion>, Vec<Diagnostic>> {
+    let placeholders = placeholders(text);
+    let document = outline::read(&neutral(text, &placeholders))
+        .map_err(|e| vec![malformed(source, text, e.place, &e.message)])?;
+    let Some(root) = document.root else {
+        return Err(vec![Diagnostic::of_file(&source.path, "no scenario in this file: it is empty")]);
+    };
+    let mut faults = Vec::new();
+    let (variables, matrix_lines) = variables(source, &root, &mut faults);
+
+    let in_matrix = |place: &Place| matrix_lines.contains(&place.line);
+    let mut used = HashSet::new();
+    let mut targets = Vec::new();
+    for placeholder in placeholders {
+        let around = document
+            .notations
+            .iter()
+            .find(|(range, _)| range.start <= placeholder.bytes.start && placeholder.bytes.end <= range.end);
+        let (range, notation) = around.cloned().unwrap_or((placeholder.bytes.clone(), Notation::Plain));
+        if notation == Notation::Comment {
+            continue;
+        }
+        if in_matrix(&placeholder.place) {
+            faults.push(source.diagnose(placeholder.place, "a matrix value cannot refer to a variable"));
+        } else if let Some(index) = variables.iter().position(|v| v.name == placeholder.name) {
+            used.insert(index);
+            targets.push((range == placeholder.bytes, notation, index, placeholder));
+        } else {
+            let message = format!("`${{{}}}` is not a variable of `matrix`", placeholder.name);
+            let names = variables.iter().map(|v| v.name.clone());
+            faults.push(source.diagnose(placeholder.place, message).expected(placeholder.name, names));
+        }
+    }
+    for (index, variable) in variables.iter().enumerate().filter(|(i, _)| !used.contains(i)) {
+        let message = format!("matrix variable `{}` is not used", printable(&variable.name));
+        let help = format!("write ${{{}}} where its values belong, or remove it", printable(&variable.name));
+        faults.push(source.diagnose(variables[index].place, message).help(help));
+    }
+    let cells = variables.iter().try_fold(1_usize, |product, v| product.checked_mul(v.values.len()));
+    if cells.is_none_or(|cells| cells > MAX_CELLS) {
+        let counts: Vec<String> = variables.iter().map(|v| v.values.len().to_string()).collect();
+        let message = format!("the matrix has {} cells, more than {MAX_CELLS}", counts.join(" × "));
+        faults.push(source.diagnose(variables[0].place, message).help("split the scenario"));
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    (0..cells.unwrap_or_default())
+        .map(|cell| combine(source, text, &variables, &targets, cell, matrix_lines.clone()))
+        .collect::<Result<_, _>>()
+        .map_err(|fault| vec![fault])
+}
+
+/// A whole scalar or not, its notation, the variable's index, the placeholder.
+type Target<'a> = (bool, Notation, usize, Placeholder<'a>);
+
+fn combine(
+    source: &SourceFile,
+    text: &str,
+    variables: &[Variable],
+    targets: &[Target<'_>],
+    cell: usize,
+    matrix_lines: Range<usize>,
+) -> Result<Expansion, Diagnostic> {
+    let mut indices = vec![0; variables.len()];
+    let mut rest = cell;
+    for (index, variable) in indices.iter_mut().zip(variables).rev() {
+        *index = rest % variable.values.len();
+        rest /= variable.values.len();
+    }
+    let mut expansion = Expansion {
+        text: String::with_capacity(text.len()),
+        variables: variables
+            .iter()
+            .zip(&indices)
+            .map(|(v, &i)| (v.name.clone(), label(&v.values[i].text, i)))
+            .collect(),
+        substitutions: Vec::with_capacity(targets.len()),
+        matrix_lines,
+    };
+    let mut copied = 0;
+    let (mut line, mut shift) = (0, 0_isize);
+    for (whole, notation, index, placeholder) in targets {
+        let item = &variables[*index].values[indices[*index]];
+        let value = written(item, *whole, *notation).map_err(|why| {
+            let message = format!("value `{}` of `{}` {why}", label(&item.text, 0), placeholder.name);
+            let help = format!("put it in double quotes: \"${{{}}}\"", placeholder.name);
+            source.diagnose(placeholder.place, message).help(help)
+        })?;
+        expansion.text.push_str(&text[copied..placeholder.bytes.start]);
+        expansion.text.push_str(&value);
+        copied = placeholder.bytes.end;
+
+        if placeholder.place.line != line {
+            (line, shift) = (placeholder.place.line, 0);
+        }
+        let original = placeholder.place.column..placeholder.place.column + placeholder.place.length;
+        let start = original.start.saturating_add_signed(shift);
+        let expanded = start..start + value.chars().count();
+        shift += expanded.len() as isize - original.len() as isize;
+        expansion.substitutions.push(Substitution { line, original, expanded });
+    }
+    expansion.text.push_str(&text[copied..]);
+    Ok(expansion)
+}
+
+/// A value as it is written at a place of this notation, or why it cannot be.
+fn written(item: &Item, whole: bool, notation: Notation) -> Result<String, &'static str> {
+    let text = item.text.as_str();
+    match notation {
+        Notation::DoubleQuoted => Ok(escaped(text)),
+        Notation::Plain if whole && item.plain && is_plain(text) => Ok(text.to_owned()),
+        Notation::Plain if whole => Ok(format!("\"{}\"", escaped(text))),
+        Notation::Plain if is_plain(text) => Ok(text.to_owned()),
+        Notation::Plain => Err("cannot stand in an unquoted word"),
+        Notation::SingleQuoted if !text.contains(char::is_control) => Ok(text.replace('\'', "''")),
+        Notation::SingleQuoted => Err("cannot stand in single quotes"),
+        Notation::Block | Notation::Comment if !text.contains(char::is_control) => Ok(text.to_owned()),
+        Notation::Block | Notation::Comment => Err("cannot stand in a block of text"),
+    }
+}
+
+/// Whether YAML reads it back as one plain scalar, anywhere.
+fn is_plain(text: &str) -> bool {
+    let safe = |c: char| c.is_alphanumeric() || "_./:+-@ ".contains(c);
+    !text.is_empty()
+        && text.chars().all(safe)
+        && text.trim() == text
+        && !text.starts_with(['@', ':'])
+        && !text.starts_with("- ")
+        && !text.ends_with(':')
+        && !text.contains(": ")
+}
+
+/// The inside of a double-quoted scalar.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\u{2028}' | '\u{2029}' | '\u{feff}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn placeholders(text: &str) -> Vec<Placeholder<'_>> {
+    let mut found = Vec::new();
+    for (line, start, content) in lines(text) {
+        let mut from = 0;
+        while let Some(open) = content[from..].find("${").map(|at| from + at) {
+            let name = &content[open + 2..];
+            let end = name.find(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c)));
+            from = open + 2;
+            let Some(end) = end.filter(|&end| name[end..].starts_with('}')) else { continue };
+            from = open + 2 + end + 1;
+            found.push(Placeholder {
+                name: &name[..end],
+                bytes: start + open..start + from,
+                place: Place { line, column: content[..open].chars().count() + 1, length: end + 3 },
+            });
+        }
+    }
+    found
+}
+
+/// Line number from 1, byte offset and content of each line.
+fn lines(text: &str) -> impl Iterator<Item = (usize, usize, &str)> {
+    text.split('\n').enumerate().scan(0, |offset, (i, line)| {
+        let start = *offset;
+        *offset += line.len() + 1;
+        Some((i + 1, start, line))
+    })
+}
+
+/// The text with every placeholder made a plain word of the same length: `{bytes: ${n}}` is YAML
+/// only after substitution.
+fn neutral(text: &str, placeholders: &[Placeholder<'_>]) -> String {
+    let mut out = text.to_owned();
+    for placeholder in placeholders {
+        out.replace_range(placeholder.bytes.clone(), &"x".repeat(placeholder.bytes.len()));
+    }
+    out
+}
+
+/// A text that is no YAML: what the parser says, and what it most often means.
+pub(crate) fn malformed(source: &SourceFile, text: &str, place: Place, message: &str) -> Diagnostic {
+    let tab = |line: &str| line.trim_start_matches(' ').starts_with('\t') && !line.trim().is_empty();
+    let tabbed = lines(text).take(place.line + 1).find(|(_, _, line)| tab(line));
+    if let Some((line, _, content)) = tabbed {
+        let column = content.len() - content.trim_start_matches(' ').len() + 1;
+        let place = Place { line, column, length: 1 };
+        return source.diagnose(place, "indented with a tab").help("YAML is indented with spaces");
+    }
+    source.diagnose(place, format!("this is not YAML: {}", message.replace(char::is_control, " ")))
+}
+
+/// The variables, and the lines that `matrix` takes.
+fn variables(source: &SourceFile, root: &Node, faults: &mut Vec<Diagnostic>) -> (Vec<Variable>, Range<usize>) {
+    let Value::Map(entries) = &root.value else { return (Vec::new(), 0..0) };
+    let named = |(key, _): &&(Node, Node)| matches!(&key.value, Value::Scalar { text, .. } if text == "matrix");
+    let Some((key, matrix)) = entries.iter().find(named) else { return (Vec::new(), 0..0) };
+    let lines = key.place.line..matrix.last_line + 1;
+    let Value::Map(entries) = &matrix.value else {
+        let message = format!("`matrix` is a mapping of variables to lists, not {}", matrix.value.describe());
+        faults.push(source.diagnose(matrix.place, message));
+        return (Vec::new(), lines);
+    };
+    let mut variables: Vec<Variable> = Vec::new();
+    for (key, list) in entries {
+        let Value::Scalar { text: name, .. } = &key.value else {
+            faults.push(source.diagnose(key.place, "the name of a variable is a word"));
+            continue;
+        };
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) {
+            let message = format!("`{}` cannot be the name of a variable", printable(name));
+            let help = "use letters, digits, `_`, `-` and `.`";
+            faults.push(source.diagnose(key.place, message).help(help));
+        }
+        if variables.iter().any(|other| other.name == *name) {
+            let message = format!("matrix variable `{}` is there twice", printable(name));
+            faults.push(source.diagnose(key.place, message));
+        }
+        let values = values(source, name, list, faults);
+        variables.push(Variable { name: name.clone(), place: key.place, values });
+    }
+    (variables, lines)
+}
+
+fn values(source: &SourceFile, name: &str, list: &Node, faults: &mut Vec<Diagnostic>) -> Vec<Item> {
+    let name = printable(name);
+    let Value::List(items) = &list.value else {
+        let message = format!("matrix variable `{name}` is a list of values, not {}", list.value.describe());
+        faults.push(source.diagnose(list.place, message));
+        return Vec::new();
+    };
+    if items.is_empty() {
+        let message = format!("matrix variable `{name}` has no values, so there would be no cells");
+        faults.push(source.diagnose(list.place, message));
+    }
+    let mut values: Vec<Item> = Vec::new();
+    for item in items {
+        match &item.value {
+            Value::Scalar { text, plain } if !(*plain && matches!(text.as_str(), "" | "~" | "null")) => {
+                values.push(Item { text: text.clone(), plain: *plain });
+            }
+            other => {
+                let message = format!("a matrix value is a word or a number, not {}", other.describe());
+                faults.push(source.diagnose(item.place, message));
+            }
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn expanded(text: &str) -> Vec<Expansion> {
+        let source = SourceFile::new(Path::new("x.yaml"), text);
+        expand(&source, text).unwrap_or_else(|faults| panic!("{}", faults[0]))
+    }
+
+    #[test]
+    fn combinations_come_in_listed_order() {
+        let cells = expanded("a: ${x}-${y}\nmatrix: {x: [1, 2], y: [p, q]}\n");
+        let texts: Vec<String> = cells.iter().map(Expansion::source).collect();
+        assert_eq!(texts, ["a: 1-p\n", "a: 1-q\n", "a: 2-p\n", "a: 2-q\n"]);
+        let variables = |x: &str, y: &str| vec![("x".to_owned(), x.to_owned()), ("y".to_owned(), y.to_owned())];
+        assert_eq!(cells[2].variables, variables("2", "p"));
+    }
+
+    #[test]
+    fn places_lead_back_to_the_file() {
+        let cells = expanded("a: {b: ${long}, c: ${x}, d: 1}\nmatrix:\n  long: [abcdefghijklmnop]\n  x: [1]\n");
+        let text = &cells[0].text;
+        let at = |token: &str, length| {
+            let column = text.lines().next().unwrap().find(token).unwrap() + 1;
+            cells[0].original(Place { line: 1, column, length })
+        };
+        assert_eq!(at("abcdefgh", 16), Place { line: 1, column: 8, length: 7 });
+        assert_eq!(at("c:", 1), Place { line: 1, column: 17, length: 1 });
+        assert_eq!(at("1,", 1), Place { line: 1, column: 20, length: 4 });
+        assert_eq!(at("d:", 1), Place { line: 1, column: 26, length: 1 });
+    }
+
+    #[test]
+    fn comments_are_left_alone() {
+        let cells = expanded("a: ${x} # ${unknown}\nmatrix: {x: [1]}\n");
+        assert_eq!(cells[0].source(), "a: 1 # ${unknown}\n");
+    }
+
+    proptest! {
+        /// Whatever a label is, it comes out of the expanded text as it went in, and on its own.
+        #[test]
+        fn a_quoted_value_survives(value in "\\PC{0,40}|[\\x00-\\x7f]{0,40}") {
+            prop_assume!(!value.contains("${"));
+            let listed = format!("\"{}\"", escaped(&value));
+            for place in ["\"${v}\"", "${v}"] {
+                let text = format!("a: {{b: {place}, c: 1}}\nmatrix: {{v: [{listed}]}}\n");
+                let cells = expanded(&text);
+                let root = outline::read(&cells[0].source()).unwrap().root.unwrap();
+                let Value::Map(top) = root.value else { panic!("a mapping") };
+                let Value::Map(inner) = &top[0].1.value else { panic!("a mapping") };
+                prop_assert_eq!(inner.len(), 2);
+                let Value::Scalar { text, .. } = &inner[0].1.value else { panic!("a scalar") };
+                prop_assert_eq!(text, &value);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What must be true afterwards, and whether it can be false at all.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::{Check, hosts};
+use crate::scenario::{
+    address::{self, Target},
+    cell::printable,
+    diagnostic::nearest,
+    fields::{self, EGRESS_STREAM, Kind},
+    types::{DocumentExpectation, WireExpectation},
+};
+
+pub(super) fn check(check: &mut Check<'_>) {
+    let expect = &check.scenario.expect;
+    if expect.documents.is_empty() && expect.wire.is_empty() && !expect.nothing_else {
+        check.fault("expect", "this scenario asserts nothing: no documents, no wire, and `nothing_else` is off");
+    }
+    for (i, document) in expect.documents.iter().enumerate() {
+        self::document(check, &format!("expect.documents[{i}]"), document);
+    }
+    for (i, wire) in expect.wire.iter().enumerate() {
+        self::wire(check, &format!("expect.wire[{i}]"), wire);
+    }
+}
+
+fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
+    if document.stream != EGRESS_STREAM {
+        let message = format!("unknown stream `{}`", printable(&document.stream));
+        check.fault(&format!("{path}.stream"), message).suggest(&document.stream, [EGRESS_STREAM]);
+    }
+    match (document.exactly, document.at_least) {
+        (Some(_), Some(_)) => {
+            check.fault_of_key(&format!("{path}.at_least"), "`exactly` and `at_least` exclude each other");
+        }
+        (None, Some(0)) => {
+            check.fault(&format!("{path}.at_least"), "at least 0 documents is always true").help =
+                Some("write `exactly: 0` if there must be none".to_owned());
+        }
+        (Some(0), None) if !document.fields.is_empty() => {
+            check.fault_of_key(&format!("{path}.match"), "there must be no document, so none can match").help =
+                Some("move these fields to `where`".to_owned());
+        }
+        _ => {}
+    }
+    for (part, fields) in [("where", &document.filter), ("match", &document.fields)] {
+        for (name, value) in fields {
+            attribute(check, &format!("{path}.{part}.{name}"), name, value);
+        }
+    }
+    for (name, value) in &document.fields {
+        if document.filter.get(name).is_some_and(|filter| filter != value) {
+            let message = format!("`where` selects another `{}`, so this can never match", printable(name));
+            check.fault(&format!("{path}.match.{name}"), message);
+        }
+    }
+}
+
+/// The attribute exists, and can have this value.
+fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
+    let Some(kind) = fields::kind(name) else {
+        let message = format!("unknown attribute `{}`", printable(name));
+        check.fault_of_key(path, message).suggest(name, fields::EGRESS.iter().map(|(name, _)| *name));
+        return;
+    };
+    let text = value.as_str();
+    match (kind, text) {
+        (Kind::Word(words), Some(word)) if words.contains(&word) => {}
+        (Kind::Word(words), _) => {
+            let actual = text.map_or_else(|| value.to_string(), str::to_owned);
+            check.fault(path, format!("`{}` is not a word of `{name}`", printable(&actual))).suggest(&actual, words.iter().copied());
+        }
+        (Kind::Number, _) if value.is_u64() => {}
+        (Kind::Number, _) => {
+            let fault = check.fault(path, format!("`{name}` is a whole number"));
+            fault.help = text.filter(|t| t.parse::<u64>().is_ok()).map(|_| "write it without quotes".to_owned());
+        }
+        (Kind::Flag, _) if value.is_boolean() => {}
+        (Kind::Flag, _) => {
+            check.fault(path, format!("`{name}` is true or false"));
+        }
+        (_, None) => {
+            check.fault(path, format!("`{name}` is a text")).help = Some("put it in quotes".to_owned());
+        }
+        (Kind::Text, Some(_)) | (Kind::Address | Kind::Host, Some("")) => {}
+        (Kind::Address, Some(text)) if text.parse::<IpAddr>().is_ok() => {}
+        (Kind::Address, Some(text)) => {
+            check.fault(path, format!("`{}` is not an address", printable(text)));
+        }
+        (Kind::Host, Some(name)) => check.require_host(path, name),
+        (Kind::Agent | Kind::Project, Some(label)) => {
+            let labels: Vec<&str> = check
+                .agents()
+                .map(|agent| if kind == Kind::Agent { agent.agent.as_str() } else { agent.project.as_str() })
+                .collect();
+            if !labels.contains(&label) {
+                let help = nearest(label, labels.iter().copied()).map(|l| format!("did you mean `{}`?", printable(l)));
+                check.fault(path, format!("no agent here has the {name} label `{}`", printable(label))).help = help;
+            }
+        }
+    }
+}
+
+fn wire(check: &mut Check<'_>, path: &str, wire: &WireExpectation) {
+    let to = format!("{path}.to");
+    // A host, with or without a port, or an address, with or without one.
+    let address = match (wire.to.parse::<IpAddr>(), wire.to.parse::<Target>()) {
+        (Ok(address), _) => Ok(address),
+        (_, Ok(Target::Address(address))) => Ok(address.ip()),
+        (_, Ok(Target::Name(name, _))) => Err(name),
+        _ => Err(wire.to.clone()),
+    };
+    match address {
+        Ok(address) => {
+            if let Err(refused) = address::permitted(address) {
+                hosts::refuse(check, &to, refused);
+            }
+        }
+        Err(name) => check.require_host(&to, &name),
+    }
+    match (wire.packets, wire.at_least, wire.bytes) {
+        (None, None, None) => {
+            check.fault(path, "this says nothing of what must be seen").expected =
+                ["packets", "at_least", "bytes"].map(str::to_owned).to_vec();
+        }
+        (Some(_), Some(_), _) => {
+            check.fault_of_key(&format!("{path}.at_least"), "`packets` and `at_least` exclude each other");
+        }
+        (None, Some(0), None) => {
+            check.fault(&format!("{path}.at_least"), "at least 0 packets is always true").help =
+                Some("write `packets: 0` if there must be none".to_owned());
+        }
+        (Some(0), _, Some(bytes)) if bytes > 0 => {
+            check.fault(&format!("{path}.bytes"), "no packet can carry these bytes");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,87 @@
+//! The far side.
+
+use std::collections::HashSet;
+
+use super::Check;
+use crate::scenario::{
+    address::{self, Refused},
+    cell::printable,
+    types::{Host, Reply, Serve},
+};
+
+pub(super) fn check(check: &mut Check<'_>) {
+    for (name, host) in &check.scenario.hosts {
+        let path = format!("hosts.{name}");
+        if let Err(why) = address::domain(name) {
+            let message = format!("`{}` cannot be the name of a host: {why}", printable(name));
+            check.fault_of_key(&path, message);
+        }
+        addresses(check, &path, host);
+        if host.silent && !host.serve.is_empty() {
+            check.fault(&format!("{path}.serve"), "a silent host answers nothing, so it cannot serve");
+        }
+        let mut taken = HashSet::new();
+        for (i, serve) in host.serve.iter().enumerate() {
+            let path = format!("{path}.serve[{i}]");
+            if let Some(port) = server(check, &path, serve)
+                && !taken.insert(port)
+            {
+                check.fault(&path, format!("{} port {} of this host is taken", port.0, port.1));
+            }
+        }
+    }
+}
+
+fn addresses(check: &mut Check<'_>, path: &str, host: &Host) {
+    if host.addr.is_empty() {
+        check.fault(&format!("{path}.addr"), "a host needs an address");
+    }
+    for (i, address) in host.addr.iter().enumerate() {
+        let path = format!("{path}.addr[{i}]");
+        if host.addr[..i].contains(address) {
+            check.fault(&path, format!("{address} is there twice"));
+        } else if *address != address.to_canonical() {
+            check.fault(&path, format!("write {} as the IPv4 address that it stands for", address.to_canonical()));
+        } else if let Err(refused) = address::permitted(*address) {
+            refuse(check, &path, refused);
+        }
+    }
+}
+
+/// A fault for an address that may not be used.
+pub(super) fn refuse(check: &mut Check<'_>, path: &str, refused: Refused) {
+    check.fault(path, refused.to_string()).help = Some(format!("use one of {}", address::ranges()));
+}
+
+/// Transport and port of a server, if it has exactly one.
+fn server(check: &mut Check<'_>, path: &str, serve: &Serve) -> Option<(&'static str, u16)> {
+    let ports = [("tcp", serve.tcp), ("udp", serve.udp), ("http", serve.http), ("tls", serve.tls)];
+    let given: Vec<(&'static str, u16)> = ports.iter().filter_map(|(kind, port)| Some((*kind, (*port)?))).collect();
+    let &[(kind, port)] = given.as_slice() else {
+        let found = given.iter().map(|(kind, _)| format!("`{kind}`")).collect::<Vec<_>>().join(" and ");
+        let found = if found.is_empty() { "none".to_owned() } else { found };
+        check.fault(path, format!("a server has exactly one of `tcp`, `udp`, `http`, `tls`; here is {found}"));
+        return None;
+    };
+    if port == 0 {
+        check.fault(&format!("{path}.{kind}"), "a server's port is from 1 to 65535");
+    }
+    let web = matches!(kind, "http" | "tls");
+    if web && check.is_written(&format!("{path}.reply")) {
+        check.fault_of_key(&format!("{path}.reply"), "`reply` is for `tcp` and `udp` servers");
+    }
+    if kind == "udp" && matches!(serve.reply, Reply::Reset | Reply::Hold | Reply::Close) {
+        check.fault(&format!("{path}.reply"), "a UDP server can `echo`, `sink` or be a `source`");
+    }
+    if !web && check.is_written(&format!("{path}.status")) {
+        check.fault_of_key(&format!("{path}.status"), "`status` is for `http` and `tls` servers");
+    }
+    if serve.status.is_some_and(|status| !(200..=599).contains(&status)) {
+        check.fault(&format!("{path}.status"), "a final HTTP status is from 200 to 599");
+    }
+    if serve.bytes > 0 && !web && !matches!(serve.reply, Reply::Source | Reply::Close) {
+        check.fault_of_key(&format!("{path}.bytes"), "this server sends no bytes of its own").help =
+            Some("add `reply: source`, or `reply: close`".to_owned());
+    }
+    Some((if kind == "udp" { "udp" } else { "tcp" }, port))
+}

@@ -1,0 +1,249 @@
+//! What the agents do.
+
+use std::{net::IpAddr, str::FromStr};
+
+use super::{Check, hosts, rules};
+use crate::scenario::{
+    address::{self, Target},
+    cell::printable,
+    diagnostic::nearest,
+    outcome::{StepOutcome, errnos},
+    types::{Exec, Send, Socket, Step},
+};
+
+/// The action fields of a step.
+const ACTIONS: [&str; 9] =
+    ["connect", "send", "resolve", "socket", "exec", "bypass", "rules", "wait", "together"];
+/// `IPPROTO_*` names of `socket`.
+const PROTOCOLS: [&str; 6] = ["icmp", "udp", "sctp", "raw", "udplite", "mptcp"];
+/// Largest `IPPROTO_*`, `IPPROTO_MPTCP`.
+const LAST_PROTOCOL: u16 = 262;
+/// Largest payload of a UDP datagram over IPv4.
+const LARGEST_DATAGRAM: u64 = 65_507;
+
+pub(super) fn check(check: &mut Check<'_>) {
+    if check.scenario.steps.is_empty() {
+        check.fault("steps", "a scenario needs at least one step");
+    }
+    for (i, step) in check.scenario.steps.iter().enumerate() {
+        one(check, &format!("steps[{i}]"), step, false);
+    }
+    for (path, duration) in
+        [("settings.udp_idle", check.scenario.settings.udp_idle), ("settings.dns_ttl_floor", check.scenario.settings.dns_ttl_floor)]
+    {
+        if duration.is_some_and(|duration| duration.is_zero()) {
+            check.fault(path, "this time cannot be zero");
+        }
+    }
+}
+
+fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
+    let set = actions(step);
+    match set.as_slice() {
+        [action] => outcome(check, path, step, action),
+        [] => {
+            check.fault(path, "this step does nothing").expected = ACTIONS.map(str::to_owned).to_vec();
+        }
+        [first, second, ..] => {
+            let message = format!("a step has exactly one action; here are `{first}` and `{second}`");
+            check.fault_of_key(&format!("{path}.{second}"), message).help =
+                Some("make it a step of its own".to_owned());
+        }
+    }
+    by(check, path, step);
+    if let Some(connect) = &step.connect {
+        target(check, &format!("{path}.connect.to"), &connect.to);
+    }
+    if let Some(send) = &step.send {
+        datagrams(check, &format!("{path}.send"), send);
+    }
+    if let Some(name) = &step.resolve {
+        let path = format!("{path}.resolve");
+        let expects_none = step.outcome.as_deref() == Some("NXDOMAIN");
+        if let Err(why) = address::domain(name) {
+            check.fault(&path, format!("`{}` is not a name: {why}", printable(name)));
+        } else if !expects_none {
+            check.require_host(&path, name);
+        }
+    }
+    if let Some(socket) = &step.socket {
+        kind(check, &format!("{path}.socket"), socket);
+    }
+    if let Some(exec) = &step.exec {
+        program(check, &format!("{path}.exec"), exec);
+    }
+    if let Some(list) = &step.rules {
+        rules::check(check, &format!("{path}.rules"), list);
+    }
+    if let Some(steps) = &step.together {
+        let path = format!("{path}.together");
+        if nested {
+            check.fault_of_key(&path, "`together` cannot hold another `together`");
+            return;
+        }
+        if steps.len() < 2 {
+            check.fault(&path, "`together` needs at least two steps");
+        }
+        for (i, step) in steps.iter().enumerate() {
+            one(check, &format!("{path}[{i}]"), step, true);
+        }
+    }
+}
+
+fn actions(step: &Step) -> Vec<&'static str> {
+    let Step { connect, send, resolve, socket, exec, bypass, rules, wait, together, by: _, outcome: _ } = step;
+    let set = [
+        connect.is_some(),
+        send.is_some(),
+        resolve.is_some(),
+        socket.is_some(),
+        exec.is_some(),
+        bypass.is_some(),
+        rules.is_some(),
+        wait.is_some(),
+        together.is_some(),
+    ];
+    ACTIONS.into_iter().zip(set).filter(|(_, set)| *set).map(|(action, _)| action).collect()
+}
+
+fn by(check: &mut Check<'_>, path: &str, step: &Step) {
+    let Some(by) = &step.by else { return };
+    let path = format!("{path}.by");
+    if step.together.is_some() || step.wait.is_some() {
+        check.fault_of_key(&path, "only what an agent does has a `by`");
+    } else if !check.agents().any(|agent| agent.agent == *by) {
+        let names: Vec<String> = check.agents().map(|agent| printable(&agent.agent)).collect();
+        check.fault(&path, format!("`{}` is not an agent of this scenario", printable(by))).suggest(by, names);
+    }
+}
+
+/// The outcome is one, and one that this action can have.
+fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
+    let Some(text) = &step.outcome else { return };
+    let path = format!("{path}.outcome");
+    let outcome = match StepOutcome::from_str(text) {
+        Ok(outcome) => outcome,
+        Err(unknown) => {
+            let names: Vec<String> = errnos().map(|(name, _)| name).collect();
+            let known = names.iter().map(String::as_str).chain(["ok", "NXDOMAIN"]);
+            // A capital away is likelier than a letter away.
+            let upper = text.to_uppercase();
+            let help = known.clone().find(|name| name.to_uppercase() == upper).or_else(|| nearest(text, known));
+            let message = format!("`{}` is not an outcome", printable(&unknown.0));
+            let fault = check.fault(&path, message);
+            fault.expected = ["ok", "EPERM and other error names", "NXDOMAIN", "exit N"].map(str::to_owned).to_vec();
+            fault.help = help.map(|name| format!("did you mean `{name}`?"));
+            return;
+        }
+    };
+    let possible = match outcome {
+        StepOutcome::Ok => true,
+        StepOutcome::Errno(_) => matches!(action, "connect" | "send" | "socket"),
+        StepOutcome::Nxdomain => match action {
+            "resolve" => true,
+            "connect" => step.connect.as_ref().is_some_and(|connect| is_name(&connect.to)),
+            "send" => step.send.as_ref().is_some_and(|send| is_name(&send.to)),
+            _ => false,
+        },
+        StepOutcome::Exit(_) => action == "exec",
+    };
+    if !possible {
+        let what = match (outcome, action) {
+            (StepOutcome::Nxdomain, "connect" | "send") => "an attempt to an address".to_owned(),
+            _ => format!("`{action}`"),
+        };
+        check.fault(&path, format!("{what} cannot end with `{outcome}`"));
+    }
+}
+
+fn is_name(to: &str) -> bool {
+    matches!(to.parse(), Ok(Target::Name(..)))
+}
+
+/// A destination is a host of this file, or an address that nobody has.
+fn target(check: &mut Check<'_>, path: &str, to: &str) {
+    match to.parse() {
+        Ok(Target::Name(name, _)) => check.require_host(path, &name),
+        Ok(Target::Address(address)) => {
+            if let Err(refused) = address::permitted(address.ip()) {
+                hosts::refuse(check, path, refused);
+            }
+        }
+        Err(why) => {
+            check.fault(path, why.to_string());
+        }
+    }
+}
+
+fn datagrams(check: &mut Check<'_>, path: &str, send: &Send) {
+    target(check, &format!("{path}.to"), &send.to);
+    if send.count == 0 {
+        check.fault(&format!("{path}.count"), "no datagram is nothing to test");
+    }
+    if send.bytes > LARGEST_DATAGRAM {
+        let message = format!("a UDP datagram holds at most {LARGEST_DATAGRAM} bytes");
+        check.fault(&format!("{path}.bytes"), message);
+    }
+    let address = match send.to.parse() {
+        Ok(Target::Address(address)) => Some(address.ip().to_canonical()),
+        _ => None,
+    };
+    if address.is_some() && check.is_written(&format!("{path}.family")) {
+        check.fault_of_key(&format!("{path}.family"), "`family` is for names; an address has its own");
+    }
+}
+
+fn kind(check: &mut Check<'_>, path: &str, socket: &Socket) {
+    let words: [(&str, &str, &[&str]); 2] =
+        [("family", &socket.family, &["inet", "inet6"]), ("kind", &socket.kind, &["stream", "dgram", "raw"])];
+    for (field, text, names) in words {
+        if !names.contains(&text) {
+            let message = format!("unknown {field} of socket `{}`", printable(text));
+            check.fault(&format!("{path}.{field}"), message).suggest(text, names.iter().copied());
+        }
+    }
+    if let Some(protocol) = &socket.protocol {
+        let number = protocol.parse::<u16>().is_ok_and(|number| number <= LAST_PROTOCOL);
+        if !number && !PROTOCOLS.contains(&protocol.as_str()) {
+            let message = format!("unknown protocol `{}`", printable(protocol));
+            let fault = check.fault(&format!("{path}.protocol"), message);
+            fault.suggest(protocol, PROTOCOLS);
+            fault.help.get_or_insert(format!("a number from 0 to {LAST_PROTOCOL} is possible too"));
+        }
+    }
+    if let Some(to) = &socket.to {
+        let path = format!("{path}.to");
+        match to.parse() {
+            Ok(Target::Name(..)) => {
+                check.fault(&path, "a bare socket sends to an address; write `address:port`");
+            }
+            _ => target(check, &path, to),
+        }
+    }
+}
+
+fn program(check: &mut Check<'_>, path: &str, exec: &Exec) {
+    if exec.run.first().is_none_or(String::is_empty) {
+        check.fault(&format!("{path}.run"), "`run` is a program and its arguments");
+    }
+    for (i, argument) in exec.run.iter().enumerate() {
+        if argument.contains('\0') {
+            check.fault(&format!("{path}.run[{i}]"), "an argument cannot hold a NUL");
+        }
+        // An address inside an argument, as in `http://198.51.100.7/`.
+        let not_address = |c: char| !(c.is_ascii_hexdigit() || c == '.' || c == ':');
+        let v4 = argument.split(|c: char| !(c.is_ascii_digit() || c == '.'));
+        let v6 = argument.split(not_address).filter(|word| word.matches(':').count() > 1);
+        let refused = v4
+            .chain(v6)
+            .filter_map(|word| word.parse::<IpAddr>().ok())
+            .filter(|address| !address.to_canonical().is_loopback() && !address.is_unspecified())
+            .find_map(|address| address::permitted(address).err());
+        if let Some(refused) = refused {
+            hosts::refuse(check, &format!("{path}.run[{i}]"), refused);
+        }
+    }
+    if exec.stdout.as_deref() == Some("") {
+        check.fault(&format!("{path}.stdout"), "every output contains the empty text");
+    }
+}
