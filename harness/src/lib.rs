@@ -3,6 +3,17 @@
 //!
 //! The harness knows every other crate, and none of them knows it.
 
+pub mod actor;
+pub mod endpoint;
 pub mod event;
+pub mod far;
+pub mod fire;
+pub mod judge;
+pub mod lab;
 pub mod model;
+pub mod reexec;
+pub mod report;
+pub mod run;
 pub mod scenario;
+pub mod wire;
+pub mod world;

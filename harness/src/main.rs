@@ -1,1 +1,165 @@
-fn main(){}
+//! The `harness` command.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use harness::{
+    event::{Class, Outcome, Tier},
+    lab::{Fault, Lab, available},
+    reexec,
+    report::{Consumer as _, Fanout, Html, Json, Junit, Terminal},
+    run::{RunOptions, run},
+    scenario::{self, Cell},
+};
+use tracing_subscriber::EnvFilter;
+
+/// Fires YAML scenarios at the real chain and judges documents, wire and model.
+///
+/// Exit codes: 0 all passed; 2 a scenario file is wrong, or nothing ran; 3 environment; 4 an agent's
+/// own call; 5 a document, the wire or the model; 6 a loss; 7 a leak. The gravest of a run counts.
+#[derive(Parser)]
+#[command(name = "harness", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run scenarios.
+    Run(RunArgs),
+    /// Check scenario files without running them.
+    Lint {
+        /// Files or folders.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// List the cells that would run.
+    List {
+        /// Files or folders.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Files or folders.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// How much of the chain; default: the highest that this machine allows.
+    #[arg(long)]
+    tier: Option<Tier>,
+    /// Only cells whose name contains this.
+    #[arg(long)]
+    filter: Option<String>,
+    /// Only cells with one of these tags.
+    #[arg(long)]
+    tag: Vec<String>,
+    /// Cells at a time.
+    #[arg(long, default_value_t = 8)]
+    jobs: usize,
+    /// Write a JSON report.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write a JUnit report.
+    #[arg(long)]
+    junit: Option<PathBuf>,
+    /// Write an HTML report.
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Leave the worlds up until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+    /// Switch a fault on in what ships, to see which cells catch it.
+    #[arg(long)]
+    fault: Option<Fault>,
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = reexec::role() {
+        return code;
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match Cli::parse().command {
+        Command::Run(args) => run_scenarios(&args),
+        Command::Lint { paths } => {
+            let report = scenario::lint(&paths);
+            println!("{report}");
+            Ok(if report.is_clean() { 0 } else { Class::BadCase as u8 })
+        }
+        Command::List { paths } => {
+            let listing = scenario::list(&paths);
+            println!("{listing}");
+            Ok(if listing.diagnostics.is_empty() { 0 } else { Class::BadCase as u8 })
+        }
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("harness: {error:#}");
+            ExitCode::from(Class::Environment as u8)
+        }
+    }
+}
+
+fn run_scenarios(args: &RunArgs) -> anyhow::Result<u8> {
+    let listing = scenario::list(&args.paths);
+    for diagnostic in &listing.diagnostics {
+        eprintln!("{diagnostic}\n");
+    }
+    if !listing.diagnostics.is_empty() {
+        return Ok(Class::BadCase as u8);
+    }
+    let wanted = |cell: &Cell| {
+        args.filter.as_ref().is_none_or(|filter| cell.name.contains(filter))
+            && (args.tag.is_empty() || cell.scenario.tags.iter().any(|tag| args.tag.contains(tag)))
+    };
+    let cells: Vec<Cell> = listing.cells.into_iter().filter(wanted).collect();
+    if cells.is_empty() {
+        eprintln!("harness: no cell is left to run; `harness list` shows their names and tags may be misspelt");
+        return Ok(Class::BadCase as u8);
+    }
+    let availability = available();
+    let tier = args.tier.unwrap_or(availability.tier);
+    let tier_reason = if args.tier.is_some() { "as asked".to_owned() } else { availability.reason.clone() };
+    if tier > availability.tier {
+        anyhow::bail!("tier {tier} is not possible here: {}", availability.reason);
+    }
+    let lab = if tier == Tier::Lab { Some(Lab::start(args.fault)?) } else { None };
+    let mut report = Box::new(consumers(args));
+    let options = RunOptions { tier, tier_reason, jobs: args.jobs, keep: args.keep };
+    let reports = run(&cells, lab.as_ref(), &options, |event| report.event(&event));
+    if args.keep {
+        wait_for_interrupt()?;
+    }
+    drop(lab);
+    report.finish()?;
+    if reports.iter().all(|report| report.result == Outcome::Skip) {
+        eprintln!("harness: every cell was skipped, so nothing was shown");
+        return Ok(Class::BadCase as u8);
+    }
+    Ok(reports.iter().filter_map(|report| report.class).max().map_or(0, |class| class as u8))
+}
+
+/// The terminal, and every report that was asked for.
+fn consumers(args: &RunArgs) -> Fanout {
+    let mut fanout = Fanout::default().with(Terminal::stdout());
+    if let Some(path) = &args.json {
+        fanout = fanout.with(Json::new(path.clone()));
+    }
+    if let Some(path) = &args.junit {
+        fanout = fanout.with(Junit::new(path.clone()));
+    }
+    if let Some(path) = &args.html {
+        fanout = fanout.with(Html::new(path.clone()));
+    }
+    fanout
+}
+
+fn wait_for_interrupt() -> anyhow::Result<()> {
+    eprintln!("the worlds are up: `ip netns` lists their namespaces (clw…). Ctrl-C removes them.");
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(tokio::signal::ctrl_c())?;
+    Ok(())
+}

@@ -1,1 +1,73 @@
-fn main(){}
+//! Every cell of `scenarios/` as a test of its own, found at run time, in the highest tier that this
+//! machine allows. A run without a cell is not green.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+};
+
+use harness::{
+    event::{Outcome, Tier},
+    lab::{Lab, available},
+    reexec,
+    run::run_cell,
+    scenario,
+};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+fn main() -> ExitCode {
+    if let Some(code) = reexec::role() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // Cells wait more than they work.
+    arguments.test_threads.get_or_insert(8);
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
+    let listing = scenario::list(&[folder]);
+    let availability = available();
+    eprintln!("tier {}: {}", availability.tier, availability.reason);
+
+    let tier = availability.tier;
+    let lab: Arc<OnceLock<Result<Lab, String>>> = Arc::default();
+    if tier == Tier::Lab && !arguments.list {
+        // Here, not in a test's thread: the reader dies with the thread that started it.
+        let _ = lab.set(Lab::start(None).map_err(|error| format!("{error:#}")));
+    }
+    let mut trials: Vec<Trial> = listing
+        .diagnostics
+        .iter()
+        .map(|diagnostic| {
+            let text = diagnostic.to_string();
+            Trial::test(format!("lint::{}", diagnostic.file.display()), move || Err(Failed::from(text)))
+        })
+        .collect();
+    trials.extend(listing.cells.into_iter().map(|cell| {
+        let lab = Arc::clone(&lab);
+        Trial::ignorable_test(cell.name.clone(), move || {
+            let lab = match lab.get() {
+                Some(Err(error)) => return Err(Failed::from(error.as_str())),
+                Some(Ok(lab)) => Some(lab),
+                None => None,
+            };
+            let report = run_cell(&cell, lab, tier, false);
+            match report.result {
+                Outcome::Pass => Ok(Completion::Completed),
+                Outcome::Skip => Ok(Completion::Ignored { reason: Some(report.reason) }),
+                Outcome::Fail => {
+                    let lines = report.failures.iter().map(|failure| format!("{}: {}\n{}", failure.class, failure.message, failure.detail));
+                    Err(Failed::from(lines.collect::<Vec<_>>().join("\n")))
+                }
+            }
+        })
+    }));
+    let listing_only = arguments.list;
+    let filtered = arguments.filter.is_some() || !arguments.skip.is_empty() || arguments.exact;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(lab);
+    if !listing_only && !filtered && conclusion.num_passed + conclusion.num_failed == 0 {
+        eprintln!("no cell was executed, so nothing was shown");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}

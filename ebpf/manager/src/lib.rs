@@ -9,6 +9,7 @@
 mod attach;
 mod bypass;
 mod clock;
+mod compiled;
 mod containers;
 pub mod daemon;
 mod dump;
@@ -24,6 +25,7 @@ mod sweep;
 
 pub use attach::Program;
 pub use clock::boot_ns;
+pub use compiled::Compiled;
 pub use containers::{EnrolRequest, View};
 pub use dump::Dump;
 pub use error::Error;

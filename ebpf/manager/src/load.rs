@@ -62,7 +62,7 @@ impl Manager {
         // Before 5.11 maps count against this limit, for root too.
         let unlimited = nix::libc::RLIM_INFINITY;
         if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited) {
-            tracing::warn!(%error, "RLIMIT_MEMLOCK was not raised; on Linux 5.10 maps may not fit");
+            tracing::debug!(%error, "RLIMIT_MEMLOCK was not raised; before Linux 5.11 maps may not fit");
         }
         let result = manager.load_and_pin(options);
         if result.is_err() {

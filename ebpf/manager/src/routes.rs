@@ -41,6 +41,15 @@ pub(crate) fn of_prefixes(permits: &[Permit], cgroup_id: u64) -> Result<Vec<(Key
     Ok(entries)
 }
 
+/// The trie's answer for an address: the entry with the longest prefix that holds it.
+pub(crate) fn longest(entries: &[(Key<PrefixKey>, Routes)], addr: &Address) -> Option<Routes> {
+    entries
+        .iter()
+        .filter(|(key, _)| same_prefix(&key.data().addr, addr, key.prefix_len().saturating_sub(64)))
+        .max_by_key(|(key, _)| key.prefix_len())
+        .map(|(_, routes)| *routes)
+}
+
 /// Length and address in the 128-bit space.
 fn mapped(prefix: IpNet) -> (u32, Address) {
     let bits = u32::from(prefix.prefix_len());
@@ -91,15 +100,6 @@ mod tests {
         Rule { dst: dst.to_owned(), proto: proto.to_owned(), port: Some(Port::Range(port.to_owned())) }
     }
 
-    /// The trie's answer, by the longest matching prefix.
-    fn look_up(entries: &[(Key<PrefixKey>, Routes)], addr: &Address) -> Option<Routes> {
-        entries
-            .iter()
-            .filter(|(key, _)| same_prefix(&{ key.data() }.addr, addr, key.prefix_len() - 64))
-            .max_by_key(|(key, _)| key.prefix_len())
-            .map(|(_, routes)| *routes)
-    }
-
     proptest! {
         /// A destination is permitted exactly if some rule's prefix holds it and its ports do.
         #[test]
@@ -119,7 +119,7 @@ mod tests {
             let l4_proto = if udp { abi::UDP } else { abi::TCP };
             let naive = permits.iter().any(|permit| matches!(permit.target, Target::Prefix(net) if net.contains(&ip))
                 && permit.range.l4_proto == l4_proto && (permit.range.first..=permit.range.last).contains(&port));
-            let looked_up = look_up(&entries, &address(ip)).is_some_and(|routes| policy::permits(&routes, l4_proto, port));
+            let looked_up = longest(&entries, &address(ip)).is_some_and(|routes| policy::permits(&routes, l4_proto, port));
             prop_assert_eq!(looked_up, naive);
         }
     }

@@ -1,0 +1,185 @@
+//! From a cell to its evidence.
+
+use std::time::{Duration, SystemTime};
+
+use abi::Ledger;
+use manager::{EnrolRequest, Manager, resolver::Resolver};
+
+use super::{control, settle, steps::Script, to_manager};
+use crate::{
+    judge::{AgentEvidence, Evidence, Window},
+    lab::Lab,
+    scenario::{Cell, types::Agent},
+    world::{AgentEnd, World, WorldError},
+};
+
+/// Why a cell could not be fired. Never the chain's fault alone: see each.
+#[derive(Debug, thiserror::Error)]
+pub enum FireError {
+    /// The machine.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// Enrolment, rules or bypass.
+    #[error(transparent)]
+    Manager(#[from] manager::Error),
+    /// An agent's process could not be started or did not answer.
+    #[error("{path}: the agent's process failed: {problem}")]
+    Actor {
+        /// The step.
+        path: String,
+        /// Why.
+        problem: String,
+    },
+    /// The resolver view could not be started.
+    #[error("the resolver view of {0} did not start")]
+    Resolver(String),
+    /// The end of the event stream was not seen.
+    #[error("the sentinel of agent {agent:?} did not reach the store within {limit:?}: {why}")]
+    Sentinel {
+        /// Whose.
+        agent: String,
+        /// How long it was waited for.
+        limit: Duration,
+        /// What is known of the chain.
+        why: String,
+    },
+}
+
+/// Enrolled agents, retired on drop.
+struct Enrolled {
+    manager: Manager,
+    cgroup_ids: Vec<u64>,
+}
+
+impl Drop for Enrolled {
+    fn drop(&mut self) {
+        for cgroup_id in &self.cgroup_ids {
+            if let Err(error) = self.manager.retire(*cgroup_id) {
+                tracing::warn!(%error, cgroup_id, "an agent was not retired");
+            }
+        }
+    }
+}
+
+/// The agents of a case: one, several, or an anonymous one.
+pub(super) fn agents(cell: &Cell) -> Vec<Agent> {
+    let scenario = &cell.scenario;
+    let mut agents: Vec<Agent> = scenario.agent.iter().chain(&scenario.agents).cloned().collect();
+    if agents.is_empty() {
+        agents.push(Agent { agent: "agent".to_owned(), project: "lab".to_owned(), uid: None, caps: Vec::new() });
+    }
+    agents
+}
+
+/// Fires a cell under the unique name `id`. `keep` leaves the
+/// world up for as long as the lab.
+///
+/// # Errors
+/// If there is no evidence to judge.
+pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evidence<'c>, FireError> {
+    let agents = agents(cell);
+    let world = World::new(id, &cell.scenario.hosts, &agents)?;
+    let mut enrolled = Enrolled { manager: lab.manager.clone(), cgroup_ids: Vec::new() };
+    let mut evidence = Vec::new();
+    let mut resolvers = Vec::new();
+    for (agent, end) in agents.iter().zip(world.agents()) {
+        let before = lab.manager.ledger(end.cgroup_id).unwrap_or_default();
+        let from = SystemTime::now();
+        lab.manager.enrol(&request(lab, cell, id, agent, end))?;
+        enrolled.cgroup_ids.push(end.cgroup_id);
+        resolvers.push(resolver(lab, &world, end, &agent.agent)?);
+        evidence.push(AgentEvidence {
+            agent: agent.agent.clone(),
+            project: agent.project.clone(),
+            cgroup_id: end.cgroup_id,
+            addresses: [end.address, end.v6],
+            resolver: end.resolver,
+            ledger: before,
+            bypass: Vec::new(),
+            rules: vec![Window { from: (from, from), until: None, what: cell.scenario.rules.clone() }],
+        });
+    }
+    let mut script = Script { lab, world: &world, agents: evidence, fired: Vec::new() };
+    script.run(&cell.scenario.steps)?;
+    let Script { agents: mut evidence, fired, .. } = script;
+
+    let settled = settle::settle(lab, &world, &evidence)?;
+    for agent in &mut evidence {
+        agent.ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
+    }
+    let queries = queries(&world);
+    let result = Evidence {
+        control: control::control(cell, id, &fired)?,
+        cell,
+        agents: evidence,
+        documents: settled.documents,
+        sentinels: settled.sentinels,
+        wire: world.wire(),
+        fired,
+        queries,
+        ttl_floor: cell.scenario.settings.dns_ttl_floor.unwrap_or(Duration::from_secs(60)),
+    };
+    if keep {
+        // In the order in which they must go.
+        lab.keep((resolvers, enrolled, world));
+    }
+    Ok(result)
+}
+
+fn request(lab: &Lab, cell: &Cell, id: &str, agent: &Agent, end: &AgentEnd) -> EnrolRequest {
+    let settings = &cell.scenario.settings;
+    let mut request = EnrolRequest::new(&end.cgroup, format!("{id}-{}", end.cgroup_id));
+    request.agent = agent.agent.clone();
+    request.project = agent.project.clone();
+    request.rules = to_manager(&cell.scenario.rules);
+    request.resolver = Some((end.resolver, World::authority()));
+    request.accept_unobserved = true;
+    request.leave_out = lab.leave_out.clone();
+    if let Some(floor) = settings.dns_ttl_floor {
+        request.dns_ttl_floor = floor;
+    }
+    if let Some(idle) = settings.udp_idle {
+        request.udp_idle = idle;
+    }
+    if let Some(quota) = settings.flow_quota {
+        request.flow_quota = quota;
+    }
+    request
+}
+
+/// Starts an agent's resolver view on the far side, where production has it beside the proxy.
+fn resolver(lab: &Lab, world: &World, end: &AgentEnd, agent: &str) -> Result<Resolver, FireError> {
+    let manager = lab.manager.clone();
+    let cgroup_id = end.cgroup_id;
+    let started = world.far().run(async move { Resolver::start(&manager, cgroup_id).await });
+    Ok(started.ok_or_else(|| FireError::Resolver(agent.to_owned()))??)
+}
+
+/// What counters rose by.
+fn risen(before: &Ledger, after: &Ledger) -> Ledger {
+    let mut losses = after.losses;
+    for (loss, before) in losses.iter_mut().zip(before.losses) {
+        *loss -= before;
+    }
+    Ledger {
+        denied: after.denied - before.denied,
+        opened: after.opened - before.opened,
+        closed: after.closed - before.closed,
+        submitted: after.submitted - before.submitted,
+        losses,
+    }
+}
+
+/// What the authority was asked, in wall-clock time.
+fn queries(world: &World) -> Vec<(String, SystemTime)> {
+    let (now, wall) = (std::time::Instant::now(), SystemTime::now());
+    world
+        .far()
+        .queries()
+        .into_iter()
+        .filter_map(|query| {
+            let asked = wall.checked_sub(now.saturating_duration_since(query.at))?;
+            Some((query.name, asked))
+        })
+        .collect()
+}

@@ -1,0 +1,145 @@
+//! What one cell left behind.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, SystemTime},
+};
+
+use abi::Ledger;
+use serde_json::Value;
+
+use crate::{actor::Report, event::{Class, Failure}, scenario::Cell, scenario::types::Rule, wire::WireSummary};
+
+/// One step, as it went.
+#[derive(Clone, Debug)]
+pub struct Fired {
+    /// Where it stands in the YAML: `steps[2]`, `steps[1].together[0]`.
+    pub path: String,
+    /// Index of the agent.
+    pub agent: usize,
+    /// What its process reported.
+    pub report: Report,
+    /// What the case says it must report.
+    pub expected: String,
+    /// Before it was started.
+    pub started: SystemTime,
+}
+
+/// A time during which something held.
+#[derive(Clone, Debug)]
+pub struct Window<T> {
+    /// From when on, at the earliest and at the latest.
+    pub from: (SystemTime, SystemTime),
+    /// Until when; `None`: to the end.
+    pub until: Option<SystemTime>,
+    /// What.
+    pub what: T,
+}
+
+/// What is known of one agent of the cell.
+#[derive(Clone, Debug)]
+pub struct AgentEvidence {
+    /// Raw label.
+    pub agent: String,
+    /// Raw label.
+    pub project: String,
+    /// Its cgroup.
+    pub cgroup_id: u64,
+    /// Its addresses.
+    pub addresses: [IpAddr; 2],
+    /// Where its resolver view listens.
+    pub resolver: SocketAddr,
+    /// What its counters rose by.
+    pub ledger: Ledger,
+    /// Times of bypass.
+    pub bypass: Vec<Window<()>>,
+    /// Its rules over time, in order.
+    pub rules: Vec<Window<Vec<Rule>>>,
+}
+
+/// Everything.
+pub struct Evidence<'a> {
+    /// The case.
+    pub cell: &'a Cell,
+    /// Its agents, in order.
+    pub agents: Vec<AgentEvidence>,
+    /// Every document of their cgroups but the sentinels.
+    pub documents: Vec<Value>,
+    /// The sentinels' documents, which the ledger counts.
+    pub sentinels: Vec<Value>,
+    /// What arrived on the far side.
+    pub wire: WireSummary,
+    /// The steps that had an agent act.
+    pub fired: Vec<Fired>,
+    /// Which names were asked for, of the authority, and when.
+    pub queries: Vec<(String, SystemTime)>,
+    /// Shortest validity of an answer.
+    pub ttl_floor: Duration,
+    /// What arrived when the denied steps were run again, not enforced: `None` if no step was denied.
+    pub control: Option<Control>,
+}
+
+/// The control: the same triggers, not enforced.
+pub struct Control {
+    /// How each went.
+    pub fired: Vec<Fired>,
+    /// What arrived.
+    pub wire: WireSummary,
+}
+
+impl Evidence<'_> {
+    /// A failure that points at `path` in the YAML.
+    pub(super) fn failure(&self, class: Class, path: &str, message: String, detail: String) -> Failure {
+        let excerpt = self.cell.locate(path).map(|(line, column)| self.cell.excerpt(line, column)).unwrap_or_default();
+        let detail = [excerpt, detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+        Failure { class, message, detail }
+    }
+
+    /// The agent that owns a cgroup.
+    pub(super) fn owner(&self, cgroup_id: u64) -> Option<&AgentEvidence> {
+        self.agents.iter().find(|agent| agent.cgroup_id == cgroup_id)
+    }
+}
+
+/// An attribute of a document; null if it is absent.
+pub fn attribute<'a>(document: &'a Value, name: &str) -> &'a Value {
+    document.get("attributes").and_then(|attributes| attributes.get(name)).unwrap_or(&Value::Null)
+}
+
+/// An attribute as a number; 0 if it is absent.
+pub(super) fn number(document: &Value, name: &str) -> u64 {
+    attribute(document, name).as_u64().unwrap_or(0)
+}
+
+/// An attribute as text; empty if it is absent.
+pub(super) fn text<'a>(document: &'a Value, name: &str) -> &'a str {
+    attribute(document, name).as_str().unwrap_or_default()
+}
+
+/// An attribute as an address.
+pub(super) fn address(document: &Value, name: &str) -> Option<IpAddr> {
+    text(document, name).parse().ok()
+}
+
+/// Whether a document is a look-up that was sent to the resolver view.
+pub(super) fn is_redirected_dns(document: &Value) -> bool {
+    number(document, "dst_port") == 53 && text(document, "verdict") != "DENIED" && number(document, "actual_dst_port") != 53
+}
+
+/// One line that names a document.
+pub(super) fn describe(document: &Value) -> String {
+    let name = text(document, "dst_host");
+    format!(
+        "{} {} {}{}:{} reason={} close_reason={} bytes_out={} bytes_in={} agent={:?}",
+        text(document, "verdict"),
+        text(document, "l4_proto"),
+        if name.is_empty() { String::new() } else { format!("{name} ") },
+        text(document, "dst_ip"),
+        number(document, "dst_port"),
+        text(document, "reason"),
+        text(document, "close_reason"),
+        number(document, "bytes_out"),
+        number(document, "bytes_in"),
+        text(document, "agent"),
+    )
+}

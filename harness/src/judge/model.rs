@@ -1,0 +1,240 @@
+//! The naive model against the documents and the wire; and, without a kernel, against the shipped matrix.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, SystemTime},
+};
+
+use abi::Verdict;
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::evidence::{AgentEvidence, Evidence, Window, address, describe, number, text};
+use crate::{
+    event::{Class, Failure, ModelVerdict},
+    fire::SENTINEL,
+    model::{Attempt, Judgement, Model, Proto},
+    scenario::{Cell, types::{Family, Rule, Step}},
+};
+
+/// Clocks of different processes are compared; what lies this close to a change may be either.
+const SLACK: Duration = Duration::from_millis(40);
+/// Longest validity of an answer.
+const TTL_CEILING: Duration = Duration::from_secs(3600);
+
+/// Judges every document and everything that arrived.
+pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Vec<ModelVerdict>) {
+    let mut failures = Vec::new();
+    let mut verdicts: Vec<ModelVerdict> = Vec::new();
+    for document in &evidence.documents {
+        let Some(possible) = of_document(evidence, document) else { continue };
+        let recorded = text(document, "verdict");
+        let Some(first) = possible.first() else { continue };
+        let verdict = ModelVerdict {
+            dst: format!("{}:{}", text(document, "dst_ip"), number(document, "dst_port")),
+            l4_proto: text(document, "l4_proto").to_owned(),
+            verdict: first.verdict.as_str().to_owned(),
+            because: first.because.clone(),
+        };
+        if !verdicts.contains(&verdict) {
+            verdicts.push(verdict);
+        }
+        if !possible.iter().any(|judgement| judgement.verdict.as_str() == recorded) {
+            let message = format!("the model says {} ({}), the document says {}", first.verdict, first.because, describe(document));
+            failures.push(evidence.failure(Class::Expectation, "rules", message, String::new()));
+        }
+    }
+    failures.extend(leaks(evidence));
+    (failures, verdicts)
+}
+
+/// What the model holds possible for a document; `None` where it has no say.
+fn of_document(evidence: &Evidence<'_>, document: &Value) -> Option<Vec<Judgement>> {
+    let agent = evidence.owner(number(document, "cgroup_id"))?;
+    // The quota is not the model's to know, and a socket has no destination yet.
+    if matches!(text(document, "reason"), "flow_table_full") || text(document, "hook") == "sock_create" {
+        return None;
+    }
+    let dst = address(document, "dst_ip")?;
+    let port = u16::try_from(number(document, "dst_port")).ok()?;
+    let end = timestamp(document)?;
+    let start = end.checked_sub(Duration::from_millis(number(document, "duration_ms")))?;
+    Some(at(evidence, agent, dst, port, proto(text(document, "l4_proto")), start))
+}
+
+/// Every judgement possible around one moment, the likeliest first.
+fn at(evidence: &Evidence<'_>, agent: &AgentEvidence, dst: IpAddr, port: u16, l4_proto: Proto, moment: SystemTime) -> Vec<Judgement> {
+    let mut possible: Vec<Judgement> = Vec::new();
+    for time in [moment, moment - SLACK, moment + SLACK] {
+        for bypass in holds(&agent.bypass, time) {
+            for rules in rules(&agent.rules, time) {
+                let mut names = vec![names(evidence, dst, time)];
+                if evidence.agents.len() > 1 {
+                    // The authority cannot tell which agent asked.
+                    names.push(Vec::new());
+                }
+                for names in names {
+                    let attempt = Attempt { dst, port, l4_proto, names, bypass };
+                    let judgement = Model::new(rules).judge(&attempt);
+                    if !possible.contains(&judgement) {
+                        possible.push(judgement);
+                    }
+                }
+            }
+        }
+    }
+    possible
+}
+
+/// Whether something held at a time: surely, surely not, or both are possible.
+fn holds(windows: &[Window<()>], time: SystemTime) -> BTreeSet<bool> {
+    let mut possible: BTreeSet<bool> = windows
+        .iter()
+        .filter(|window| window.from.0 <= time && window.until.is_none_or(|until| time <= until + SLACK))
+        .map(|_| true)
+        .collect();
+    let surely = windows.iter().any(|window| window.from.1 <= time && window.until.is_none_or(|until| time + SLACK < until));
+    if !surely {
+        possible.insert(false);
+    }
+    possible
+}
+
+/// The rules that may have applied at a time.
+fn rules(windows: &[Window<Vec<Rule>>], time: SystemTime) -> Vec<&[Rule]> {
+    let applies = |window: &&Window<Vec<Rule>>| window.from.0 <= time && window.until.is_none_or(|until| time <= until + SLACK);
+    let found: Vec<&[Rule]> = windows.iter().filter(applies).map(|window| window.what.as_slice()).collect();
+    if found.is_empty() { windows.first().map(|window| window.what.as_slice()).into_iter().collect() } else { found }
+}
+
+/// Names that lead to an address and were asked for in time.
+fn names(evidence: &Evidence<'_>, dst: IpAddr, time: SystemTime) -> Vec<String> {
+    let dst = dst.to_canonical();
+    let mut names = Vec::new();
+    for (name, host) in &evidence.cell.scenario.hosts {
+        if !host.addr.contains(&dst) {
+            continue;
+        }
+        let ttl = Duration::from_secs(host.ttl.unwrap_or(300).into());
+        let validity = ttl.max(evidence.ttl_floor).min(TTL_CEILING.max(evidence.ttl_floor));
+        let valid = |asked: &SystemTime| *asked <= time && time < *asked + validity;
+        if evidence.queries.iter().any(|(query, asked)| query == name && valid(asked)) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+/// What arrived although the model permits it at no time.
+fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    for count in evidence.wire.counts.iter().filter(|count| count.packets > 0) {
+        let (ip, port) = match count.dst.parse::<SocketAddr>() {
+            Ok(socket) => (socket.ip(), socket.port()),
+            Err(_) => match count.dst.parse() {
+                Ok(ip) => (ip, 0),
+                Err(_) => continue,
+            },
+        };
+        let to_resolver = evidence.agents.iter().any(|agent| agent.resolver == SocketAddr::new(ip, port));
+        if ip == SENTINEL || to_resolver {
+            continue;
+        }
+        let moments = evidence.fired.iter().map(|fired| fired.started).chain(evidence.queries.iter().map(|(_, asked)| *asked + SLACK));
+        let moments: Vec<SystemTime> = moments.chain(evidence.documents.iter().filter_map(started)).collect();
+        let permitted = evidence.agents.iter().any(|agent| {
+            moments.iter().any(|moment| {
+                at(evidence, agent, ip, port, proto(&count.l4_proto), *moment).iter().any(|judgement| judgement.verdict != Verdict::Denied)
+            })
+        });
+        if !permitted {
+            let message = format!("{} packet(s) of {} arrived at {}, which the rules permit at no time", count.packets, count.l4_proto, count.dst);
+            failures.push(evidence.failure(Class::Leak, "rules", message, String::new()));
+        }
+    }
+    failures
+}
+
+fn started(document: &Value) -> Option<SystemTime> {
+    timestamp(document)?.checked_sub(Duration::from_millis(number(document, "duration_ms")))
+}
+
+fn timestamp(document: &Value) -> Option<SystemTime> {
+    let text = document.get("@timestamp")?.as_str()?;
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
+}
+
+fn proto(name: &str) -> Proto {
+    match name {
+        "tcp" => Proto::Tcp,
+        "udp" => Proto::Udp,
+        _ => Proto::Other,
+    }
+}
+
+/// The `model` tier: the shipped matrix and rule compiler against the model, on every destination of
+/// a case, with and without its names, bypass on and off. Returns how many were compared.
+pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
+    let mut failures = Vec::new();
+    let mut verdicts = Vec::new();
+    let scenario = &cell.scenario;
+    let mut lists = vec![scenario.rules.clone()];
+    lists.extend(scenario.steps.iter().filter_map(|step| step.rules.clone()));
+    for rules in lists {
+        let compiled = match manager::Compiled::new(&crate::fire::to_manager(&rules)) {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                failures.push(Failure { class: Class::BadCase, message: error.to_string(), detail: String::new() });
+                continue;
+            }
+        };
+        for (ip, port, l4_proto, names) in destinations(cell) {
+            for (names, bypass) in [(names.clone(), false), (Vec::new(), false), (names, true)] {
+                let number = if l4_proto == Proto::Tcp { abi::TCP } else { abi::UDP };
+                let shipped = compiled.decide(ip, port, number, &names, bypass);
+                let model = Model::new(&rules).judge(&Attempt { dst: ip, port, l4_proto, names: names.clone(), bypass });
+                let dst = SocketAddr::new(ip, port).to_string();
+                if (shipped.verdict, shipped.reason) != (model.verdict, model.reason) {
+                    let message = format!(
+                        "{dst} as {names:?}: the matrix decides {} ({}), the model {} ({})",
+                        shipped.verdict, shipped.reason, model.verdict, model.because
+                    );
+                    failures.push(Failure { class: Class::Expectation, message, detail: String::new() });
+                }
+                verdicts.push(ModelVerdict {
+                    dst,
+                    l4_proto: if l4_proto == Proto::Tcp { "tcp".to_owned() } else { "udp".to_owned() },
+                    verdict: model.verdict.as_str().to_owned(),
+                    because: model.because,
+                });
+            }
+        }
+    }
+    verdicts.dedup();
+    (failures, verdicts)
+}
+
+/// Every address, port and transport that a case names, with the name it goes by.
+fn destinations(cell: &Cell) -> Vec<(IpAddr, u16, Proto, Vec<String>)> {
+    let mut found = Vec::new();
+    let mut steps: Vec<&Step> = cell.scenario.steps.iter().collect();
+    while let Some(step) = steps.pop() {
+        steps.extend(step.together.iter().flatten());
+        let (to, l4_proto, family) = match (&step.connect, &step.send) {
+            (Some(connect), _) => (&connect.to, Proto::Tcp, Family::V4),
+            (_, Some(send)) => (&send.to, Proto::Udp, send.family),
+            _ => continue,
+        };
+        if let Ok(socket) = to.parse::<SocketAddr>() {
+            found.push((socket.ip(), socket.port(), l4_proto, Vec::new()));
+        } else if let Some((name, port)) = to.rsplit_once(':')
+            && let Ok(port) = port.parse()
+            && let Some(host) = cell.scenario.hosts.get(name)
+        {
+            let of_family = host.addr.iter().filter(|ip| ip.is_ipv6() == (family == Family::V6));
+            found.extend(of_family.map(|ip| (*ip, port, l4_proto, vec![name.to_owned()])));
+        }
+    }
+    found
+}

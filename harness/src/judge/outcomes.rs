@@ -1,0 +1,52 @@
+//! What the agent's own calls returned, and whether the denied ones would have arrived.
+
+use super::evidence::{Evidence, Fired};
+use crate::event::{Class, Failure};
+
+/// Compares every step with what the case says; every denial with its control.
+pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    for fired in &evidence.fired {
+        if !fired.report.outcome.eq_ignore_ascii_case(&fired.expected) {
+            let path = format!("{}.outcome", fired.path);
+            let message = format!("{}: the call ended with {}, not {}", fired.path, fired.report.outcome, fired.expected);
+            failures.push(evidence.failure(Class::Trigger, &path, message, detail(fired)));
+        }
+    }
+    failures.extend(control(evidence));
+    failures
+}
+
+fn detail(fired: &Fired) -> String {
+    let report = &fired.report;
+    let mut lines = Vec::new();
+    if !report.detail.is_empty() {
+        lines.push(report.detail.clone());
+    }
+    for (name, text) in [("stdout", &report.stdout), ("stderr", &report.stderr)] {
+        if !text.is_empty() {
+            lines.push(format!("{name}: {}", text.trim_end()));
+        }
+    }
+    lines.join("\n")
+}
+
+/// EPERM or silence proves nothing if the trigger cannot arrive at all.
+fn control(evidence: &Evidence<'_>) -> Vec<Failure> {
+    let Some(control) = &evidence.control else { return Vec::new() };
+    let mut failures = Vec::new();
+    for fired in &control.fired {
+        let denied = matches!(fired.report.outcome.as_str(), "EPERM" | "NXDOMAIN");
+        let unreached = fired.report.dst.filter(|dst| {
+            !control.wire.counts.iter().any(|count| count.packets > 0 && count.dst == dst.to_string())
+        });
+        if denied {
+            let message = format!("{}: not enforced, the call still ended with {}, so its denial proves nothing", fired.path, fired.report.outcome);
+            failures.push(evidence.failure(Class::Trigger, &fired.path, message, detail(fired)));
+        } else if let Some(dst) = unreached {
+            let message = format!("{}: not enforced, nothing arrived at {dst} either, so its denial proves nothing", fired.path);
+            failures.push(evidence.failure(Class::Trigger, &fired.path, message, detail(fired)));
+        }
+    }
+    failures
+}

@@ -1,0 +1,92 @@
+//! What arrived on the far side, against the case and against the documents.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::evidence::{Evidence, address, describe, number, text};
+use crate::{
+    event::{Class, Failure, WireCount},
+    scenario::types::WireExpectation,
+};
+
+/// The case's own wire expectations, and that documents and wire agree on every TCP connection.
+pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
+    let mut failures: Vec<Failure> = Vec::new();
+    if evidence.wire.kernel_drops > 0 {
+        let message = format!("the capture lost {} packet(s), so the wire proves nothing; run with fewer --jobs", evidence.wire.kernel_drops);
+        failures.push(evidence.failure(Class::Environment, "expect", message, String::new()));
+    }
+    for (index, expectation) in evidence.cell.scenario.expect.wire.iter().enumerate() {
+        failures.extend(expected(evidence, &format!("expect.wire[{index}]"), expectation));
+    }
+    for document in &evidence.documents {
+        failures.extend(bytes(evidence, document));
+    }
+    failures
+}
+
+fn expected(evidence: &Evidence<'_>, path: &str, expectation: &WireExpectation) -> Option<Failure> {
+    let meant: Vec<&WireCount> =
+        evidence.wire.counts.iter().filter(|count| is_meant(evidence, &expectation.to, &count.dst)).collect();
+    let packets: u64 = meant.iter().map(|count| count.packets).sum();
+    let bytes: u64 = meant.iter().map(|count| count.bytes).sum();
+    let mut wrong = Vec::new();
+    if let Some(exactly) = expectation.packets.filter(|exactly| *exactly != packets) {
+        wrong.push(format!("{packets} packet(s) arrived, not {exactly}"));
+    }
+    if let Some(least) = expectation.at_least.filter(|least| packets < *least) {
+        wrong.push(format!("{packets} packet(s) arrived, not at least {least}"));
+    }
+    if let Some(exactly) = expectation.bytes.filter(|exactly| *exactly != bytes) {
+        wrong.push(format!("{bytes} payload byte(s) arrived, not {exactly}"));
+    }
+    if wrong.is_empty() {
+        return None;
+    }
+    let class = if expectation.packets == Some(0) { Class::Leak } else { Class::Expectation };
+    let message = format!("{path}: at {}: {}", expectation.to, wrong.join(", "));
+    let detail = evidence.wire.counts.iter().map(|count| format!("  {} {}: {} packets, {} bytes", count.l4_proto, count.dst, count.packets, count.bytes));
+    Some(evidence.failure(class, path, message, detail.collect::<Vec<_>>().join("\n")))
+}
+
+/// Whether `dst` (`address:port` or `address`) is what `to` names.
+fn is_meant(evidence: &Evidence<'_>, to: &str, dst: &str) -> bool {
+    if to == dst {
+        return true;
+    }
+    let (ip, port) = match dst.parse::<SocketAddr>() {
+        Ok(socket) => (socket.ip(), Some(socket.port())),
+        Err(_) => match dst.parse() {
+            Ok(ip) => (ip, None),
+            Err(_) => return false,
+        },
+    };
+    let (host, wanted) = match to.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && !host.contains(':') => (host, port.parse::<u16>().ok()),
+        _ => (to, None),
+    };
+    let named = evidence.cell.scenario.hosts.get(host).is_some_and(|host| host.addr.contains(&ip));
+    (named || host.parse() == Ok(ip)) && (wanted.is_none() || wanted == port)
+}
+
+/// A TCP document's bytes are those that crossed the wire, each counted once.
+fn bytes(evidence: &Evidence<'_>, document: &Value) -> Option<Failure> {
+    if text(document, "l4_proto") != "tcp" || text(document, "verdict") == "DENIED" {
+        return None;
+    }
+    let agent = SocketAddr::new(address(document, "src_ip")?, u16::try_from(number(document, "src_port")).ok()?);
+    let far = SocketAddr::new(address(document, "actual_dst_ip")?, u16::try_from(number(document, "actual_dst_port")).ok()?);
+    let connection = evidence.wire.connections.iter().find(|connection| connection.agent == agent && connection.far == far)?;
+    let recorded = (number(document, "bytes_out"), number(document, "bytes_in"));
+    // What a bypass cut off was on its way when it was cut.
+    let cut = text(document, "close_reason") == "bypass_ended";
+    if cut || recorded == (connection.bytes_out, connection.bytes_in) {
+        return None;
+    }
+    let message = format!(
+        "the document says {} bytes out and {} in, the wire {} and {}: {}",
+        recorded.0, recorded.1, connection.bytes_out, connection.bytes_in, describe(document)
+    );
+    Some(evidence.failure(Class::Expectation, "expect", message, String::new()))
+}

@@ -1,0 +1,86 @@
+//! What the cells of one run share, as the containers of one machine do: the loaded programs, the
+//! reader in a process of its own, and the endpoint it exports to.
+
+mod fault;
+mod leftovers;
+mod reader;
+mod tier;
+
+use std::{any::Any, path::PathBuf, sync::{Mutex, PoisonError}};
+
+pub use fault::Fault;
+pub use tier::{Availability, available};
+
+use manager::{LoadOptions, Manager, Program};
+use reader::ReaderProcess;
+
+use crate::endpoint::Endpoint;
+
+/// A running chain. Dropping it ends and removes everything.
+pub struct Lab {
+    /// The kernel side.
+    pub manager: Manager,
+    /// Where documents arrive.
+    pub endpoint: Endpoint,
+    /// Programs that are not attached: a fault.
+    pub leave_out: Vec<Program>,
+    kept: Mutex<Vec<Box<dyn Any + Send>>>,
+    reader: ReaderProcess,
+    state: tempfile::TempDir,
+}
+
+impl Lab {
+    /// Keeps a world, and what goes with it, up until the lab ends.
+    pub fn keep(&self, world: impl Any + Send) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(world));
+    }
+
+    /// Loads the programs, starts the endpoint and the reader, with a fault switched on or none.
+    ///
+    /// # Errors
+    /// If the kernel refuses the programs or a process cannot be started.
+    pub fn start(fault: Option<Fault>) -> anyhow::Result<Self> {
+        leftovers::sweep()?;
+        let state = tempfile::Builder::new().prefix("clawker-lab-").tempdir()?;
+        let pin_dir: PathBuf = leftovers::pin_dir(std::process::id());
+        let options = LoadOptions {
+            pin_dir: pin_dir.clone(),
+            state_dir: state.path().to_owned(),
+            faults: fault.map_or(0, Fault::programs),
+            ..LoadOptions::default()
+        };
+        let manager = Manager::load(&options)?;
+        let endpoint = Endpoint::start()?;
+        let reader = ReaderProcess::start(&pin_dir, state.path(), &endpoint.uri(), fault.and_then(Fault::reader));
+        let reader = match reader {
+            Ok(reader) => reader,
+            Err(error) => {
+                manager.unload()?;
+                return Err(error.into());
+            }
+        };
+        Ok(Self { manager, endpoint, leave_out: fault.map_or_else(Vec::new, Fault::leave_out), kept: Mutex::default(), reader, state })
+    }
+
+    /// What is known of a container's records on their way, for a failure.
+    pub fn explain(&self, cgroup_id: u64) -> String {
+        let ledger = match self.manager.ledger(cgroup_id) {
+            Ok(ledger) => format!(
+                "kernel: denied {}, opened {}, closed {}, submitted {}, losses {:?}",
+                ledger.denied, ledger.opened, ledger.closed, ledger.submitted, ledger.losses
+            ),
+            Err(error) => error.to_string(),
+        };
+        format!("{ledger}; reader: {}; state in {}", self.reader.explain(), self.state.path().display())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.kept.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.reader.stop();
+        if let Err(error) = self.manager.unload() {
+            tracing::warn!(%error, "the lab's programs were not unloaded");
+        }
+    }
+}

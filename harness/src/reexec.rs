@@ -1,0 +1,28 @@
+//! This program as its own agents and reader: one file to build, and the same code that ships.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// First argument that makes a process the reader.
+pub const READER: &str = "__reader";
+
+/// Runs as an agent or as the reader if this process was started as one. Call first in `main`.
+pub fn role() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os();
+    arguments.next();
+    match arguments.next()?.to_str()? {
+        crate::actor::ARGUMENT => crate::actor::main(),
+        READER => {
+            let options = reader::Options::parse_from(std::iter::once("reader".into()).chain(arguments));
+            match reader::run(options) {
+                Ok(()) => Some(ExitCode::SUCCESS),
+                Err(error) => {
+                    eprintln!("reader: {error:#}");
+                    Some(ExitCode::FAILURE)
+                }
+            }
+        }
+        _ => None,
+    }
+}

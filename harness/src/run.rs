@@ -1,0 +1,132 @@
+//! Runs cells, several at a time, and tells what happens as [`Event`]s.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    event::{CellReport, Class, Event, Failure, Outcome, Tier},
+    fire::{FireError, fire},
+    judge::{judge, model_steps},
+    lab::Lab,
+    scenario::Cell,
+};
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The tier, and why it is not a higher one.
+    pub tier: Tier,
+    /// The reason, for the first line of output.
+    pub tier_reason: String,
+    /// Cells at a time.
+    pub jobs: usize,
+    /// Leave every world up.
+    pub keep: bool,
+}
+
+/// Runs every cell. `lab` must be there in the `lab` tier.
+pub fn run(cells: &[Cell], lab: Option<&Lab>, options: &RunOptions, mut tell: impl FnMut(Event)) -> Vec<CellReport> {
+    let began = Instant::now();
+    tell(Event::RunStarted { cells: cells.len(), tier: options.tier, tier_reason: options.tier_reason.clone() });
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    let mut reports = Vec::with_capacity(cells.len());
+    thread::scope(|scope| {
+        for _ in 0..options.jobs.clamp(1, cells.len().max(1)) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // The receiver outlives the scope.
+                    let _ = sender.send(Event::CellStarted { name: cell.name.clone() });
+                    let report = run_cell(cell, lab, options.tier, options.keep);
+                    let _ = sender.send(Event::CellFinished(Box::new(report)));
+                }
+            });
+        }
+        drop(sender);
+        for event in receiver {
+            if let Event::CellFinished(report) = &event {
+                reports.push((**report).clone());
+            }
+            tell(event);
+        }
+    });
+    tell(Event::RunFinished { duration: began.elapsed() });
+    reports
+}
+
+/// Runs one cell to its report, whatever happens on the way.
+pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellReport {
+    let began = Instant::now();
+    let mut report = CellReport {
+        name: cell.name.clone(),
+        file: cell.file.clone(),
+        tier,
+        result: Outcome::Pass,
+        class: None,
+        reason: String::new(),
+        duration: Duration::ZERO,
+        documents: Vec::new(),
+        wire: Vec::new(),
+        model: Vec::new(),
+        failures: Vec::new(),
+        topic: cell.topic.clone(),
+        variables: cell.variables.clone(),
+        source: cell.source.clone(),
+    };
+    match (tier, lab) {
+        (Tier::Model, _) => {
+            (report.failures, report.model) = model_steps(cell);
+            if report.model.is_empty() && report.failures.is_empty() {
+                report.result = Outcome::Skip;
+                report.reason = "names no destination that the model could judge without a kernel".to_owned();
+            }
+        }
+        (Tier::Lab, Some(lab)) => {
+            // One cell's bug must not end the others.
+            let result = catch_unwind(AssertUnwindSafe(|| in_lab(cell, lab, keep, &mut report)));
+            let failure = match result {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Failure { class: class(&error), message: error.to_string(), detail: String::new() }),
+                Err(_) => Some(environment("the harness itself panicked; the message is above")),
+            };
+            report.failures.extend(failure);
+        }
+        (Tier::Lab, None) => report.failures.push(environment("there is no lab")),
+    }
+    if let Some(gravest) = report.failures.iter().max_by_key(|failure| failure.class) {
+        report.result = Outcome::Fail;
+        report.class = Some(gravest.class);
+        report.reason = gravest.message.clone();
+    }
+    report.duration = began.elapsed();
+    report
+}
+
+fn in_lab(cell: &Cell, lab: &Lab, keep: bool, report: &mut CellReport) -> Result<(), FireError> {
+    static WORLDS: AtomicUsize = AtomicUsize::new(0);
+    let id = format!("w{}", WORLDS.fetch_add(1, Ordering::Relaxed));
+    let evidence = fire(lab, cell, &id, keep)?;
+    (report.failures, report.model) = judge(&evidence);
+    report.documents = evidence.documents;
+    report.wire = evidence.wire.counts;
+    Ok(())
+}
+
+fn environment(message: &str) -> Failure {
+    Failure { class: Class::Environment, message: message.to_owned(), detail: String::new() }
+}
+
+fn class(error: &FireError) -> Class {
+    match error {
+        FireError::Sentinel { .. } => Class::Loss,
+        _ => Class::Environment,
+    }
+}
