@@ -76,13 +76,18 @@ impl Model {
     pub fn judge(&self, attempt: &Attempt) -> Judgement {
         // An IPv4 address in IPv6 clothes is the IPv4 case.
         let dst = attempt.dst.to_canonical();
-        let judgement = |verdict, reason, because: String| Judgement { verdict, reason, recorded: true, because };
+        let judgement =
+            |verdict, reason, because: String| Judgement { verdict, reason, recorded: true, because };
 
         if attempt.bypass {
             return judgement(Verdict::Bypassed, Reason::Bypass, "bypass is on".to_owned());
         }
         if attempt.port == 53 && attempt.l4_proto != Proto::Other {
-            return judgement(Verdict::Allowed, Reason::Dns, "DNS is redirected to the agent's resolver".to_owned());
+            return judgement(
+                Verdict::Allowed,
+                Reason::Dns,
+                "DNS is redirected to the agent's resolver".to_owned(),
+            );
         }
         if dst.is_loopback() || dst.is_unspecified() {
             let because = format!("{dst} does not leave the container");
@@ -208,7 +213,8 @@ mod tests {
 
     #[test]
     fn loopback_passes_in_every_form_and_is_not_recorded() {
-        for dst in ["127.0.0.1", "127.255.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "::ffff:0.0.0.0"] {
+        for dst in ["127.0.0.1", "127.255.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "::ffff:0.0.0.0"]
+        {
             let judgement = Model::new(&[]).judge(&attempt(dst, 80, Proto::Tcp, &[]));
             assert_eq!((judgement.verdict, judgement.recorded), (Verdict::Allowed, false), "{dst}");
         }
@@ -229,7 +235,10 @@ mod tests {
     #[test]
     fn any_valid_name_permits() {
         let rules = [rule("b.test", "tcp", Some(PortSpec::One(9)))];
-        assert_eq!(reason(&rules, &attempt("198.51.100.7", 9, Proto::Tcp, &["a.test", "b.test"])), Reason::DomainRule);
+        assert_eq!(
+            reason(&rules, &attempt("198.51.100.7", 9, Proto::Tcp, &["a.test", "b.test"])),
+            Reason::DomainRule
+        );
     }
 
     #[test]
@@ -259,8 +268,16 @@ mod tests {
     // Few names, addresses and ports, so that rules and attempts meet often.
     fn rules() -> impl Strategy<Value = Vec<Rule>> {
         let dst = prop::sample::select(vec![
-            "a.test", "b.a.test", "*.test", "*.a.test", "198.51.100.7", "198.51.100.0/24", "0.0.0.0/0", "::/0",
-            "2001:db8::/32", "::ffff:198.51.100.7",
+            "a.test",
+            "b.a.test",
+            "*.test",
+            "*.a.test",
+            "198.51.100.7",
+            "198.51.100.0/24",
+            "0.0.0.0/0",
+            "::/0",
+            "2001:db8::/32",
+            "::ffff:198.51.100.7",
         ]);
         let proto = prop::sample::select(vec!["tcp", "udp", "https", "http", "ssh"]);
         let port = prop::option::of(prop_oneof![
@@ -272,7 +289,8 @@ mod tests {
     }
 
     fn attempts() -> impl Strategy<Value = Attempt> {
-        let near = ["198.51.100.7", "::ffff:198.51.100.7", "203.0.113.1", "127.0.0.1", "::1", "::", "2001:db8::1"];
+        let near =
+            ["198.51.100.7", "::ffff:198.51.100.7", "203.0.113.1", "127.0.0.1", "::1", "::", "2001:db8::1"];
         let dst = prop_oneof![
             prop::sample::select(near.to_vec()).prop_map(|text| text.parse().unwrap()),
             any::<IpAddr>(),
@@ -281,8 +299,13 @@ mod tests {
         let l4_proto = prop::sample::select(vec![Proto::Tcp, Proto::Udp, Proto::Other]);
         let name = prop::sample::select(vec!["a.test", "A.TEST", "b.a.test", "test", "c.org"]);
         let names = prop::collection::vec(name.prop_map(str::to_owned), 0..3);
-        (dst, port, l4_proto, names, any::<bool>())
-            .prop_map(|(dst, port, l4_proto, names, bypass)| Attempt { dst, port, l4_proto, names, bypass })
+        (dst, port, l4_proto, names, any::<bool>()).prop_map(|(dst, port, l4_proto, names, bypass)| Attempt {
+            dst,
+            port,
+            l4_proto,
+            names,
+            bypass,
+        })
     }
 
     proptest! {

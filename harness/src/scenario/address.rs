@@ -12,8 +12,8 @@ use ipnet::IpNet;
 
 /// Ranges that hosts and destinations may be in.
 const RANGES: [&str; 4] = ["198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"];
-/// The world's own side: agents, gateways, the resolver.
-const WORLD: &str = "192.0.2.0/24";
+/// The world's own side: agents and gateways.
+const WORLD: [&str; 2] = ["192.0.2.0/24", "2001:db8:ffff::/48"];
 /// Single addresses that the world keeps for itself.
 const RESERVED: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 53), Ipv4Addr::new(203, 0, 113, 254)];
 
@@ -33,7 +33,7 @@ pub enum Refused {
 pub fn permitted(address: IpAddr) -> Result<(), Refused> {
     let canonical = address.to_canonical();
     let within = |range: &str| range.parse::<IpNet>().is_ok_and(|range| range.contains(&canonical));
-    if within(WORLD) || RESERVED.iter().any(|reserved| canonical == *reserved) {
+    if WORLD.iter().any(|range| within(range)) || RESERVED.iter().any(|reserved| canonical == *reserved) {
         return Err(Refused::Reserved(address));
     }
     if RANGES.iter().any(|range| within(range)) { Ok(()) } else { Err(Refused::Real(address)) }
@@ -136,10 +136,12 @@ mod tests {
 
     #[test]
     fn only_documentation_ranges_are_permitted() {
-        for address in ["198.51.100.7", "203.0.113.1", "198.19.255.255", "2001:db8::1", "::ffff:198.51.100.7"] {
+        for address in ["198.51.100.7", "203.0.113.1", "198.19.255.255", "2001:db8::1", "::ffff:198.51.100.7"]
+        {
             assert_eq!(permitted(address.parse().unwrap()), Ok(()), "{address}");
         }
-        for address in ["192.0.2.1", "203.0.113.53", "203.0.113.254", "::ffff:192.0.2.9"] {
+        for address in ["192.0.2.1", "203.0.113.53", "203.0.113.254", "::ffff:192.0.2.9", "2001:db8:ffff::1"]
+        {
             assert!(matches!(permitted(address.parse().unwrap()), Err(Refused::Reserved(_))), "{address}");
         }
         for address in ["8.8.8.8", "127.0.0.1", "10.0.0.1", "198.20.0.0", "2001:db9::1", "::1"] {
@@ -152,8 +154,16 @@ mod tests {
         for text in ["ntp.test:123", "198.51.100.7:0", "[2001:db8::7]:65535"] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
-        for text in ["ntp.test", "ntp.test:", "ntp.test:65536", "2001:db8::7", "198.51.100.7", ":1", "300.1.1.1:1", "a b:1"]
-        {
+        for text in [
+            "ntp.test",
+            "ntp.test:",
+            "ntp.test:65536",
+            "2001:db8::7",
+            "198.51.100.7",
+            ":1",
+            "300.1.1.1:1",
+            "a b:1",
+        ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }
@@ -163,8 +173,19 @@ mod tests {
         for name in ["a", "api.test", "_srv.x-1.test", &format!("{}.test", "a".repeat(63))] {
             assert_eq!(domain(name), Ok(()), "{name}");
         }
-        for name in ["", ".", "a..b", "a.", "*.a", "a.*.b", "-a.test", "a-.test", "ä.test", "1.2.3.4", &"a.".repeat(127)]
-        {
+        for name in [
+            "",
+            ".",
+            "a..b",
+            "a.",
+            "*.a",
+            "a.*.b",
+            "-a.test",
+            "a-.test",
+            "ä.test",
+            "1.2.3.4",
+            &"a.".repeat(127),
+        ] {
             assert!(domain(name).is_err(), "{name}");
         }
     }

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use crate::scenario::cell::printable;
+
 /// One fault of a scenario file, with the place it is at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -11,7 +13,7 @@ pub struct Diagnostic {
     pub line: usize,
     /// Column, from 1, in characters.
     pub column: usize,
-    /// What is wrong, in one line.
+    /// What is wrong, in one printable line.
     pub message: String,
     /// The names that would have been right.
     pub expected: Vec<String>,
@@ -56,7 +58,7 @@ impl Diagnostic {
 
     /// Adds the right names, and the one that `actual` probably meant.
     pub(crate) fn suggest<S: Into<String>>(&mut self, actual: &str, names: impl IntoIterator<Item = S>) {
-        self.expected = names.into_iter().map(Into::into).collect();
+        self.expected = names.into_iter().map(|name| printable(&name.into())).collect();
         if let Some(name) = nearest(actual, self.expected.iter().map(String::as_str)) {
             self.help = Some(format!("did you mean `{name}`?"));
         }

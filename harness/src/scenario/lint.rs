@@ -77,7 +77,8 @@ fn read(paths: &[PathBuf]) -> (usize, Listing) {
     for file in &files {
         match load(file) {
             Ok(cells) => {
-                let taken = cells.iter().find_map(|cell| Some((cell.name.clone(), owners.get(&cell.name)?.clone())));
+                let taken =
+                    cells.iter().find_map(|cell| Some((cell.name.clone(), owners.get(&cell.name)?.clone())));
                 if let Some((name, other)) = taken {
                     let message = format!("`{name}` is a cell of {} too", other.display());
                     listing.diagnostics.push(Diagnostic::of_file(file, message).help("rename the file"));
@@ -90,4 +91,32 @@ fn read(paths: &[PathBuf]) -> (usize, Listing) {
         }
     }
     (files.len(), listing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What this repository ships is itself free of faults.
+    #[test]
+    fn our_scenarios_are_clean() {
+        let report = lint(&[concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios").into()]);
+        assert!(report.is_clean(), "{report}");
+        assert!(report.files >= 12 && report.cells >= 40, "{report}");
+    }
+
+    /// The expanded text of a cell is the same cell, written out.
+    #[test]
+    fn sources_are_scenarios_of_their_own() {
+        let listing = list(&[concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios").into()]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cell.yaml");
+        for cell in &listing.cells {
+            std::fs::write(&file, &cell.source).unwrap();
+            let again = load(&file).unwrap_or_else(|faults| panic!("{}\n{}", cell.name, faults[0]));
+            assert_eq!(again.len(), 1, "{}", cell.name);
+            let value = |cell: &Cell| serde_json::to_value(&cell.scenario).unwrap();
+            assert_eq!(value(&again[0]), value(cell), "{}", cell.name);
+        }
+    }
 }

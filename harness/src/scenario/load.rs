@@ -24,24 +24,28 @@ pub const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// Every cell of a file, in order, or everything that is wrong with it. A file may hold several
 /// scenarios, parted by `---`.
 pub fn load(file: &Path) -> Result<Vec<Cell>, Vec<Diagnostic>> {
-    let text = read(file).map_err(|fault| vec![fault])?;
-    let source = Arc::new(SourceFile::new(file, &text));
+    let text = read(file)?;
+    cells(&Arc::new(SourceFile::new(file, &text)))
+}
+
+fn cells(source: &Arc<SourceFile>) -> Result<Vec<Cell>, Vec<Diagnostic>> {
     let mut cells = Vec::new();
     let mut faults = Vec::new();
     for document in documents(&source.text) {
-        match self::document(&source, &document) {
+        match self::document(source, &document) {
             Ok(more) => cells.extend(more),
             Err(more) => faults.extend(more),
         }
     }
     if cells.is_empty() && faults.is_empty() {
-        faults.push(Diagnostic::of_file(file, "no scenario in this file: it is empty"));
+        faults.push(Diagnostic::of_file(&source.path, "no scenario in this file: it is empty"));
     }
     let mut names = HashSet::new();
     for cell in &cells {
         if !names.insert(&cell.name) {
             let (line, column) = cell.locate("name").unwrap_or((1, 1));
-            let place = cell.outline.token(line, column).unwrap_or(outline::Place { line, column, length: 1 });
+            let place =
+                cell.outline.token(line, column).unwrap_or(outline::Place { line, column, length: 1 });
             let message = format!("two cells are called `{}`", cell.name);
             faults.push(source.diagnose(place, message).help("a cell's name is its only handle; change one"));
         }
@@ -50,18 +54,19 @@ pub fn load(file: &Path) -> Result<Vec<Cell>, Vec<Diagnostic>> {
     if faults.is_empty() { Ok(cells) } else { Err(faults) }
 }
 
-fn read(file: &Path) -> Result<String, Diagnostic> {
-    let failed = |error: std::io::Error| Diagnostic::of_file(file, format!("cannot be read: {error}"));
+fn read(file: &Path) -> Result<String, Vec<Diagnostic>> {
+    let failed = |error: std::io::Error| vec![Diagnostic::of_file(file, format!("cannot be read: {error}"))];
     let mut bytes = Vec::new();
     File::open(file).map_err(failed)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("larger than {} KiB", MAX_FILE_BYTES / 1024);
-        return Err(Diagnostic::of_file(file, message).help("split it; use `matrix` where cases differ in a value"));
+        let help = "split it; use `matrix` where cases differ in a value";
+        return Err(vec![Diagnostic::of_file(file, message).help(help)]);
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Diagnostic::of_file(file, format!("line {line} is not UTF-8"))
+        vec![Diagnostic::of_file(file, format!("line {line} is not UTF-8"))]
     })
 }
 
@@ -103,8 +108,10 @@ fn cell(source: &Arc<SourceFile>, expansion: &Expansion) -> Result<Cell, Vec<Dia
         let place = expansion.original(malformed.place);
         vec![matrix::malformed(source, &expansion.text, place, &malformed.message)]
     })?;
-    let outline = root.root.map_or_else(Outline::default, |root| Outline::new(&root, &|place| expansion.original(place)));
-    let mut scenario = parse::scenario(source, expansion, &outline).map_err(|fault| vec![fault])?;
+    let outline = root
+        .root
+        .map_or_else(Outline::default, |root| Outline::new(&root, &|place| expansion.original(place)));
+    let mut scenario = parse::scenario(source, expansion, &outline)?;
     scenario.matrix.clear();
     let faults = validate::validate(source, &outline, &scenario);
     if !faults.is_empty() {
@@ -113,7 +120,8 @@ fn cell(source: &Arc<SourceFile>, expansion: &Expansion) -> Result<Cell, Vec<Dia
     let (stem, topic) = whereabouts(&source.path);
     let mut name = format!("{stem}::{}", printable(scenario.name.trim()));
     if !expansion.variables.is_empty() {
-        let variables: Vec<String> = expansion.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let variables: Vec<String> =
+            expansion.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         name.push_str(&format!("[{}]", variables.join(",")));
     }
     Ok(Cell {
@@ -139,10 +147,10 @@ fn whereabouts(path: &Path) -> (String, String) {
             _ => None,
         })
         .collect();
-    let below = parts.iter().rposition(|part| part == "scenarios").map(|at| at + 1).filter(|at| *at < parts.len());
+    let below =
+        parts.iter().rposition(|part| part == "scenarios").map(|at| at + 1).filter(|at| *at < parts.len());
     let parts = &parts[below.unwrap_or(parts.len().saturating_sub(2))..];
-    let topic = if parts.len() > 1 { parts[0].clone() } else { String::new() };
-    (parts.join("/"), topic)
+    (parts.join("/"), parts.first().cloned().unwrap_or_default())
 }
 
 /// The faults of all cells of one scenario, each once.
@@ -154,7 +162,8 @@ struct Faults {
 
 impl Faults {
     fn add(&mut self, expansion: &Expansion, faults: Vec<Diagnostic>) {
-        let variables: Vec<String> = expansion.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let variables: Vec<String> =
+            expansion.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         for fault in faults {
             let key = (fault.line, fault.column, fault.message.clone());
             let (count, _) = self.seen.entry(key).or_insert_with(|| {
@@ -176,5 +185,117 @@ impl Faults {
             }
         }
         self.order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str = r#"name: a "quoted" claim
+agent: {agent: "${label}", project: demo}
+hosts:
+  api.test: {addr: [198.51.100.7], serve: [{tcp: 443}]}
+rules: [{dst: api.test, proto: https}]
+matrix: {label: ["a\nb", ""], n: [1, 2]}
+steps:
+  - connect: {to: "api.test:443", send: ${n}}
+expect:
+  documents:
+    - {where: {dst_port: 443}, match: {verdict: ALLOWED, bytes_out: ${n}, agent: "${label}"}}
+"#;
+
+    fn from(path: &str, text: &str) -> Result<Vec<Cell>, Vec<Diagnostic>> {
+        cells(&Arc::new(SourceFile::new(Path::new(path), text)))
+    }
+
+    #[test]
+    fn cells_are_named_after_file_scenario_and_variables() {
+        let cells = from("/x/scenarios/connect/deep/refused.yaml", GOOD).unwrap();
+        let names: Vec<&str> = cells.iter().map(|cell| cell.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                r#"connect/deep/refused::a "quoted" claim[label=a\nb,n=1]"#,
+                r#"connect/deep/refused::a "quoted" claim[label=a\nb,n=2]"#,
+                r#"connect/deep/refused::a "quoted" claim[label="",n=1]"#,
+                r#"connect/deep/refused::a "quoted" claim[label="",n=2]"#,
+            ]
+        );
+        assert_eq!(cells[0].topic, "connect");
+        assert_eq!(cells[0].scenario.agent.as_ref().unwrap().agent, "a\nb");
+        assert_eq!(cells[3].scenario.expect.documents[0].fields["bytes_out"], 2);
+        assert!(cells[0].scenario.matrix.is_empty() && !cells[0].source.contains("matrix"));
+    }
+
+    #[test]
+    fn a_cell_points_into_its_file() {
+        let cells = from("a.yaml", GOOD).unwrap();
+        let excerpt = |path| {
+            let (line, column) = cells[0].locate(path).unwrap();
+            cells[0].excerpt(line, column)
+        };
+        assert_eq!(
+            excerpt("steps[0].connect.send"),
+            "a.yaml:8:41\n  |\n8 |   - connect: {to: \"api.test:443\", send: ${n}}\n  |                                         ^^^^"
+        );
+        assert!(excerpt("expect.documents[0].match.agent").ends_with(" ^^^^^^^^^^"));
+        assert_eq!(cells[0].locate("expect.documents[0].exactly"), cells[0].locate("expect.documents[0]"));
+        assert_eq!(cells[0].locate("settings.udp_idle"), None);
+    }
+
+    #[test]
+    fn a_file_holds_several_scenarios() {
+        let second = GOOD.replace("claim", "other").replace("    - {where", "\n\n    - {where");
+        let cells = from("a.yaml", &format!("# first\n---\n{GOOD}--- # second\n{second}")).unwrap();
+        assert_eq!(cells.len(), 8);
+        assert_eq!(cells[0].locate("name"), Some((3, 7)));
+        assert_eq!(cells[4].locate("name"), Some((15, 7)));
+    }
+
+    #[test]
+    fn limits_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, "#".repeat(256 * 1024 + 1)).unwrap();
+        assert!(load(&file).unwrap_err()[0].message.contains("256 KiB"));
+        std::fs::write(&file, b"a: 1\nb: \xff\n").unwrap();
+        assert!(load(&file).unwrap_err()[0].message.contains("line 2"));
+        assert!(load(folder.path()).unwrap_err()[0].message.contains("cannot be read"));
+        let grown = GOOD
+            .replace("a\\nb", &"x".repeat(100_000))
+            .replace("project: demo", "project: \"${label}${label}\"");
+        assert!(from("a.yaml", &grown).unwrap_err()[0].message.contains("values put in"));
+    }
+
+    proptest! {
+        /// Whatever is done to a file, there are cells or diagnostics that point into it.
+        #[test]
+        fn no_text_breaks_the_loader(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..20, prop::sample::select(vec![
+                "", " ", "\n", "\t", "---\n", "- ", ": ", "{", "}", "[", "]", "\"", "'", "${", "${n}", "${label}", "&a ",
+                "*a", "<<: *a", "!!binary ", "|\n", "#", "\u{0}", "\u{202e}", "猫", "-1", "1e999", "~", "? ", "%YAML 1.2\n",
+            ])), 1..6),
+        ) {
+            let mut text: Vec<char> = GOOD.chars().collect();
+            for (at, cut, insert) in edits {
+                let at = at.index(text.len() + 1);
+                let end = (at + cut).min(text.len());
+                text.splice(at..end, insert.chars());
+            }
+            let text: String = text.into_iter().collect();
+            match from("a.yaml", &text) {
+                Ok(cells) => prop_assert!(!cells.is_empty()),
+                Err(faults) => {
+                    prop_assert!(!faults.is_empty());
+                    for fault in faults {
+                        prop_assert!(fault.line <= text.split('\n').count() + 1, "{fault}");
+                        prop_assert!(!fault.to_string().contains(['\0', '\t', '\u{202e}']), "{fault:?}");
+                    }
+                }
+            }
+        }
     }
 }

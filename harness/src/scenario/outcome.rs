@@ -33,7 +33,9 @@ impl std::str::FromStr for StepOutcome {
             "NXDOMAIN" => Ok(Self::Nxdomain),
             _ => match text.strip_prefix("exit ") {
                 Some(code) => code.parse().map(Self::Exit).map_err(|_| unknown()),
-                None => errnos().find(|(name, _)| name == text).map(|(_, e)| Self::Errno(e)).ok_or_else(unknown),
+                None => {
+                    errnos().find(|(name, _)| name == text).map(|(_, e)| Self::Errno(e)).ok_or_else(unknown)
+                }
             },
         }
     }
@@ -65,7 +67,9 @@ mod tests {
 
     #[test]
     fn texts_are_read_and_written_back() {
-        for text in ["ok", "EPERM", "ETIMEDOUT", "ECONNREFUSED", "EHWPOISON", "NXDOMAIN", "exit 0", "exit 255"] {
+        for text in
+            ["ok", "EPERM", "ETIMEDOUT", "ECONNREFUSED", "EHWPOISON", "NXDOMAIN", "exit 0", "exit 255"]
+        {
             assert_eq!(text.parse::<StepOutcome>().unwrap().to_string(), text);
         }
         for text in ["", "OK", "eperm", "exit", "exit 256", "exit -1", "EPERN", "UnknownErrno"] {

@@ -53,7 +53,10 @@ pub(crate) struct Node {
 
 #[derive(Debug)]
 pub(crate) enum Value {
-    Scalar { text: String, plain: bool },
+    Scalar {
+        text: String,
+        plain: bool,
+    },
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
     /// `*name`; what it stands for is known at the anchor.
@@ -64,7 +67,9 @@ impl Value {
     /// What it is, for messages.
     pub(crate) fn describe(&self) -> Cow<'static, str> {
         match self {
-            Self::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null") => "nothing".into(),
+            Self::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null") => {
+                "nothing".into()
+            }
             Self::Scalar { text, .. } => format!("`{}`", crate::scenario::cell::printable(text)).into(),
             Self::List(_) => "a list".into(),
             Self::Map(_) => "a mapping".into(),
@@ -93,8 +98,17 @@ impl From<ScanError> for Malformed {
 pub(crate) struct Document {
     /// Absent if there is nothing but comments.
     pub(crate) root: Option<Node>,
-    /// Byte ranges of scalars and comments, in order of appearance.
-    pub(crate) notations: Vec<(Range<usize>, Notation)>,
+    /// Byte ranges of scalars and comments, by where they begin.
+    notations: Vec<(Range<usize>, Notation)>,
+}
+
+impl Document {
+    /// The scalar or comment that holds these bytes.
+    pub(crate) fn around(&self, bytes: &Range<usize>) -> Option<(&Range<usize>, Notation)> {
+        let after = self.notations.partition_point(|(range, _)| range.start <= bytes.start);
+        let (range, notation) = self.notations.get(after.checked_sub(1)?)?;
+        (bytes.end <= range.end).then_some((range, *notation))
+    }
 }
 
 /// A list or mapping that is not finished yet.
@@ -133,7 +147,7 @@ pub(crate) fn read(text: &str) -> Result<Document, Malformed> {
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => match stack.pop() {
-                Some(open) => close(open, &text[bytes], place.line),
+                Some(open) => close(open, text.get(bytes).unwrap_or_default(), place.line),
                 None => continue,
             },
             _ => continue,
@@ -143,6 +157,7 @@ pub(crate) fn read(text: &str) -> Result<Document, Malformed> {
             None => root = Some(node),
         }
     }
+    notations.sort_by_key(|(bytes, _)| bytes.start);
     Ok(Document { root, notations })
 }
 
@@ -205,7 +220,9 @@ impl Outline {
                     Some((path, Some(key.place), value))
                 })),
                 Value::List(items) => {
-                    rest.extend(items.iter().enumerate().map(|(i, item)| (format!("{path}[{i}]"), None, item)));
+                    rest.extend(
+                        items.iter().enumerate().map(|(i, item)| (format!("{path}[{i}]"), None, item)),
+                    );
                 }
                 Value::Scalar { .. } | Value::Alias => {}
             }
@@ -253,7 +270,8 @@ impl Outline {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "name: x # why\nsteps:\n  - send: {to: \"a:1\"}\n    outcome: EPERM\n  - wait: 1s\nlast: [1,\n  2]\n";
+    const TEXT: &str =
+        "name: x # why\nsteps:\n  - send: {to: \"a:1\"}\n    outcome: EPERM\n  - wait: 1s\nlast: [1,\n  2]\n";
 
     fn outline() -> Outline {
         Outline::new(&read(TEXT).unwrap().root.unwrap(), &|place| place)
@@ -278,8 +296,12 @@ mod tests {
 
     #[test]
     fn notations_are_where_the_text_is() {
-        let found: Vec<(&str, Notation)> =
-            read(TEXT).unwrap().notations.into_iter().map(|(range, notation)| (&TEXT[range], notation)).collect();
+        let found: Vec<(&str, Notation)> = read(TEXT)
+            .unwrap()
+            .notations
+            .into_iter()
+            .map(|(range, notation)| (&TEXT[range], notation))
+            .collect();
         assert!(found.contains(&("# why", Notation::Comment)), "{found:?}");
         assert!(found.contains(&("\"a:1\"", Notation::DoubleQuoted)), "{found:?}");
         assert!(found.contains(&("EPERM", Notation::Plain)), "{found:?}");
@@ -295,6 +317,8 @@ mod tests {
     #[test]
     fn depth_is_bounded() {
         assert!(read(&"[".repeat(200_000)).is_err());
-        assert!(read(&format!("a: {}{}", "[".repeat(40), "]".repeat(40))).unwrap_err().message.contains("deep"));
+        assert!(
+            read(&format!("a: {}{}", "[".repeat(40), "]".repeat(40))).unwrap_err().message.contains("deep")
+        );
     }
 }

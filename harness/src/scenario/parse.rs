@@ -16,10 +16,10 @@ pub(crate) fn scenario(
     source: &SourceFile,
     expansion: &Expansion,
     outline: &Outline,
-) -> Result<Scenario, Diagnostic> {
+) -> Result<Scenario, Vec<Diagnostic>> {
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     serde_saphyr::from_str_with_options(&expansion.text, options)
-        .map_err(|error| diagnose(source, expansion, outline, error.without_snippet()))
+        .map_err(|error| vec![diagnose(source, expansion, outline, error.without_snippet())])
 }
 
 fn diagnose(source: &SourceFile, expansion: &Expansion, outline: &Outline, error: &Error) -> Diagnostic {
@@ -45,7 +45,9 @@ fn diagnose(source: &SourceFile, expansion: &Expansion, outline: &Outline, error
                 .diagnose(at, format!("`{}` is there twice", printable(key)))
                 .help("a field stands once; remove one of them")
         }
-        Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => wrong(expected),
+        Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
+            wrong(expected)
+        }
         Error::InvalidScalar { ty, .. } => wrong(ty),
         Error::Unexpected { expected, .. } => wrong(expected),
         Error::InvalidBooleanStrict { .. } => wrong("bool"),
@@ -63,7 +65,8 @@ fn diagnose(source: &SourceFile, expansion: &Expansion, outline: &Outline, error
 fn place(text: &str, location: &Location) -> Place {
     let line = usize::try_from(location.line()).unwrap_or(1).max(1);
     let column = usize::try_from(location.column()).unwrap_or(1).max(1);
-    let rest = text.split('\n').nth(line - 1).map_or(0, |line| line.chars().count().saturating_sub(column - 1));
+    let rest =
+        text.split('\n').nth(line - 1).map_or(0, |line| line.chars().count().saturating_sub(column - 1));
     let length = usize::try_from(location.span().len()).unwrap_or(1).clamp(1, rest.max(1));
     Place { line, column, length }
 }

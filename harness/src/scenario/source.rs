@@ -66,7 +66,9 @@ fn visible(c: char) -> char {
         '\t' => '→',
         c if c.is_control() => '\u{fffd}',
         // Direction overrides and other invisible format characters.
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => '\u{fffd}',
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+            '\u{fffd}'
+        }
         c => c,
     }
 }

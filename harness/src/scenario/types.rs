@@ -453,7 +453,7 @@ pub mod duration_text {
     /// The shortest text that [`parse`] reads back.
     pub fn text(duration: &Duration) -> String {
         let ms = duration.as_millis();
-        if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+        if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
     }
 
     /// For serde's `with`.

@@ -5,13 +5,51 @@ use crate::scenario::{cell::printable, nearest};
 
 /// Linux's capabilities, without `cap_`.
 const CAPABILITIES: &[&str] = &[
-    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
-    "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
-    "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice",
-    "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap",
-    "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "linux_immutable",
+    "net_bind_service",
+    "net_broadcast",
+    "net_admin",
+    "net_raw",
+    "ipc_lock",
+    "ipc_owner",
+    "sys_module",
+    "sys_rawio",
+    "sys_chroot",
+    "sys_ptrace",
+    "sys_pacct",
+    "sys_admin",
+    "sys_boot",
+    "sys_nice",
+    "sys_resource",
+    "sys_time",
+    "sys_tty_config",
+    "mknod",
+    "lease",
+    "audit_write",
+    "audit_control",
+    "setfcap",
+    "mac_override",
+    "mac_admin",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_read",
+    "perfmon",
+    "bpf",
     "checkpoint_restore",
 ];
+
+/// Networks of 4 addresses in the world's own range.
+const MOST_AGENTS: usize = 64;
 
 pub(super) fn check(check: &mut Check<'_>) {
     let scenario = check.scenario;
@@ -26,12 +64,18 @@ pub(super) fn check(check: &mut Check<'_>) {
         }
         _ => {}
     }
+    if scenario.agents.len() > MOST_AGENTS {
+        check.fault_of_key("agents", format!("a world has room for {MOST_AGENTS} agents"));
+    }
     let single = scenario.agent.iter().map(|agent| ("agent".to_owned(), agent));
     let several = scenario.agents.iter().enumerate().map(|(i, agent)| (format!("agents[{i}]"), agent));
     let mut seen = Vec::new();
     for (path, agent) in single.chain(several) {
         if seen.contains(&&agent.agent) {
-            check.fault(&format!("{path}.agent"), "two agents have the same label, so `by` cannot tell them apart");
+            check.fault(
+                &format!("{path}.agent"),
+                "two agents have the same label, so `by` cannot tell them apart",
+            );
         }
         seen.push(&agent.agent);
         for (label, text) in [("agent", &agent.agent), ("project", &agent.project)] {

@@ -16,7 +16,10 @@ use crate::scenario::{
 pub(super) fn check(check: &mut Check<'_>) {
     let expect = &check.scenario.expect;
     if expect.documents.is_empty() && expect.wire.is_empty() && !expect.nothing_else {
-        check.fault("expect", "this scenario asserts nothing: no documents, no wire, and `nothing_else` is off");
+        check.fault(
+            "expect",
+            "this scenario asserts nothing: no documents, no wire, and `nothing_else` is off",
+        );
     }
     for (i, document) in expect.documents.iter().enumerate() {
         self::document(check, &format!("expect.documents[{i}]"), document);
@@ -40,8 +43,9 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
                 Some("write `exactly: 0` if there must be none".to_owned());
         }
         (Some(0), None) if !document.fields.is_empty() => {
-            check.fault_of_key(&format!("{path}.match"), "there must be no document, so none can match").help =
-                Some("move these fields to `where`".to_owned());
+            check
+                .fault_of_key(&format!("{path}.match"), "there must be no document, so none can match")
+                .help = Some("move these fields to `where`".to_owned());
         }
         _ => {}
     }
@@ -70,12 +74,15 @@ fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
         (Kind::Word(words), Some(word)) if words.contains(&word) => {}
         (Kind::Word(words), _) => {
             let actual = text.map_or_else(|| value.to_string(), str::to_owned);
-            check.fault(path, format!("`{}` is not a word of `{name}`", printable(&actual))).suggest(&actual, words.iter().copied());
+            check
+                .fault(path, format!("`{}` is not a word of `{name}`", printable(&actual)))
+                .suggest(&actual, words.iter().copied());
         }
         (Kind::Number, _) if value.is_u64() => {}
         (Kind::Number, _) => {
             let fault = check.fault(path, format!("`{name}` is a whole number"));
-            fault.help = text.filter(|t| t.parse::<u64>().is_ok()).map(|_| "write it without quotes".to_owned());
+            fault.help =
+                text.filter(|t| t.parse::<u64>().is_ok()).map(|_| "write it without quotes".to_owned());
         }
         (Kind::Flag, _) if value.is_boolean() => {}
         (Kind::Flag, _) => {
@@ -96,8 +103,11 @@ fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
                 .map(|agent| if kind == Kind::Agent { agent.agent.as_str() } else { agent.project.as_str() })
                 .collect();
             if !labels.contains(&label) {
-                let help = nearest(label, labels.iter().copied()).map(|l| format!("did you mean `{}`?", printable(l)));
-                check.fault(path, format!("no agent here has the {name} label `{}`", printable(label))).help = help;
+                let help = nearest(label, labels.iter().copied())
+                    .map(|l| format!("did you mean `{}`?", printable(l)));
+                check
+                    .fault(path, format!("no agent here has the {name} label `{}`", printable(label)))
+                    .help = help;
             }
         }
     }

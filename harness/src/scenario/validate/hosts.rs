@@ -41,7 +41,10 @@ fn addresses(check: &mut Check<'_>, path: &str, host: &Host) {
         if host.addr[..i].contains(address) {
             check.fault(&path, format!("{address} is there twice"));
         } else if *address != address.to_canonical() {
-            check.fault(&path, format!("write {} as the IPv4 address that it stands for", address.to_canonical()));
+            check.fault(
+                &path,
+                format!("write {} as the IPv4 address that it stands for", address.to_canonical()),
+            );
         } else if let Err(refused) = address::permitted(*address) {
             refuse(check, &path, refused);
         }
@@ -56,11 +59,13 @@ pub(super) fn refuse(check: &mut Check<'_>, path: &str, refused: Refused) {
 /// Transport and port of a server, if it has exactly one.
 fn server(check: &mut Check<'_>, path: &str, serve: &Serve) -> Option<(&'static str, u16)> {
     let ports = [("tcp", serve.tcp), ("udp", serve.udp), ("http", serve.http), ("tls", serve.tls)];
-    let given: Vec<(&'static str, u16)> = ports.iter().filter_map(|(kind, port)| Some((*kind, (*port)?))).collect();
+    let given: Vec<(&'static str, u16)> =
+        ports.iter().filter_map(|(kind, port)| Some((*kind, (*port)?))).collect();
     let &[(kind, port)] = given.as_slice() else {
         let found = given.iter().map(|(kind, _)| format!("`{kind}`")).collect::<Vec<_>>().join(" and ");
         let found = if found.is_empty() { "none".to_owned() } else { found };
-        check.fault(path, format!("a server has exactly one of `tcp`, `udp`, `http`, `tls`; here is {found}"));
+        check
+            .fault(path, format!("a server has exactly one of `tcp`, `udp`, `http`, `tls`; here is {found}"));
         return None;
     };
     if port == 0 {

@@ -42,7 +42,8 @@ fn destination(dst: &str) -> Result<(), String> {
         return Ok(());
     }
     if dst.contains('/') {
-        let prefix: IpNet = dst.parse().map_err(|_| "it is not a prefix such as 198.51.100.0/24".to_owned())?;
+        let prefix: IpNet =
+            dst.parse().map_err(|_| "it is not a prefix such as 198.51.100.0/24".to_owned())?;
         return if prefix == prefix.trunc() {
             Ok(())
         } else {

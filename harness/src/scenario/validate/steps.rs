@@ -28,9 +28,10 @@ pub(super) fn check(check: &mut Check<'_>) {
     for (i, step) in check.scenario.steps.iter().enumerate() {
         one(check, &format!("steps[{i}]"), step, false);
     }
-    for (path, duration) in
-        [("settings.udp_idle", check.scenario.settings.udp_idle), ("settings.dns_ttl_floor", check.scenario.settings.dns_ttl_floor)]
-    {
+    for (path, duration) in [
+        ("settings.udp_idle", check.scenario.settings.udp_idle),
+        ("settings.dns_ttl_floor", check.scenario.settings.dns_ttl_floor),
+    ] {
         if duration.is_some_and(|duration| duration.is_zero()) {
             check.fault(path, "this time cannot be zero");
         }
@@ -91,7 +92,8 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
 }
 
 fn actions(step: &Step) -> Vec<&'static str> {
-    let Step { connect, send, resolve, socket, exec, bypass, rules, wait, together, by: _, outcome: _ } = step;
+    let Step { connect, send, resolve, socket, exec, bypass, rules, wait, together, by: _, outcome: _ } =
+        step;
     let set = [
         connect.is_some(),
         send.is_some(),
@@ -113,7 +115,9 @@ fn by(check: &mut Check<'_>, path: &str, step: &Step) {
         check.fault_of_key(&path, "only what an agent does has a `by`");
     } else if !check.agents().any(|agent| agent.agent == *by) {
         let names: Vec<String> = check.agents().map(|agent| printable(&agent.agent)).collect();
-        check.fault(&path, format!("`{}` is not an agent of this scenario", printable(by))).suggest(by, names);
+        check
+            .fault(&path, format!("`{}` is not an agent of this scenario", printable(by)))
+            .suggest(by, names);
     }
 }
 
@@ -128,10 +132,12 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
             let known = names.iter().map(String::as_str).chain(["ok", "NXDOMAIN"]);
             // A capital away is likelier than a letter away.
             let upper = text.to_uppercase();
-            let help = known.clone().find(|name| name.to_uppercase() == upper).or_else(|| nearest(text, known));
+            let help =
+                known.clone().find(|name| name.to_uppercase() == upper).or_else(|| nearest(text, known));
             let message = format!("`{}` is not an outcome", printable(&unknown.0));
             let fault = check.fault(&path, message);
-            fault.expected = ["ok", "EPERM and other error names", "NXDOMAIN", "exit N"].map(str::to_owned).to_vec();
+            fault.expected =
+                ["ok", "EPERM and other error names", "NXDOMAIN", "exit N"].map(str::to_owned).to_vec();
             fault.help = help.map(|name| format!("did you mean `{name}`?"));
             return;
         }

@@ -5,12 +5,21 @@
 //! double quotes it is escaped, so that a hostile label cannot change the shape of the file. A
 //! value never adds a line, so line numbers stay those of the file.
 
+mod variables;
+mod written;
+
 use std::{collections::HashSet, ops::Range};
+
+use self::{
+    variables::{Variable, variables},
+    written::written,
+};
 
 use crate::scenario::{
     cell::{label, printable},
     diagnostic::Diagnostic,
-    outline::{self, Node, Notation, Place, Value},
+    load::MAX_FILE_BYTES,
+    outline::{self, Notation, Place},
     source::SourceFile,
 };
 
@@ -46,7 +55,8 @@ impl Expansion {
 
     fn column(&self, line: usize, column: usize, inside: fn(&Range<usize>) -> usize) -> usize {
         let mut back = column;
-        for sub in self.substitutions.iter().filter(|sub| sub.line == line) {
+        let first = self.substitutions.partition_point(|sub| sub.line < line);
+        for sub in self.substitutions[first..].iter().take_while(|sub| sub.line == line) {
             if column >= sub.expanded.end {
                 back = column - sub.expanded.end + sub.original.end;
             } else if column > sub.expanded.start {
@@ -67,17 +77,6 @@ impl Expansion {
     }
 }
 
-struct Variable {
-    name: String,
-    place: Place,
-    values: Vec<Item>,
-}
-
-struct Item {
-    text: String,
-    plain: bool,
-}
-
 /// `${name}` in the text.
 struct Placeholder<'a> {
     name: &'a str,
@@ -90,21 +89,20 @@ pub(crate) fn expand(source: &SourceFile, text: &str) -> Result<Vec<Expansion>, 
     let placeholders = placeholders(text);
     let document = outline::read(&neutral(text, &placeholders))
         .map_err(|e| vec![malformed(source, text, e.place, &e.message)])?;
-    let Some(root) = document.root else {
+    let Some(root) = &document.root else {
         return Err(vec![Diagnostic::of_file(&source.path, "no scenario in this file: it is empty")]);
     };
     let mut faults = Vec::new();
-    let (variables, matrix_lines) = variables(source, &root, &mut faults);
+    let (variables, matrix_lines) = variables(source, root, &mut faults);
 
     let in_matrix = |place: &Place| matrix_lines.contains(&place.line);
     let mut used = HashSet::new();
     let mut targets = Vec::new();
     for placeholder in placeholders {
-        let around = document
-            .notations
-            .iter()
-            .find(|(range, _)| range.start <= placeholder.bytes.start && placeholder.bytes.end <= range.end);
-        let (range, notation) = around.cloned().unwrap_or((placeholder.bytes.clone(), Notation::Plain));
+        // One that is in no scalar, as in the name of an anchor, is as bare as in an unquoted word.
+        let around = document.around(&placeholder.bytes);
+        let (whole, notation) = around
+            .map_or((false, Notation::Plain), |(range, notation)| (*range == placeholder.bytes, notation));
         if notation == Notation::Comment {
             continue;
         }
@@ -112,7 +110,7 @@ pub(crate) fn expand(source: &SourceFile, text: &str) -> Result<Vec<Expansion>, 
             faults.push(source.diagnose(placeholder.place, "a matrix value cannot refer to a variable"));
         } else if let Some(index) = variables.iter().position(|v| v.name == placeholder.name) {
             used.insert(index);
-            targets.push((range == placeholder.bytes, notation, index, placeholder));
+            targets.push((whole, notation, index, placeholder));
         } else {
             let message = format!("`${{{}}}` is not a variable of `matrix`", placeholder.name);
             let names = variables.iter().map(|v| v.name.clone());
@@ -135,8 +133,7 @@ pub(crate) fn expand(source: &SourceFile, text: &str) -> Result<Vec<Expansion>, 
     }
     (0..cells.unwrap_or_default())
         .map(|cell| combine(source, text, &variables, &targets, cell, matrix_lines.clone()))
-        .collect::<Result<_, _>>()
-        .map_err(|fault| vec![fault])
+        .collect()
 }
 
 /// A whole scalar or not, its notation, the variable's index, the placeholder.
@@ -149,7 +146,7 @@ fn combine(
     targets: &[Target<'_>],
     cell: usize,
     matrix_lines: Range<usize>,
-) -> Result<Expansion, Diagnostic> {
+) -> Result<Expansion, Vec<Diagnostic>> {
     let mut indices = vec![0; variables.len()];
     let mut rest = cell;
     for (index, variable) in indices.iter_mut().zip(variables).rev() {
@@ -173,11 +170,16 @@ fn combine(
         let value = written(item, *whole, *notation).map_err(|why| {
             let message = format!("value `{}` of `{}` {why}", label(&item.text, 0), placeholder.name);
             let help = format!("put it in double quotes: \"${{{}}}\"", placeholder.name);
-            source.diagnose(placeholder.place, message).help(help)
+            vec![source.diagnose(placeholder.place, message).help(help)]
         })?;
         expansion.text.push_str(&text[copied..placeholder.bytes.start]);
         expansion.text.push_str(&value);
         copied = placeholder.bytes.end;
+        if expansion.text.len() as u64 > MAX_FILE_BYTES {
+            let message =
+                format!("with its values put in, this is larger than {} KiB", MAX_FILE_BYTES / 1024);
+            return Err(vec![source.diagnose(placeholder.place, message)]);
+        }
 
         if placeholder.place.line != line {
             (line, shift) = (placeholder.place.line, 0);
@@ -190,50 +192,6 @@ fn combine(
     }
     expansion.text.push_str(&text[copied..]);
     Ok(expansion)
-}
-
-/// A value as it is written at a place of this notation, or why it cannot be.
-fn written(item: &Item, whole: bool, notation: Notation) -> Result<String, &'static str> {
-    let text = item.text.as_str();
-    match notation {
-        Notation::DoubleQuoted => Ok(escaped(text)),
-        Notation::Plain if whole && item.plain && is_plain(text) => Ok(text.to_owned()),
-        Notation::Plain if whole => Ok(format!("\"{}\"", escaped(text))),
-        Notation::Plain if is_plain(text) => Ok(text.to_owned()),
-        Notation::Plain => Err("cannot stand in an unquoted word"),
-        Notation::SingleQuoted if !text.contains(char::is_control) => Ok(text.replace('\'', "''")),
-        Notation::SingleQuoted => Err("cannot stand in single quotes"),
-        Notation::Block | Notation::Comment if !text.contains(char::is_control) => Ok(text.to_owned()),
-        Notation::Block | Notation::Comment => Err("cannot stand in a block of text"),
-    }
-}
-
-/// Whether YAML reads it back as one plain scalar, anywhere.
-fn is_plain(text: &str) -> bool {
-    let safe = |c: char| c.is_alphanumeric() || "_./:+-@ ".contains(c);
-    !text.is_empty()
-        && text.chars().all(safe)
-        && text.trim() == text
-        && !text.starts_with(['@', ':'])
-        && !text.starts_with("- ")
-        && !text.ends_with(':')
-        && !text.contains(": ")
-}
-
-/// The inside of a double-quoted scalar.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\u{2028}' | '\u{2029}' | '\u{feff}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 fn placeholders(text: &str) -> Vec<Placeholder<'_>> {
@@ -287,71 +245,14 @@ pub(crate) fn malformed(source: &SourceFile, text: &str, place: Place, message: 
     source.diagnose(place, format!("this is not YAML: {}", message.replace(char::is_control, " ")))
 }
 
-/// The variables, and the lines that `matrix` takes.
-fn variables(source: &SourceFile, root: &Node, faults: &mut Vec<Diagnostic>) -> (Vec<Variable>, Range<usize>) {
-    let Value::Map(entries) = &root.value else { return (Vec::new(), 0..0) };
-    let named = |(key, _): &&(Node, Node)| matches!(&key.value, Value::Scalar { text, .. } if text == "matrix");
-    let Some((key, matrix)) = entries.iter().find(named) else { return (Vec::new(), 0..0) };
-    let lines = key.place.line..matrix.last_line + 1;
-    let Value::Map(entries) = &matrix.value else {
-        let message = format!("`matrix` is a mapping of variables to lists, not {}", matrix.value.describe());
-        faults.push(source.diagnose(matrix.place, message));
-        return (Vec::new(), lines);
-    };
-    let mut variables: Vec<Variable> = Vec::new();
-    for (key, list) in entries {
-        let Value::Scalar { text: name, .. } = &key.value else {
-            faults.push(source.diagnose(key.place, "the name of a variable is a word"));
-            continue;
-        };
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) {
-            let message = format!("`{}` cannot be the name of a variable", printable(name));
-            let help = "use letters, digits, `_`, `-` and `.`";
-            faults.push(source.diagnose(key.place, message).help(help));
-        }
-        if variables.iter().any(|other| other.name == *name) {
-            let message = format!("matrix variable `{}` is there twice", printable(name));
-            faults.push(source.diagnose(key.place, message));
-        }
-        let values = values(source, name, list, faults);
-        variables.push(Variable { name: name.clone(), place: key.place, values });
-    }
-    (variables, lines)
-}
-
-fn values(source: &SourceFile, name: &str, list: &Node, faults: &mut Vec<Diagnostic>) -> Vec<Item> {
-    let name = printable(name);
-    let Value::List(items) = &list.value else {
-        let message = format!("matrix variable `{name}` is a list of values, not {}", list.value.describe());
-        faults.push(source.diagnose(list.place, message));
-        return Vec::new();
-    };
-    if items.is_empty() {
-        let message = format!("matrix variable `{name}` has no values, so there would be no cells");
-        faults.push(source.diagnose(list.place, message));
-    }
-    let mut values: Vec<Item> = Vec::new();
-    for item in items {
-        match &item.value {
-            Value::Scalar { text, plain } if !(*plain && matches!(text.as_str(), "" | "~" | "null")) => {
-                values.push(Item { text: text.clone(), plain: *plain });
-            }
-            other => {
-                let message = format!("a matrix value is a word or a number, not {}", other.describe());
-                faults.push(source.diagnose(item.place, message));
-            }
-        }
-    }
-    values
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{written::escaped, *};
+    use crate::scenario::outline::Value;
 
     fn expanded(text: &str) -> Vec<Expansion> {
         let source = SourceFile::new(Path::new("x.yaml"), text);
@@ -363,13 +264,15 @@ mod tests {
         let cells = expanded("a: ${x}-${y}\nmatrix: {x: [1, 2], y: [p, q]}\n");
         let texts: Vec<String> = cells.iter().map(Expansion::source).collect();
         assert_eq!(texts, ["a: 1-p\n", "a: 1-q\n", "a: 2-p\n", "a: 2-q\n"]);
-        let variables = |x: &str, y: &str| vec![("x".to_owned(), x.to_owned()), ("y".to_owned(), y.to_owned())];
+        let variables =
+            |x: &str, y: &str| vec![("x".to_owned(), x.to_owned()), ("y".to_owned(), y.to_owned())];
         assert_eq!(cells[2].variables, variables("2", "p"));
     }
 
     #[test]
     fn places_lead_back_to_the_file() {
-        let cells = expanded("a: {b: ${long}, c: ${x}, d: 1}\nmatrix:\n  long: [abcdefghijklmnop]\n  x: [1]\n");
+        let cells =
+            expanded("a: {b: ${long}, c: ${x}, d: 1}\nmatrix:\n  long: [abcdefghijklmnop]\n  x: [1]\n");
         let text = &cells[0].text;
         let at = |token: &str, length| {
             let column = text.lines().next().unwrap().find(token).unwrap() + 1;
