@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use abi::{Address, PORT_RANGES, PortRange, PrefixKey, Routes, v4_mapped};
 use aya::maps::lpm_trie::Key;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 
 use crate::{
@@ -26,19 +26,24 @@ pub(crate) fn of_name(permits: &[Permit], name: &str) -> Result<Routes> {
 }
 
 /// What each prefix is permitted. The trie answers with the longest prefix alone, so each entry also
-/// holds what every wider prefix permits: a narrower rule never takes away.
+/// holds what every wider prefix of its family permits: a narrower rule never takes away.
 pub(crate) fn of_prefixes(permits: &[Permit], cgroup_id: u64) -> Result<Vec<(Key<PrefixKey>, Routes)>> {
     let prefixes = || permits.iter().filter_map(|permit| match permit.target {
-        Target::Prefix(prefix) => Some((mapped(prefix), permit.range)),
+        Target::Prefix(prefix) => Some((prefix, permit.range)),
         _ => None,
     });
-    let mut entries = Vec::new();
-    for ((length, addr), _) in prefixes() {
-        let covering = prefixes().filter(|((other, wide), _)| *other <= length && same_prefix(wide, &addr, *other));
-        let routes = pack("an address range", covering.map(|(_, range)| range))?;
-        entries.push((Key::new(length.saturating_add(64), PrefixKey { cgroup_id_be: cgroup_id.to_be_bytes(), addr }), routes));
-    }
-    Ok(entries)
+    let mut wanted: Vec<IpNet> = prefixes().map(|(prefix, _)| prefix).collect();
+    // IPv4 lies inside the IPv6 space here, but `::/0` says nothing of it: its own root stops the look-up.
+    wanted.push(IpNet::V4(Ipv4Net::default()));
+    wanted.sort();
+    wanted.dedup();
+    let entry = |wanted: IpNet| {
+        let covering = prefixes().filter(|(prefix, _)| prefix.contains(&wanted)).map(|(_, range)| range);
+        let (length, addr) = mapped(wanted);
+        let key = PrefixKey { cgroup_id_be: cgroup_id.to_be_bytes(), addr };
+        Ok((Key::new(length.saturating_add(64), key), pack("an address range", covering)?))
+    };
+    wanted.into_iter().map(entry).collect()
 }
 
 /// The trie's answer for an address: the entry with the longest prefix that holds it.
@@ -98,6 +103,14 @@ mod tests {
 
     fn rule(dst: &str, proto: &str, port: &str) -> Rule {
         Rule { dst: dst.to_owned(), proto: proto.to_owned(), port: Some(Port::Range(port.to_owned())) }
+    }
+
+    #[test]
+    fn the_v6_default_says_nothing_of_v4() {
+        let permits = permits(&[rule("::/0", "tcp", "443")]).expect("well-formed");
+        let entries = of_prefixes(&permits, 7).expect("one range");
+        let permitted = |ip: &str| longest(&entries, &address(ip.parse().expect("an address"))).is_some_and(|routes| policy::permits(&routes, abi::TCP, 443));
+        assert!(permitted("2001:db8::1") && !permitted("198.51.100.7"));
     }
 
     proptest! {

@@ -85,11 +85,11 @@ impl Rule {
     fn target(&self) -> std::result::Result<Target, String> {
         let dst = self.dst.as_str();
         if let Ok(address) = IpAddr::from_str(dst) {
-            return Ok(Target::Prefix(IpNet::from(address)));
+            return Ok(Target::Prefix(IpNet::from(address.to_canonical())));
         }
         if dst.contains('/') {
             let prefix = IpNet::from_str(dst).map_err(|_| format!("`{dst}` is not a prefix such as 198.51.100.0/24"))?;
-            return Ok(Target::Prefix(prefix.trunc()));
+            return Ok(Target::Prefix(canonical(prefix.trunc())));
         }
         let name = dst.trim_end_matches('.').to_ascii_lowercase();
         match name.strip_prefix("*.") {
@@ -114,6 +114,17 @@ impl Port {
         }
         Ok((first, last))
     }
+}
+
+/// A prefix of v4-mapped addresses is the IPv4 case.
+fn canonical(prefix: IpNet) -> IpNet {
+    if let IpNet::V6(v6) = prefix
+        && let (Some(v4), Some(bits)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
+        && let Ok(mapped) = ipnet::Ipv4Net::new(v4, bits)
+    {
+        return IpNet::V4(mapped);
+    }
+    prefix
 }
 
 /// Checks a name: labels of letters, digits, `-` and `_`, each 1 to 63 long, 253 in all.
