@@ -227,7 +227,12 @@ fn cause(status: &Status) -> String {
     let mut text = format!("{:?}: {}", status.code(), shortened(status.message()));
     let mut beneath = std::error::Error::source(status);
     while let Some(error) = beneath {
-        text.push_str(&format!(": {}", shortened(&error.to_string())));
+        // Layers of the transport repeat each other.
+        let layer = shortened(&error.to_string());
+        if !text.contains(&layer) {
+            text.push_str(": ");
+            text.push_str(&layer);
+        }
         beneath = error.source();
     }
     text

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum, builder::RangedU64ValueParser};
 
 /// Drain the record ring, attribute each record to its container, export OTLP logs.
 #[derive(Clone, Debug, Parser)]
@@ -32,8 +32,9 @@ pub struct Options {
     #[arg(long)]
     pub node: Option<String>,
 
-    /// Most records in one export request.
-    #[arg(long, default_value_t = 512, value_parser = positive)]
+    /// Most records in one export request. The bound keeps a request below the 4 MiB that an endpoint
+    /// accepts by default: a larger one would be refused for ever.
+    #[arg(long, default_value_t = 512, value_parser = RangedU64ValueParser::<usize>::new().range(1..=2048))]
     pub batch: usize,
 
     /// Longest time a record waits for its batch to fill, milliseconds.
@@ -41,7 +42,7 @@ pub struct Options {
     pub flush_ms: u64,
 
     /// Most records held while the endpoint does not answer; what comes on top is lost, and counted.
-    #[arg(long, default_value_t = 1_048_576, value_parser = positive)]
+    #[arg(long, default_value_t = 1_048_576, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub queue: usize,
 
     /// Misbehave on purpose, so that a test can prove that it would notice.
@@ -89,14 +90,6 @@ impl Fault {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(format!("not a whole number: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -115,8 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_batch_is_refused() {
-        assert!(Options::try_parse_from(["reader", "--batch", "0"]).is_err());
+    fn a_batch_that_cannot_be_sent_is_refused() {
+        for batch in ["0", "2049"] {
+            assert!(Options::try_parse_from(["reader", "--batch", batch]).is_err());
+        }
+        assert_eq!(
+            Options::try_parse_from(["reader", "--batch", "2048"])
+                .unwrap()
+                .batch,
+            2048
+        );
     }
 
     #[test]
