@@ -3,6 +3,11 @@
 //!
 //! The harness knows every other crate, and none of them knows it.
 
+pub mod actor;
+pub mod endpoint;
 pub mod event;
+pub mod far;
 pub mod model;
 pub mod scenario;
+pub mod wire;
+pub mod world;
