@@ -1,0 +1,217 @@
+//! What arrived at the far side: an AF_PACKET capture on the far end of every veth.
+//!
+//! It sees what left the agents after every hook, so it is the witness that the chain under test
+//! cannot influence. It must not know rules, documents or hosts: it counts packets and bytes.
+//!
+//! A packet is what the veth handed over: with segmentation offload, one TCP packet can carry up
+//! to 64 KiB. Bytes are exact either way.
+
+mod packet;
+mod stream;
+mod summary;
+
+use std::{
+    io::{self, Read},
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{self, sockopt},
+};
+use serde::Serialize;
+
+use crate::event::WireCount;
+use summary::Ledger;
+
+/// Room for packets that arrive between two rounds of the capture thread, bytes.
+const SOCKET_BUFFER: usize = 64 << 20;
+/// Time between two rounds, ms. Waking for every packet would slow down what is measured.
+const ROUND_MS: u8 = 20;
+/// The longest packet that a veth hands over: 64 KiB of IP and the Ethernet header.
+const LONGEST: usize = 128 << 10;
+
+/// Both directions of one TCP connection, in payload bytes, each counted once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TcpConnection {
+    /// The agent's address and port.
+    pub agent: SocketAddr,
+    /// The far side's.
+    pub far: SocketAddr,
+    /// From the agent.
+    pub bytes_out: u64,
+    /// To the agent.
+    pub bytes_in: u64,
+}
+
+/// Everything captured up to a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WireSummary {
+    /// What came from the agents, by destination, in order of first appearance. ARP, neighbour and
+    /// multicast listener discovery, resets without payload, and the kernel's ICMP errors about
+    /// datagrams that the far side sent are left out.
+    pub counts: Vec<WireCount>,
+    /// TCP connections, in order of first appearance.
+    pub connections: Vec<TcpConnection>,
+    /// Packets that the kernel could not hand to the capture; anything but 0 makes the rest a lower
+    /// bound, and is a failure of the environment.
+    pub kernel_drops: u64,
+}
+
+/// A running capture. Dropping it ends it.
+pub struct Wire {
+    capture: Arc<Mutex<Capture>>,
+    stop: Option<io::PipeWriter>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+struct Capture {
+    sockets: Vec<OwnedFd>,
+    ledger: Ledger,
+    drops: u64,
+    buffer: Vec<u8>,
+}
+
+/// Opens a capture socket on link number `link` of the calling thread's namespace.
+pub(crate) fn capture_socket(link: u32) -> io::Result<OwnedFd> {
+    // Protocol 0 receives nothing, so that no packet of another link slips in before the bind.
+    // SAFETY: a plain system call without pointers.
+    let raw = unsafe {
+        libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
+    };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `raw` was just opened and belongs to nobody else.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    socket::setsockopt(&fd, sockopt::RcvBufForce, &SOCKET_BUFFER)?;
+    // SAFETY: all zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = i32::try_from(link).map_err(io::Error::other)?;
+    // SAFETY: `address` is a sockaddr_ll of the length given, and lives through the call.
+    let bound = unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if bound < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(fd)
+}
+
+impl Wire {
+    /// Captures from `sockets` until dropped.
+    pub(crate) fn start(sockets: Vec<OwnedFd>) -> io::Result<Self> {
+        let (mut stopped, stop) = io::pipe()?;
+        let capture = Arc::new(Mutex::new(Capture {
+            sockets,
+            ledger: Ledger::default(),
+            drops: 0,
+            buffer: vec![0; LONGEST],
+        }));
+        let shared = Arc::clone(&capture);
+        let thread = thread::Builder::new().name("wire".to_owned()).spawn(move || {
+            loop {
+                let mut fds = [PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+                if poll(&mut fds, PollTimeout::from(ROUND_MS)).is_ok_and(|ready| ready > 0) {
+                    // The writer is gone: end of file.
+                    let _ = stopped.read(&mut [0]);
+                    return;
+                }
+                shared.lock().unwrap_or_else(PoisonError::into_inner).drain();
+            }
+        })?;
+        Ok(Self { capture, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What was captured; whatever was in a socket when this was called is included.
+    pub(crate) fn summary(&self) -> WireSummary {
+        let mut capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner);
+        capture.drain();
+        let (counts, connections) = capture.ledger.summary();
+        WireSummary { counts, connections, kernel_drops: capture.drops }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Capture {
+    /// Reads every socket until it is empty.
+    fn drain(&mut self) {
+        for socket in &self.sockets {
+            while let Some((len, outgoing)) = receive(socket.as_fd(), &mut self.buffer) {
+                if let Some(packet) = packet::parse(&self.buffer[..len]) {
+                    if outgoing {
+                        self.ledger.count_inbound(&packet)
+                    } else {
+                        self.ledger.count_outbound(&packet)
+                    }
+                }
+            }
+            self.drops += drops_since_last(socket.as_fd());
+        }
+    }
+}
+
+/// One packet into `buffer`: its length, and whether the far side sent it. `None` when empty.
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<(usize, bool)> {
+    loop {
+        // SAFETY: all zero is a valid sockaddr_ll.
+        let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut from_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        // SAFETY: buffer and address are writable for the lengths given.
+        let len = unsafe {
+            libc::recvfrom(
+                socket.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                libc::MSG_DONTWAIT,
+                (&raw mut from).cast(),
+                &raw mut from_len,
+            )
+        };
+        match usize::try_from(len) {
+            Ok(len) => return Some((len, from.sll_pkttype == libc::PACKET_OUTGOING)),
+            // A link that went down is reported once, and packets before it are still there.
+            Err(_)
+                if matches!(
+                    io::Error::last_os_error().raw_os_error(),
+                    Some(libc::EINTR | libc::ENETDOWN)
+                ) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Packets dropped since this was last asked: the kernel resets its counter on each read.
+fn drops_since_last(socket: BorrowedFd<'_>) -> u64 {
+    // SAFETY: all zero is a valid tpacket_stats.
+    let mut stats: libc::tpacket_stats = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: `stats` is writable for `len` bytes.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut stats).cast(),
+            &raw mut len,
+        )
+    };
+    if got == 0 { u64::from(stats.tp_drops) } else { 0 }
+}

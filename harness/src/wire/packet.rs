@@ -1,0 +1,162 @@
+//! One captured frame, reduced to what is counted. Agents write these frames: nothing is trusted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{
+    IpNumber, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice, UdpHeaderSlice, ip_number,
+};
+
+/// An IP packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub l4: L4,
+}
+
+/// What it carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum L4 {
+    Tcp(Segment),
+    Udp {
+        src_port: u16,
+        dst_port: u16,
+        bytes: u64,
+    },
+    /// `kind` is the ICMP type. `quoted` is the UDP flow that an error message is about.
+    Icmp {
+        kind: u8,
+        bytes: u64,
+        quoted: Option<(SocketAddr, SocketAddr)>,
+    },
+    /// A fragment of the datagram `id`; only the first knows its ports.
+    Fragment {
+        protocol: u8,
+        id: u32,
+        ports: Option<(u16, u16)>,
+        bytes: u64,
+    },
+    Other {
+        protocol: u8,
+        bytes: u64,
+    },
+}
+
+/// A TCP segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub src_port: u16,
+    pub dst_port: u16,
+    pub sequence: u32,
+    pub syn: bool,
+    pub ack: bool,
+    pub rst: bool,
+    pub bytes: u64,
+}
+
+/// `None` for what is not IP, ARP among it, and for neighbour and multicast listener discovery.
+pub fn parse(frame: &[u8]) -> Option<Packet> {
+    let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
+    reduce(&sliced)
+}
+
+fn reduce(sliced: &LaxSlicedPacket<'_>) -> Option<Packet> {
+    let (src, dst, payload, fragment) = match sliced.net.as_ref()? {
+        LaxNetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            let fragment = (u32::from(header.identification()), header.fragments_offset().value() == 0);
+            (header.source_addr().into(), header.destination_addr().into(), ip.payload(), fragment)
+        }
+        LaxNetSlice::Ipv6(ip) => {
+            let header = ip.header();
+            (header.source_addr().into(), header.destination_addr().into(), ip.payload(), v6_fragment(ip))
+        }
+        LaxNetSlice::Arp(_) => return None,
+    };
+    let protocol = payload.ip_number.0;
+    let bytes = payload.payload.len() as u64;
+    let l4 = if payload.fragmented {
+        let (id, first) = fragment;
+        let udp = (first && payload.ip_number == ip_number::UDP)
+            .then(|| UdpHeaderSlice::from_slice(payload.payload).ok())
+            .flatten();
+        match udp {
+            Some(udp) => L4::Fragment {
+                protocol,
+                id,
+                ports: Some((udp.source_port(), udp.destination_port())),
+                bytes: bytes.saturating_sub(8),
+            },
+            None => L4::Fragment { protocol, id, ports: None, bytes },
+        }
+    } else {
+        match &sliced.transport {
+            Some(TransportSlice::Tcp(tcp)) => L4::Tcp(segment(tcp)),
+            Some(TransportSlice::Udp(udp)) => L4::Udp {
+                src_port: udp.source_port(),
+                dst_port: udp.destination_port(),
+                bytes: udp.payload().len() as u64,
+            },
+            Some(TransportSlice::Icmpv4(icmp)) => L4::Icmp {
+                kind: icmp.type_u8(),
+                bytes: icmp.payload().len() as u64,
+                // Destination unreachable.
+                quoted: (icmp.type_u8() == 3).then(|| quoted(icmp.payload())).flatten(),
+            },
+            Some(TransportSlice::Icmpv6(icmp)) => {
+                // MLD 130 to 132 and 143, ND 133 to 137.
+                if matches!(icmp.type_u8(), 130..=137 | 143) {
+                    return None;
+                }
+                let quoted = (icmp.type_u8() == 1).then(|| quoted(icmp.payload())).flatten();
+                L4::Icmp { kind: icmp.type_u8(), bytes: icmp.payload().len() as u64, quoted }
+            }
+            None => L4::Other { protocol, bytes },
+        }
+    };
+    Some(Packet { src, dst, l4 })
+}
+
+/// Identification, and whether it is the first fragment, from the fragment extension header.
+fn v6_fragment(ip: &etherparse::LaxIpv6Slice<'_>) -> (u32, bool) {
+    ip.extensions()
+        .clone()
+        .into_iter()
+        .find_map(|extension| match extension {
+            etherparse::Ipv6ExtensionSlice::Fragment(fragment) => {
+                Some((fragment.identification(), fragment.fragment_offset().value() == 0))
+            }
+            _ => None,
+        })
+        .unwrap_or((0, false))
+}
+
+/// The UDP flow, source and destination, of a packet quoted in an ICMP error.
+fn quoted(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let sliced = LaxSlicedPacket::from_ip(packet).ok()?;
+    let (src, dst) = match sliced.net.as_ref()? {
+        LaxNetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+        LaxNetSlice::Ipv6(ip) => {
+            (IpAddr::from(ip.header().source_addr()), ip.header().destination_addr().into())
+        }
+        LaxNetSlice::Arp(_) => return None,
+    };
+    let payload = sliced.ip_payload()?;
+    if payload.ip_number != IpNumber::UDP {
+        return None;
+    }
+    let udp = UdpHeaderSlice::from_slice(payload.payload).ok()?;
+    Some((SocketAddr::new(src, udp.source_port()), SocketAddr::new(dst, udp.destination_port())))
+}
+
+fn segment(tcp: &TcpSlice<'_>) -> Segment {
+    Segment {
+        src_port: tcp.source_port(),
+        dst_port: tcp.destination_port(),
+        sequence: tcp.sequence_number(),
+        syn: tcp.syn(),
+        ack: tcp.ack(),
+        rst: tcp.rst(),
+        bytes: tcp.payload().len() as u64,
+    }
+}

@@ -1,0 +1,184 @@
+//! Makes the namespaces and wires them up, over rtnetlink, in a thread of its own.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsRawFd, OwnedFd},
+    thread,
+};
+
+use indexmap::IndexMap;
+use rtnetlink::{
+    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    packet_route::{
+        address::AddressHeaderFlags,
+        link::{InfoData, InfoVeth, LinkAttribute},
+        route::{RouteMessage, RouteType},
+    },
+};
+
+use super::{
+    NETNS_PREFIX, WorldError,
+    addresses::{self, V4_PREFIX, V6_PREFIX},
+    netns::Netns,
+};
+use crate::{scenario::types::Host, wire};
+
+/// `lo` is always first.
+const LOOPBACK: u32 = 1;
+/// The agent's end of its veth.
+const AGENT_LINK: u32 = 2;
+/// The far end of agent 0's veth; agent `i` has `FAR_LINK + i`.
+const FAR_LINK: u32 = 10;
+
+/// The namespaces of one world, connected, and a capture socket for each veth.
+pub struct Network {
+    pub far: Netns,
+    pub agents: Vec<Netns>,
+    pub captures: Vec<OwnedFd>,
+}
+
+/// Builds the network of world `id`. The work is done in a thread of its own, because a thread is
+/// in one network namespace at a time.
+pub fn network(id: &str, hosts: &IndexMap<String, Host>, agents: usize) -> Result<Network, WorldError> {
+    let prefix = format!("{NETNS_PREFIX}-{}-{id}", std::process::id());
+    let host_addresses: BTreeSet<IpAddr> =
+        hosts.values().filter(|host| !host.silent).flat_map(|host| host.addr.iter().copied()).collect();
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("world-build".to_owned())
+            .spawn_scoped(scope, || build(&prefix, &host_addresses, agents))
+            .map_err(WorldError::io("start a thread"))?
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn build(prefix: &str, hosts: &BTreeSet<IpAddr>, agents: usize) -> Result<Network, WorldError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(WorldError::io("start a runtime"))?;
+    // A netlink socket stays in the namespace that it was made in, so the thread walks through the
+    // agents' namespaces once and ends in the far one.
+    let mut rooms = Vec::with_capacity(agents);
+    for i in 0..agents {
+        let netns = Netns::create_and_enter(&format!("{prefix}-{i}"))?;
+        quiet_kernel()?;
+        rooms.push((netns, connect(&runtime)?));
+    }
+    let far = Netns::create_and_enter(&format!("{prefix}-far"))?;
+    quiet_kernel()?;
+    let far_handle = connect(&runtime)?;
+    let mut captures = Vec::with_capacity(agents);
+    runtime.block_on(async {
+        up(&far_handle, LOOPBACK).await?;
+        add_address(&far_handle, LOOPBACK, addresses::AUTHORITY.into(), 32).await?;
+        for &host in hosts.iter().filter(|host| **host != IpAddr::V4(addresses::AUTHORITY)) {
+            add_address(&far_handle, LOOPBACK, host, if host.is_ipv4() { 32 } else { 128 }).await?;
+        }
+        // What is for no host vanishes. Without a route, IPv6 would answer "unreachable".
+        for route in [
+            RouteMessageBuilder::<Ipv4Addr>::new().kind(RouteType::BlackHole).build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().kind(RouteType::BlackHole).build(),
+        ] {
+            add_route(&far_handle, route, "the far side's blackhole").await?;
+        }
+        for (i, (netns, handle)) in rooms.iter().enumerate() {
+            join(&far_handle, netns, handle, i).await?;
+        }
+        Ok(())
+    })?;
+    for i in 0..agents {
+        let socket = wire::capture_socket(far_link(i)).map_err(WorldError::io("open a capture socket"))?;
+        captures.push(socket);
+    }
+    Ok(Network { far, agents: rooms.into_iter().map(|(netns, _)| netns).collect(), captures })
+}
+
+const fn far_link(i: usize) -> u32 {
+    FAR_LINK + i as u32
+}
+
+/// Settings of the calling thread's namespace. IPv4 defaults are inherited from the machine's first
+/// namespace, so those that matter here are set; IPv6 must not wait for duplicate address detection.
+fn quiet_kernel() -> Result<(), WorldError> {
+    for (name, value) in [
+        ("ipv4/ip_forward", "0"),
+        ("ipv4/conf/all/rp_filter", "0"),
+        ("ipv4/conf/default/rp_filter", "0"),
+        ("ipv4/conf/all/send_redirects", "0"),
+        ("ipv4/conf/default/send_redirects", "0"),
+        // Replies to probes of the cases must not depend on the kernel's rate limits.
+        ("ipv4/icmp_ratelimit", "0"),
+        ("ipv6/icmp/ratelimit", "0"),
+        ("ipv6/conf/all/disable_ipv6", "0"),
+        ("ipv6/conf/default/disable_ipv6", "0"),
+        ("ipv6/conf/all/accept_dad", "0"),
+        ("ipv6/conf/default/accept_dad", "0"),
+        ("ipv6/conf/default/accept_ra", "0"),
+        // ICMP datagram sockets for everyone, as Docker gives them.
+        ("ipv4/ping_group_range", "0 2147483647"),
+    ] {
+        let path = format!("/proc/sys/net/{name}");
+        fs::write(&path, value).map_err(WorldError::io(format!("set {path}")))?;
+    }
+    Ok(())
+}
+
+fn connect(runtime: &tokio::runtime::Runtime) -> Result<Handle, WorldError> {
+    let _context = runtime.enter();
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(WorldError::io("open a netlink socket"))?;
+    runtime.spawn(connection);
+    Ok(handle)
+}
+
+/// A veth pair between the far side and agent `i`, with addresses and the agent's default routes.
+async fn join(far: &Handle, netns: &Netns, agent: &Handle, i: usize) -> Result<(), WorldError> {
+    let peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name("eth0".to_owned())
+        .index(AGENT_LINK)
+        .append_extra_attribute(LinkAttribute::NetNsFd(netns.fd().as_raw_fd()))
+        .build();
+    let link = LinkMessageBuilder::<LinkVeth>::new(&format!("a{i}"), "eth0")
+        .index(far_link(i))
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .build();
+    far.link().add(link).execute().await.map_err(netlink("create a veth pair"))?;
+    // Not in the same message: an end of a veth cannot be up before it has its other end.
+    up(agent, LOOPBACK).await?;
+    up(far, far_link(i)).await?;
+    up(agent, AGENT_LINK).await?;
+    for (handle, link, v4, v6) in [
+        (far, far_link(i), addresses::far_v4(i), addresses::far_v6(i)),
+        (agent, AGENT_LINK, addresses::agent_v4(i), addresses::agent_v6(i)),
+    ] {
+        add_address(handle, link, v4.into(), V4_PREFIX).await?;
+        add_address(handle, link, v6.into(), V6_PREFIX).await?;
+    }
+    let v4 = RouteMessageBuilder::<Ipv4Addr>::new().gateway(addresses::far_v4(i)).build();
+    add_route(agent, v4, "the agent's IPv4 default").await?;
+    let v6 = RouteMessageBuilder::<Ipv6Addr>::new().gateway(addresses::far_v6(i)).build();
+    add_route(agent, v6, "the agent's IPv6 default").await
+}
+
+async fn up(handle: &Handle, link: u32) -> Result<(), WorldError> {
+    let message = LinkUnspec::new_with_index(link).up().build();
+    handle.link().set(message).execute().await.map_err(netlink(&format!("bring link {link} up")))
+}
+
+async fn add_address(handle: &Handle, link: u32, address: IpAddr, prefix: u8) -> Result<(), WorldError> {
+    let mut request = handle.address().add(link, address, prefix);
+    request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    request.execute().await.map_err(netlink(&format!("add the address {address}/{prefix} to link {link}")))
+}
+
+async fn add_route(handle: &Handle, route: RouteMessage, what: &str) -> Result<(), WorldError> {
+    handle.route().add(route).execute().await.map_err(netlink(&format!("add {what} route")))
+}
+
+fn netlink(what: &str) -> impl FnOnce(rtnetlink::Error) -> WorldError {
+    move |source| WorldError::Netlink { what: what.to_owned(), source: Box::new(source) }
+}

@@ -1,0 +1,216 @@
+//! A world: network namespaces, cgroups and servers that one cell has to itself.
+//!
+//! One namespace is the far side: every host of the scenario lives there, with real sockets. One
+//! namespace and one cgroup an agent; a veth pair joins each to the far side, which does not
+//! forward. Everything is owned by guards, so dropping a [`World`] leaves nothing behind, and
+//! [`sweep`] removes what a killed process could not drop.
+//!
+//! It must not know rules, verdicts or documents: it provides the place, others enforce and judge.
+//! No function here changes the namespace of the calling thread.
+
+mod addresses;
+mod build;
+mod cgroup;
+mod etc;
+mod netns;
+mod sweep;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use indexmap::IndexMap;
+
+use crate::{
+    actor::{self, Action, Running, SpawnError, confine::Confinement},
+    far::Far,
+    scenario::types::{Agent, Host},
+    wire::{Wire, WireSummary},
+};
+use cgroup::Cgroup;
+use etc::EtcFiles;
+use netns::Netns;
+
+pub use sweep::{Swept, sweep};
+
+/// Folder of every world's cgroups below the cgroup2 mount, and of their files below `/run`.
+pub(crate) const FOLDER: &str = "clawker-lab";
+/// Prefix of namespace names; the process id follows.
+pub(crate) const NETNS_PREFIX: &str = "clw";
+/// Most agents in one world: their /30 networks come out of 192.0.2.0/24.
+pub const MOST_AGENTS: usize = 64;
+
+/// Why a world could not be made. All of these are failures of the environment or of its caller,
+/// never of the code under test.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// The identifier would not be a safe path component.
+    #[error("world id `{0}` must be 1 to 64 of a-z, A-Z, 0-9, `_` and `-`")]
+    Id(String),
+    /// 192.0.2.0/24 has room for [`MOST_AGENTS`].
+    #[error("{0} agents in one world, at most {MOST_AGENTS} fit; split the scenario")]
+    TooManyAgents(usize),
+    /// No cgroup v2 hierarchy.
+    #[error(
+        "no cgroup2 file system in /proc/self/mountinfo; mount one: mount -t cgroup2 none /sys/fs/cgroup"
+    )]
+    NoCgroup2,
+    /// An agent asks for a capability that Linux does not have.
+    #[error("agent `{agent}` asks for capability `{name}`, which does not exist; names look like net_raw")]
+    Capability {
+        /// The agent's label.
+        agent: String,
+        /// The unknown name.
+        name: String,
+    },
+    /// A host cannot be served as the scenario says.
+    #[error("host `{host}` port {port}: {reason}")]
+    Serve {
+        /// The host's name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The kernel refused.
+    #[error("cannot {what}: {source}; worlds need root and free names")]
+    Io {
+        /// What was tried, with the path or name.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel refused a network setting.
+    #[error("cannot {what}: {source}; worlds need CAP_NET_ADMIN and the veth driver")]
+    Netlink {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        source: Box<rtnetlink::Error>,
+    },
+}
+
+impl WorldError {
+    pub(crate) fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io { what: what.into(), source: source.into() }
+    }
+}
+
+/// Where one agent lives.
+#[derive(Clone, Debug)]
+pub struct AgentEnd {
+    /// Its cgroup, an absolute path.
+    pub cgroup: PathBuf,
+    /// Inode number of the cgroup, as eBPF sees it.
+    pub cgroup_id: u64,
+    /// Its IPv4 address.
+    pub address: IpAddr,
+    /// Its IPv6 address.
+    pub v6: IpAddr,
+    /// On the far side of its own veth: where its resolver view listens.
+    pub resolver: SocketAddr,
+    /// Its network namespace.
+    pub netns: PathBuf,
+}
+
+struct AgentRoom {
+    end: AgentEnd,
+    confinement: Confinement,
+    // The guards, in the order in which they must go.
+    cgroup: Cgroup,
+    files: EtcFiles,
+    netns: Netns,
+}
+
+/// An isolated place with its far side. Dropping it ends every process in it and removes it.
+pub struct World {
+    agents: Vec<AgentRoom>,
+    far: Far,
+    wire: Wire,
+    far_netns: Netns,
+}
+
+impl World {
+    /// Builds a world: namespaces, links, cgroups, servers listening, capture running. `id` must be
+    /// unique among this process's live worlds.
+    pub fn new(id: &str, hosts: &IndexMap<String, Host>, agents: &[Agent]) -> Result<Self, WorldError> {
+        let safe = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if id.is_empty() || id.len() > 64 || !id.chars().all(safe) {
+            return Err(WorldError::Id(id.to_owned()));
+        }
+        if agents.len() > MOST_AGENTS {
+            return Err(WorldError::TooManyAgents(agents.len()));
+        }
+        let cgroup_mount = cgroup::mount()?;
+        let network = build::network(id, hosts, agents.len())?;
+        let mut rooms = Vec::with_capacity(agents.len());
+        for (i, (agent, netns)) in agents.iter().zip(network.agents).enumerate() {
+            let name = format!("{id}-{i}");
+            let cgroup = Cgroup::create(&cgroup_mount, &name)?;
+            let files = EtcFiles::create(&name)?;
+            let confinement = Confinement::new(agent, cgroup.procs(), netns.fd(), files.binds())?;
+            let end = AgentEnd {
+                cgroup: cgroup.path().to_owned(),
+                cgroup_id: cgroup.id(),
+                address: addresses::agent_v4(i).into(),
+                v6: addresses::agent_v6(i).into(),
+                resolver: SocketAddr::new(addresses::far_v4(i).into(), addresses::RESOLVER_PORT),
+                netns: netns.path().to_owned(),
+            };
+            rooms.push(AgentRoom { end, confinement, cgroup, files, netns });
+        }
+        let wire = Wire::start(network.captures).map_err(WorldError::io("start the capture thread"))?;
+        let far = Far::start(network.far.fd(), hosts)?;
+        Ok(Self { agents: rooms, far, wire, far_netns: network.far })
+    }
+
+    /// The authoritative DNS server, which every agent's resolv.conf names.
+    #[must_use]
+    pub fn authority() -> SocketAddr {
+        SocketAddr::new(addresses::AUTHORITY.into(), 53)
+    }
+
+    /// Agent number `i`, in the order given to [`World::new`]. Panics if there is none.
+    #[must_use]
+    pub fn agent(&self, i: usize) -> &AgentEnd {
+        &self.agents[i].end
+    }
+
+    /// Every agent, in order.
+    pub fn agents(&self) -> impl ExactSizeIterator<Item = &AgentEnd> {
+        self.agents.iter().map(|room| &room.end)
+    }
+
+    /// The far side: its servers, and a place to run more.
+    #[must_use]
+    pub fn far(&self) -> &Far {
+        &self.far
+    }
+
+    /// What arrived at the far side up to now, nothing that came before this call left out.
+    #[must_use]
+    pub fn wire(&self) -> WireSummary {
+        self.wire.summary()
+    }
+
+    /// Starts `action` as agent `i`: in its cgroup and namespaces, with its user and capabilities.
+    /// The process dies with the calling thread (`PR_SET_PDEATHSIG`), so wait in the same thread.
+    pub fn spawn_actor(&self, i: usize, action: &Action) -> Result<Running, SpawnError> {
+        actor::spawn::start(&self.agents[i].confinement, action)
+    }
+
+    /// Leaves namespaces, cgroups and files in place until [`sweep`]. The servers live as long as
+    /// this process.
+    pub fn keep(mut self) {
+        for room in &mut self.agents {
+            room.cgroup.keep();
+            room.files.keep();
+            room.netns.keep();
+        }
+        self.far_netns.keep();
+        std::mem::forget(self);
+    }
+}
