@@ -34,16 +34,19 @@ const ROUND_MS: u8 = 20;
 /// The longest packet that a veth hands over: 64 KiB of IP and the Ethernet header.
 const LONGEST: usize = 128 << 10;
 
-/// Both directions of one TCP connection, in payload bytes, each counted once.
+/// Both directions of one TCP connection, in payload bytes, each counted once. A byte that arrived
+/// and was never acknowledged (a reset came first) was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TcpConnection {
     /// The agent's address and port.
     pub agent: SocketAddr,
     /// The far side's.
     pub far: SocketAddr,
-    /// From the agent.
+    /// From the agent, acknowledged or not.
+    pub arrived: u64,
+    /// From the agent, acknowledged by the far side.
     pub bytes_out: u64,
-    /// To the agent.
+    /// To the agent, acknowledged by it.
     pub bytes_in: u64,
 }
 

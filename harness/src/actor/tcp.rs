@@ -134,7 +134,10 @@ impl Stream<'_> {
                 to_send -= self.send(&data[..len])?;
             }
             if !ended && ready.intersects(PollFlags::POLLIN | PollFlags::POLLERR | PollFlags::POLLHUP) {
-                match self.receive()? {
+                // Not more than was asked for, so that what a case leaves unread stays unread; while
+                // something is still to be sent, anything, for a peer that echoes must not block.
+                let limit = if to_send > 0 { CHUNK } else { usize::try_from(to_receive).unwrap_or(CHUNK) };
+                match self.receive(limit.min(CHUNK))? {
                     Some(0) => ended = true,
                     Some(len) => to_receive = to_receive.saturating_sub(len),
                     None => {}
@@ -158,10 +161,10 @@ impl Stream<'_> {
         }
     }
 
-    /// `Some(0)` at the end, `None` if there is nothing yet.
-    fn receive(&mut self) -> Result<Option<u64>, Stop> {
+    /// Reads at most `limit` bytes. `Some(0)` at the end, `None` if there is nothing yet.
+    fn receive(&mut self, limit: usize) -> Result<Option<u64>, Stop> {
         let mut buffer = [0; CHUNK];
-        match socket::recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+        match socket::recv(self.fd.as_raw_fd(), &mut buffer[..limit], MsgFlags::MSG_DONTWAIT) {
             Ok(len) => {
                 self.report.received += len as u64;
                 Ok(Some(len as u64))
@@ -177,7 +180,7 @@ impl Stream<'_> {
             if wait(&self.fd, PollFlags::POLLIN, Instant::now() + self.timeout)?.is_none() {
                 return Err(Stop::new("timeout", "the peer did not close"));
             }
-            if self.receive()? == Some(0) {
+            if self.receive(CHUNK)? == Some(0) {
                 return Ok(());
             }
         }

@@ -7,7 +7,7 @@ use manager::{EnrolRequest, Manager, resolver::Resolver};
 
 use super::{control, settle, steps::Script, to_manager};
 use crate::{
-    judge::{AgentEvidence, Evidence, Window},
+    judge::{AgentEvidence, Evidence, Window, attribute},
     lab::Lab,
     scenario::{Cell, types::Agent},
     world::{AgentEnd, World, WorldError},
@@ -108,8 +108,9 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
         agent.ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
     }
     let queries = queries(&world);
+    let denied = settled.documents.iter().any(|document| attribute(document, "verdict") == "DENIED");
     let result = Evidence {
-        control: control::control(cell, id, &fired)?,
+        control: control::control(cell, id, &fired, denied)?,
         cell,
         agents: evidence,
         documents: settled.documents,

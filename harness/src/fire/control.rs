@@ -15,9 +15,16 @@ use crate::{
     world::World,
 };
 
-/// Runs the denied steps again, not enforced. `None` if none was denied.
-pub(super) fn control(cell: &Cell, id: &str, fired: &[Fired]) -> Result<Option<Control>, FireError> {
-    let denied: Vec<&Fired> = fired.iter().filter(|fired| is_denial(&fired.expected)).collect();
+/// Runs the denied steps again, not enforced. `None` if none was denied: a case that records no
+/// denial (`recorded`) shows what the kernel itself refuses, and a name that no host of the case has
+/// resolves nowhere.
+pub(super) fn control(cell: &Cell, id: &str, fired: &[Fired], recorded: bool) -> Result<Option<Control>, FireError> {
+    let is_denial = |fired: &&Fired| match fired.expected.as_str() {
+        "EPERM" => recorded,
+        "NXDOMAIN" => step(&cell.scenario.steps, &fired.path).is_some_and(|step| names_host(cell, step)),
+        _ => false,
+    };
+    let denied: Vec<&Fired> = fired.iter().filter(is_denial).collect();
     if denied.is_empty() {
         return Ok(None);
     }
@@ -46,9 +53,10 @@ pub(super) fn control(cell: &Cell, id: &str, fired: &[Fired]) -> Result<Option<C
     Ok(Some(Control { fired: again, wire: world.wire() }))
 }
 
-/// An outcome by which enforcement shows itself.
-fn is_denial(outcome: &str) -> bool {
-    matches!(outcome, "EPERM" | "NXDOMAIN")
+/// Whether a step names a host of the case.
+fn names_host(cell: &Cell, step: &Step) -> bool {
+    let to = step.connect.as_ref().map(|connect| &connect.to).or(step.send.as_ref().map(|send| &send.to)).or(step.resolve.as_ref());
+    to.is_some_and(|to| cell.scenario.hosts.contains_key(to.split(':').next().unwrap_or_default()))
 }
 
 /// The step at a path such as `steps[2].together[0]`.

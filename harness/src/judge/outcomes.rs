@@ -1,5 +1,7 @@
 //! What the agent's own calls returned, and whether the denied ones would have arrived.
 
+use std::net::SocketAddr;
+
 use super::evidence::{Evidence, Fired};
 use crate::event::{Class, Failure};
 
@@ -7,7 +9,7 @@ use crate::event::{Class, Failure};
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     let mut failures = Vec::new();
     for fired in &evidence.fired {
-        if !fired.report.outcome.eq_ignore_ascii_case(&fired.expected) {
+        if !same(&fired.report.outcome, &fired.expected) {
             let path = format!("{}.outcome", fired.path);
             let message = format!("{}: the call ended with {}, not {}", fired.path, fired.report.outcome, fired.expected);
             failures.push(evidence.failure(Class::Trigger, &path, message, detail(fired)));
@@ -15,6 +17,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     }
     failures.extend(control(evidence));
     failures
+}
+
+/// A program that succeeds is `ok` and `exit 0`.
+fn same(outcome: &str, expected: &str) -> bool {
+    let plain = |text: &str| if text == "exit 0" { "ok".to_owned() } else { text.to_ascii_lowercase() };
+    plain(outcome) == plain(expected)
 }
 
 fn detail(fired: &Fired) -> String {
@@ -38,7 +46,8 @@ fn control(evidence: &Evidence<'_>) -> Vec<Failure> {
     for fired in &control.fired {
         let denied = matches!(fired.report.outcome.as_str(), "EPERM" | "NXDOMAIN");
         let unreached = fired.report.dst.filter(|dst| {
-            !control.wire.counts.iter().any(|count| count.packets > 0 && count.dst == dst.to_string())
+            let dst = SocketAddr::new(dst.ip().to_canonical(), dst.port()).to_string();
+            !control.wire.counts.iter().any(|count| count.packets > 0 && count.dst == dst)
         });
         if denied {
             let message = format!("{}: not enforced, the call still ended with {}, so its denial proves nothing", fired.path, fired.report.outcome);

@@ -4,6 +4,7 @@
 mod fault;
 mod leftovers;
 mod reader;
+mod sweeper;
 mod tier;
 
 use std::{any::Any, path::PathBuf, sync::{Mutex, PoisonError}};
@@ -13,6 +14,7 @@ pub use tier::{Availability, available};
 
 use manager::{LoadOptions, Manager, Program};
 use reader::ReaderProcess;
+use sweeper::Sweeper;
 
 use crate::endpoint::Endpoint;
 
@@ -25,6 +27,7 @@ pub struct Lab {
     /// Programs that are not attached: a fault.
     pub leave_out: Vec<Program>,
     kept: Mutex<Vec<Box<dyn Any + Send>>>,
+    sweeper: Option<Sweeper>,
     reader: ReaderProcess,
     state: tempfile::TempDir,
 }
@@ -59,7 +62,8 @@ impl Lab {
                 return Err(error.into());
             }
         };
-        Ok(Self { manager, endpoint, leave_out: fault.map_or_else(Vec::new, Fault::leave_out), kept: Mutex::default(), reader, state })
+        let sweeper = Some(Sweeper::start(&manager));
+        Ok(Self { sweeper, manager, endpoint, leave_out: fault.map_or_else(Vec::new, Fault::leave_out), kept: Mutex::default(), reader, state })
     }
 
     /// What is known of a container's records on their way, for a failure.
@@ -78,6 +82,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         self.kept.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        drop(self.sweeper.take());
         self.reader.stop();
         if let Err(error) = self.manager.unload() {
             tracing::warn!(%error, "the lab's programs were not unloaded");

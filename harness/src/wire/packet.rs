@@ -50,6 +50,8 @@ pub struct Segment {
     pub sequence: u32,
     pub syn: bool,
     pub ack: bool,
+    /// Valid if `ack`.
+    pub acknowledged: u32,
     pub rst: bool,
     pub bytes: u64,
 }
@@ -156,6 +158,7 @@ fn segment(tcp: &TcpSlice<'_>) -> Segment {
         sequence: tcp.sequence_number(),
         syn: tcp.syn(),
         ack: tcp.ack(),
+        acknowledged: tcp.acknowledgment_number(),
         rst: tcp.rst(),
         bytes: tcp.payload().len() as u64,
     }

@@ -10,6 +10,8 @@ pub struct Coverage {
     last: Option<i64>,
     /// Start of a range and its end, exclusive; disjoint, and not adjacent.
     ranges: BTreeMap<i64, i64>,
+    /// Up to where the receiver acknowledged, exclusive.
+    acknowledged: i64,
 }
 
 impl Coverage {
@@ -37,6 +39,19 @@ impl Coverage {
     /// How many different bytes were seen.
     pub fn bytes(&self) -> u64 {
         self.ranges.iter().map(|(from, to)| to.abs_diff(*from)).sum()
+    }
+
+    /// The receiver has everything before `number`. Of no effect before the first segment.
+    pub fn acknowledge(&mut self, number: u32) {
+        if self.last.is_some() {
+            self.acknowledged = self.acknowledged.max(self.position(number));
+        }
+    }
+
+    /// How many different bytes were seen and acknowledged.
+    pub fn acknowledged_bytes(&self) -> u64 {
+        let upto = |(from, to): (&i64, &i64)| (*to).min(self.acknowledged).saturating_sub(*from).max(0).unsigned_abs();
+        self.ranges.iter().map(upto).sum()
     }
 
     /// Segments are less than 2 GiB apart: TCP's own condition (RFC 7323, PAWS).
@@ -67,6 +82,21 @@ mod tests {
         assert_eq!(covered(&[(200, 10), (100, 50), (150, 50)]), 110);
         assert_eq!(covered(&[(100, 10), (300, 10), (50, 500)]), 500);
         assert_eq!(covered(&[(100, 0)]), 0);
+    }
+
+    #[test]
+    fn counts_what_was_acknowledged() {
+        let mut coverage = Coverage::default();
+        coverage.acknowledge(5);
+        coverage.add(u32::MAX - 9, 20);
+        assert_eq!(coverage.acknowledged_bytes(), 0);
+        coverage.acknowledge(4);
+        assert_eq!(coverage.acknowledged_bytes(), 14);
+        coverage.acknowledge(u32::MAX);
+        assert_eq!(coverage.acknowledged_bytes(), 14);
+        // The FIN takes a number, and is no byte.
+        coverage.acknowledge(11);
+        assert_eq!(coverage.acknowledged_bytes(), 20);
     }
 
     #[test]

@@ -100,8 +100,11 @@ impl Ledger {
                     SocketAddr::new(packet.dst, segment.dst_port),
                     SocketAddr::new(packet.src, segment.src_port),
                 );
-                let back = &mut self.connections.entry(key).or_default().back;
-                back.add(segment.sequence.wrapping_add(u32::from(segment.syn)), segment.bytes);
+                let connection = self.connections.entry(key).or_default();
+                if segment.ack {
+                    connection.out.acknowledge(segment.acknowledged);
+                }
+                connection.back.add(segment.sequence.wrapping_add(u32::from(segment.syn)), segment.bytes);
             }
             L4::Udp { src_port, dst_port, .. } | L4::Fragment { ports: Some((src_port, dst_port)), .. } => {
                 self.to_agents
@@ -120,6 +123,9 @@ impl Ledger {
             }
             connection.initial = Some(segment.sequence);
         }
+        if segment.ack {
+            connection.back.acknowledge(segment.acknowledged);
+        }
         connection.out.add(segment.sequence.wrapping_add(u32::from(segment.syn)), segment.bytes);
     }
 
@@ -133,7 +139,7 @@ impl Ledger {
             .map(|(destination, count)| {
                 let far = destination.port.map(|port| SocketAddr::new(destination.address, port));
                 let stream_bytes =
-                    |far| connections.iter().filter(|c| c.far == far).map(|c| c.bytes_out).sum();
+                    |far| connections.iter().filter(|c| c.far == far).map(|c| c.arrived).sum();
                 WireCount {
                     dst: far.map_or_else(|| destination.address.to_string(), |far| far.to_string()),
                     l4_proto: protocol_name(destination.protocol),
@@ -151,7 +157,13 @@ impl Ledger {
 
 impl Connection {
     fn report(&self, agent: SocketAddr, far: SocketAddr) -> TcpConnection {
-        TcpConnection { agent, far, bytes_out: self.out.bytes(), bytes_in: self.back.bytes() }
+        TcpConnection {
+            agent,
+            far,
+            arrived: self.out.bytes(),
+            bytes_out: self.out.acknowledged_bytes(),
+            bytes_in: self.back.acknowledged_bytes(),
+        }
     }
 }
 
