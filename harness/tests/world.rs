@@ -399,7 +399,10 @@ fn web() -> Outcome {
     ensure(connection.sent > 4321, || format!("ciphertext is longer than text: {connection:?}"))?;
     let wire = world.wire();
     let seen = wire.connections.iter().find(|c| c.far.port() == 443).ok_or("not on the wire")?;
-    equal("ciphertext", (seen.bytes_out, seen.bytes_in), (connection.received, connection.sent))
+    equal("ciphertext out", seen.bytes_out, connection.received)?;
+    // curl has its body and closes; the server's close_notify (24 bytes) may come too late to be acknowledged.
+    let late = connection.sent - seen.bytes_in;
+    ensure(late == 0 || late == 24, || format!("ciphertext in: {seen:?} {connection:?}"))
 }
 
 /// A program that ends when the process it started has left its process group, and so outlives it.
