@@ -108,9 +108,7 @@ impl EgressDocument {
             observed_time_unix_nano: observed_unix_ns,
             severity_number: SeverityNumber::Info.into(),
             severity_text: "INFO".to_owned(),
-            body: Some(AnyValue {
-                value: Some(Value::StringValue(self.summary())),
-            }),
+            body: Some(AnyValue { value: Some(Value::StringValue(self.summary())) }),
             attributes: self.into_attributes(),
             ..LogRecord::default()
         }
@@ -119,11 +117,7 @@ impl EgressDocument {
 
 /// One OTLP attribute.
 pub(crate) fn key_value(key: &str, value: Value) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    }
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 #[cfg(test)]

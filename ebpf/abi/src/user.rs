@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey, Record,
-    Routes, Sock,
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey,
+    Record, Routes, Sock,
 };
 
 macro_rules! pod {
@@ -21,8 +21,8 @@ macro_rules! pod {
 }
 
 pod!(
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey, Record,
-    Routes, Sock,
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey,
+    Record, Routes, Sock,
 );
 
 /// Names of the pins below a pin directory (default `/sys/fs/bpf/clawker`).

@@ -117,8 +117,13 @@ impl Program {
             Self::Recvmsg4 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPRecvMsg4)?),
             Self::Recvmsg6 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPRecvMsg6)?),
             Self::SockOps => attach!(SockOps::from_pin(path)?),
-            Self::Ingress => attach!(CgroupSkb::from_pin(path, CgroupSkbAttachType::Ingress)?, CgroupSkbAttachType::Ingress),
-            Self::Egress => attach!(CgroupSkb::from_pin(path, CgroupSkbAttachType::Egress)?, CgroupSkbAttachType::Egress),
+            Self::Ingress => attach!(
+                CgroupSkb::from_pin(path, CgroupSkbAttachType::Ingress)?,
+                CgroupSkbAttachType::Ingress
+            ),
+            Self::Egress => {
+                attach!(CgroupSkb::from_pin(path, CgroupSkbAttachType::Egress)?, CgroupSkbAttachType::Egress)
+            }
         }
     }
 }

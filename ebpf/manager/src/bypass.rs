@@ -49,6 +49,9 @@ impl Manager {
     /// If the map refuses.
     pub fn bypass_left(&self, cgroup_id: u64) -> Result<Option<Duration>> {
         let bypass = found("bypass_map", self.pins.bypass()?.get(&cgroup_id, 0))?;
-        Ok(bypass.and_then(|bypass| bypass.deadline_ns.checked_sub(boot_ns())).filter(|left| *left > 0).map(Duration::from_nanos))
+        Ok(bypass
+            .and_then(|bypass| bypass.deadline_ns.checked_sub(boot_ns()))
+            .filter(|left| *left > 0)
+            .map(Duration::from_nanos))
     }
 }

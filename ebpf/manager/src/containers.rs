@@ -102,7 +102,9 @@ impl Manager {
         let permits = permits(&request.rules)?;
         routes::of_prefixes(&permits, cgroup_id)?;
         if found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_some() {
-            return Err(refuse(format!("it is enrolled already, with cgroup id {cgroup_id}; retire it first")));
+            return Err(refuse(format!(
+                "it is enrolled already, with cgroup id {cgroup_id}; retire it first"
+            )));
         }
         self.refuse_nesting(&request.cgroup)?;
         if !request.accept_unobserved
@@ -133,10 +135,15 @@ impl Manager {
         write_json(&self.enrolment_path(cgroup_id), enrolment)?;
         let mut ledger = self.pins.ledger()?;
         if found("ledger", ledger.get(&cgroup_id, 0))?.is_none() {
-            stored("ledger", || format!("the ledger of {cgroup_id}"), ledger.insert(cgroup_id, Ledger::default(), 0))?;
+            stored(
+                "ledger",
+                || format!("the ledger of {cgroup_id}"),
+                ledger.insert(cgroup_id, Ledger::default(), 0),
+            )?;
         }
-        let (resolver, resolver_port) =
-            request.resolver.map_or(([0; 16], 0), |(listen, _)| (routes::address(listen.ip()), listen.port()));
+        let (resolver, resolver_port) = request
+            .resolver
+            .map_or(([0; 16], 0), |(listen, _)| (routes::address(listen.ip()), listen.port()));
         let settings = Container {
             resolver,
             udp_idle_ns: u64::try_from(request.udp_idle.as_nanos()).unwrap_or(u64::MAX),
@@ -144,7 +151,11 @@ impl Manager {
             resolver_port,
             pad: [0; 6],
         };
-        stored("container_map", || format!("container {cgroup_id}"), self.pins.containers()?.insert(cgroup_id, settings, 0))?;
+        stored(
+            "container_map",
+            || format!("container {cgroup_id}"),
+            self.pins.containers()?.insert(cgroup_id, settings, 0),
+        )?;
         let view = View {
             cgroup_id,
             listen: request.resolver.map(|(listen, _)| listen),
@@ -164,7 +175,9 @@ impl Manager {
     /// If it is not enrolled, or a map or file refuses.
     pub fn retire(&self, cgroup_id: u64) -> Result<()> {
         let path = self.enrolment_path(cgroup_id);
-        let Some(mut enrolment) = read_json::<Enrolment>(&path)? else { return Err(Error::NotEnrolled(cgroup_id)) };
+        let Some(mut enrolment) = read_json::<Enrolment>(&path)? else {
+            return Err(Error::NotEnrolled(cgroup_id));
+        };
         self.forget(cgroup_id)?;
         enrolment.retired_ns = Some(boot_ns());
         write_json(&path, &enrolment)
@@ -178,7 +191,8 @@ impl Manager {
             found("route_map", routes.remove(&domain))?;
         }
         let mut cache = self.pins.dns_cache()?;
-        let stamped: Vec<_> = cache.keys().filter_map(|key| key.ok()).filter(|key| key.cgroup_id == cgroup_id).collect();
+        let stamped: Vec<_> =
+            cache.keys().filter_map(|key| key.ok()).filter(|key| key.cgroup_id == cgroup_id).collect();
         for key in stamped {
             found("dns_cache", cache.remove(&key))?;
         }
@@ -226,7 +240,13 @@ impl Manager {
 
     fn prefixes_of(&self, cgroup_id: u64) -> Result<Vec<aya::maps::lpm_trie::Key<abi::PrefixKey>>> {
         let owner = cgroup_id.to_be_bytes();
-        Ok(self.pins.prefixes()?.keys().filter_map(|key| key.ok()).filter(|key| key.data().cgroup_id_be == owner).collect())
+        Ok(self
+            .pins
+            .prefixes()?
+            .keys()
+            .filter_map(|key| key.ok())
+            .filter(|key| key.data().cgroup_id_be == owner)
+            .collect())
     }
 
     /// A container's view and rules; `None` if it is not enrolled.
@@ -281,7 +301,10 @@ impl Manager {
         };
         let refuse = |other: &Path, where_: &str| Error::Enrol {
             cgroup: cgroup.to_owned(),
-            problem: format!("{} {where_} it is enrolled, and attempts would be counted twice", other.display()),
+            problem: format!(
+                "{} {where_} it is enrolled, and attempts would be counted twice",
+                other.display()
+            ),
         };
         for above in cgroup.ancestors().skip(1) {
             if enrolled(above)? {
@@ -304,7 +327,10 @@ impl Manager {
     }
 }
 
-fn same_key(one: &aya::maps::lpm_trie::Key<abi::PrefixKey>, other: &aya::maps::lpm_trie::Key<abi::PrefixKey>) -> bool {
+fn same_key(
+    one: &aya::maps::lpm_trie::Key<abi::PrefixKey>,
+    other: &aya::maps::lpm_trie::Key<abi::PrefixKey>,
+) -> bool {
     one.prefix_len() == other.prefix_len() && one.data() == other.data()
 }
 
@@ -313,7 +339,10 @@ fn cgroup_id(cgroup: &Path) -> Result<u64> {
     let metadata = fs::metadata(cgroup).map_err(Error::file(cgroup))?;
     let kind = statfs(cgroup).map_err(|errno| Error::file(cgroup)(errno.into()))?;
     if kind.filesystem_type() != CGROUP2_SUPER_MAGIC || !metadata.is_dir() {
-        return Err(Error::Enrol { cgroup: cgroup.to_owned(), problem: "it is not a cgroup v2 folder".to_owned() });
+        return Err(Error::Enrol {
+            cgroup: cgroup.to_owned(),
+            problem: "it is not a cgroup v2 folder".to_owned(),
+        });
     }
     Ok(metadata.ino())
 }
@@ -335,7 +364,9 @@ fn unobserved(cgroup: &Path) -> Result<Option<String>> {
             .unwrap_or(0);
         for (bit, name) in UNOBSERVED_CAPS {
             if bounding.checked_shr(bit).unwrap_or(0) & 1 == 1 {
-                return Ok(Some(format!("process {pid} can have {name}, with which packets can leave unseen")));
+                return Ok(Some(format!(
+                    "process {pid} can have {name}, with which packets can leave unseen"
+                )));
             }
         }
     }
@@ -347,7 +378,13 @@ pub(crate) fn lock(path: &Path) -> Result<Flock<fs::File>> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::file(parent))?;
     }
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).read(true).open(path).map_err(Error::file(path))?;
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .read(true)
+        .open(path)
+        .map_err(Error::file(path))?;
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::file(path)(errno.into()))
 }
 
@@ -356,7 +393,8 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::file(parent))?;
     }
-    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path)(io::Error::other(error)))?;
+    let text =
+        serde_json::to_vec_pretty(value).map_err(|error| Error::file(path)(io::Error::other(error)))?;
     let draft = path.with_extension("json.new");
     fs::write(&draft, text).map_err(Error::file(&draft))?;
     fs::rename(&draft, path).map_err(Error::file(path))

@@ -44,7 +44,9 @@ pub enum Error {
         source: aya::programs::ProgramError,
     },
     /// The object itself.
-    #[error("the eBPF object was not loaded: {0}. It needs Linux 5.10 or later, root, and BTF in the kernel.")]
+    #[error(
+        "the eBPF object was not loaded: {0}. It needs Linux 5.10 or later, root, and BTF in the kernel."
+    )]
     Object(#[from] aya::EbpfError),
     /// A map operation.
     #[error("map `{map}`: {source}")]

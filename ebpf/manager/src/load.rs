@@ -78,7 +78,11 @@ impl Manager {
         let containers = self.state_dir.join(Enrolment::FOLDER);
         fs::create_dir_all(&containers).map_err(Error::file(&containers))?;
         if options.faults != 0 {
-            tracing::warn!(event = "fault_injected", faults = options.faults, "the programs are loaded with faults switched on");
+            tracing::warn!(
+                event = "fault_injected",
+                faults = options.faults,
+                "the programs are loaded with faults switched on"
+            );
         }
         let mut object = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::default())
@@ -94,10 +98,9 @@ impl Manager {
             }
         }
         for program in Program::ALL.iter().map(|program| program.name()).chain(["sweep"]) {
-            let loaded = object.program_mut(program).ok_or_else(|| Error::Program {
-                program,
-                source: ProgramError::NotLoaded,
-            })?;
+            let loaded = object
+                .program_mut(program)
+                .ok_or_else(|| Error::Program { program, source: ProgramError::NotLoaded })?;
             load_one(loaded).map_err(|source| Error::Program { program, source })?;
             let path = self.pins.program(program);
             loaded.pin(&path).map_err(|error| Error::File { path, source: std::io::Error::other(error) })?;

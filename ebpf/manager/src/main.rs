@@ -126,13 +126,15 @@ struct EnrolArgs {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.trim_end_matches('s').parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    let number: f64 =
+        text.trim_end_matches('s').parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,hickory_server=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,hickory_server=warn"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -147,7 +149,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let open = || Manager::open(&cli.pin_dir, &cli.state_dir);
     match cli.command {
         Command::Load { ring_bytes } => {
-            let options = LoadOptions { pin_dir: cli.pin_dir.clone(), state_dir: cli.state_dir.clone(), ring_bytes, faults: 0 };
+            let options = LoadOptions {
+                pin_dir: cli.pin_dir.clone(),
+                state_dir: cli.state_dir.clone(),
+                ring_bytes,
+                faults: 0,
+            };
             Manager::load(&options)?;
             println!("loaded and pinned at {}", cli.pin_dir.display());
         }
@@ -192,7 +199,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run => {
             let manager = open()?;
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-                let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+                let mut terminate =
+                    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
                 let stop = async move {
                     tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
                 };

@@ -9,9 +9,9 @@ use abi::{
     ABI_VERSION, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey,
     PrefixKey, Routes, pin,
 };
-use aya::maps::{Array, HashMap, Map, MapData, MapError, lpm_trie::LpmTrie};
 #[expect(deprecated, reason = "its successor, BPF_MAP_TYPE_CGRP_STORAGE, needs Linux 6.2")]
 use aya::maps::CgroupStorage;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, lpm_trie::LpmTrie};
 
 use crate::error::{Error, Result};
 

@@ -77,7 +77,12 @@ impl Rule {
         let (first, last) = match (&self.port, default) {
             (Some(port), _) => port.bounds()?,
             (None, Some(port)) => (port, port),
-            (None, None) => return Err(format!("proto {} needs a port, such as `port: 443` or `port: 8000-8100`", self.proto)),
+            (None, None) => {
+                return Err(format!(
+                    "proto {} needs a port, such as `port: 443` or `port: 8000-8100`",
+                    self.proto
+                ));
+            }
         };
         Ok(Permit { target: self.target()?, range: PortRange { first, last, l4_proto, pad: [0; 3] } })
     }
@@ -88,7 +93,8 @@ impl Rule {
             return Ok(Target::Prefix(IpNet::from(address.to_canonical())));
         }
         if dst.contains('/') {
-            let prefix = IpNet::from_str(dst).map_err(|_| format!("`{dst}` is not a prefix such as 198.51.100.0/24"))?;
+            let prefix = IpNet::from_str(dst)
+                .map_err(|_| format!("`{dst}` is not a prefix such as 198.51.100.0/24"))?;
             return Ok(Target::Prefix(canonical(prefix.trunc())));
         }
         let name = dst.trim_end_matches('.').to_ascii_lowercase();
@@ -105,7 +111,11 @@ impl Port {
             Self::One(port) => (*port, *port),
             Self::Range(text) => {
                 let (first, last) = text.split_once('-').unwrap_or((text, text));
-                let number = |part: &str| part.trim().parse::<u16>().map_err(|_| format!("`{text}` is not a port or a range such as 8000-8100"));
+                let number = |part: &str| {
+                    part.trim()
+                        .parse::<u16>()
+                        .map_err(|_| format!("`{text}` is not a port or a range such as 8000-8100"))
+                };
                 (number(first)?, number(last)?)
             }
         };
@@ -136,7 +146,9 @@ fn domain(name: &str) -> std::result::Result<String, String> {
     if name.len() <= 253 && name.split('.').all(label) {
         Ok(name.to_owned())
     } else {
-        Err(format!("`{name}` is not a domain name, a wildcard such as *.example.test, an address or a prefix"))
+        Err(format!(
+            "`{name}` is not a domain name, a wildcard such as *.example.test, an address or a prefix"
+        ))
     }
 }
 
@@ -168,7 +180,9 @@ pub fn read(path: &Path) -> Result<Vec<Rule>> {
     let rules = match serde_saphyr::from_str::<File>(&text) {
         Ok(File::List(rules) | File::Mapping { rules }) => rules,
         Err(_) => {
-            let problem = serde_saphyr::from_str::<Vec<Rule>>(&text).err().map_or_else(String::new, |error| error.to_string());
+            let problem = serde_saphyr::from_str::<Vec<Rule>>(&text)
+                .err()
+                .map_or_else(String::new, |error| error.to_string());
             return Err(Error::RulesFile { path: path.to_owned(), problem });
         }
     };

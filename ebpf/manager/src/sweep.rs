@@ -29,10 +29,16 @@ impl Manager {
     /// # Errors
     /// If a map or the sweep program refuses.
     pub fn sweep(&self, only: Option<u64>) -> Result<Swept> {
-        let program = RawTracePoint::from_pin(self.pins.program("sweep")).map_err(|source| Error::Program { program: "sweep", source })?;
+        let program = RawTracePoint::from_pin(self.pins.program("sweep"))
+            .map_err(|source| Error::Program { program: "sweep", source })?;
         let now = boot_ns();
         let flows = self.pins.flows()?;
-        let watch = Watch { tombstones: self.pins.tombstones()?, bypass: self.pins.bypass()?, containers: self.pins.containers()?, now };
+        let watch = Watch {
+            tombstones: self.pins.tombstones()?,
+            bypass: self.pins.bypass()?,
+            containers: self.pins.containers()?,
+            now,
+        };
         let mut swept = Swept::default();
         let mut due = Vec::new();
         // A key that ends under the iteration starts it over, so its length is bounded.
@@ -95,7 +101,8 @@ impl Watch {
         }
         if flow.bypass_epoch != 0 {
             let bypass = found("bypass_map", self.bypass.get(&flow.cgroup_id, 0))?;
-            let live = bypass.is_some_and(|bypass| bypass.epoch == flow.bypass_epoch && self.now < bypass.deadline_ns);
+            let live = bypass
+                .is_some_and(|bypass| bypass.epoch == flow.bypass_epoch && self.now < bypass.deadline_ns);
             if !live {
                 let end = bypass.map_or(self.now, |bypass| bypass.deadline_ns.min(self.now));
                 return Ok(Some((CloseReason::BypassEnded, end)));

@@ -52,7 +52,10 @@ impl Decision {
 pub fn decide<F: Facts>(facts: &F, dst: &Destination<'_>) -> Decision {
     let dns = dst.port == DNS_PORT;
     if facts.bypassed() {
-        return Decision { to_resolver: dns && facts.has_resolver(), ..Decision::new(Verdict::Bypassed, Reason::Bypass) };
+        return Decision {
+            to_resolver: dns && facts.has_resolver(),
+            ..Decision::new(Verdict::Bypassed, Reason::Bypass)
+        };
     }
     if dns {
         if facts.has_resolver() {

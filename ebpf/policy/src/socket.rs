@@ -18,5 +18,6 @@ pub const SOCK_RAW: u32 = 3;
 #[inline(always)]
 pub fn socket_permitted(family: u32, kind: u32, protocol: u32) -> bool {
     (family == AF_INET || family == AF_INET6)
-        && ((kind == SOCK_STREAM && protocol == abi::TCP as u32) || (kind == SOCK_DGRAM && protocol == abi::UDP as u32))
+        && ((kind == SOCK_STREAM && protocol == abi::TCP as u32)
+            || (kind == SOCK_DGRAM && protocol == abi::UDP as u32))
 }

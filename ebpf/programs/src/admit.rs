@@ -36,9 +36,12 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     if let Some(known) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live map value.
         unsafe {
-            if (*known).flags & flow_flag::ENDED == 0 && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch) {
+            if (*known).flags & flow_flag::ENDED == 0
+                && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch)
+            {
                 (*known).last_ns = now;
-                let redirected = (*known).actual_dst_port != (*known).dst_port || (*known).actual_dst != (*known).dst;
+                let redirected =
+                    (*known).actual_dst_port != (*known).dst_port || (*known).actual_dst != (*known).dst;
                 return if redirected { Admission::Redirect as u64 } else { Admission::Pass as u64 };
             }
         }

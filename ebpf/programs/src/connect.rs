@@ -2,7 +2,8 @@
 
 use abi::{CloseReason, FlowKey, Hook, TCP, sock_flag};
 use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_get_socket_cookie, macros::cgroup_sock_addr, programs::SockAddrContext,
+    EbpfContext as _, helpers::generated::bpf_get_socket_cookie, macros::cgroup_sock_addr,
+    programs::SockAddrContext,
 };
 
 use crate::{

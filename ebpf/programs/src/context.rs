@@ -5,7 +5,10 @@ use core::ffi::c_void;
 use abi::{Address, Sock, sock_flag, v4_mapped};
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr},
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_sk_storage_get},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::bpf_sk_storage_get,
+    },
 };
 
 use crate::maps::{IDENTITY, SOCKS};
@@ -45,9 +48,10 @@ pub fn sock(sk: *mut bpf_sock) -> Option<*mut Sock> {
 #[inline(always)]
 pub fn sock_or_new(sk: *mut bpf_sock, cgroup_id: u64) -> Option<*mut Sock> {
     // SAFETY: as in `sock`; with no initial value the kernel zeroes it.
-    let found =
-        unsafe { bpf_sk_storage_get(socks(), sk.cast(), core::ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE.into()) }
-            .cast::<Sock>();
+    let found = unsafe {
+        bpf_sk_storage_get(socks(), sk.cast(), core::ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE.into())
+    }
+    .cast::<Sock>();
     if found.is_null() {
         return None;
     }
@@ -134,7 +138,10 @@ pub fn rewrite(ctx: *mut bpf_sock_addr, family: Family, addr: &Address, port: u1
 pub fn restore(sock: *const Sock, addr: &mut Address, port: &mut u16) -> bool {
     // SAFETY: non-null socket storage.
     unsafe {
-        if (*sock).flags & sock_flag::REDIRECTED == 0 || (*sock).actual_port != *port || (*sock).actual != *addr {
+        if (*sock).flags & sock_flag::REDIRECTED == 0
+            || (*sock).actual_port != *port
+            || (*sock).actual != *addr
+        {
             return false;
         }
         *addr = (*sock).intended;

@@ -50,6 +50,7 @@ pub fn submit(slot: RingBufEntry<Record>) {
 fn wakeup() -> u64 {
     let ring = (&raw const EVENTS).cast_mut().cast();
     // SAFETY: a map pointer; the helper only reads its positions.
-    let (waiting, size) = unsafe { (bpf_ringbuf_query(ring, AVAIL_DATA), bpf_ringbuf_query(ring, RING_SIZE)) };
+    let (waiting, size) =
+        unsafe { (bpf_ringbuf_query(ring, AVAIL_DATA), bpf_ringbuf_query(ring, RING_SIZE)) };
     if waiting >= size / 4 { BPF_RB_FORCE_WAKEUP.into() } else { BPF_RB_NO_WAKEUP.into() }
 }

@@ -72,7 +72,8 @@ pub fn ingress(ctx: SkBuffContext) -> i32 {
 fn read(ctx: &SkBuffContext) -> Option<(*mut bpf_sock, Packet)> {
     let skb: *const __sk_buff = ctx.skb.skb;
     // SAFETY: the context is valid for the program's run; `sk` is checked against null.
-    let (sk, protocol) = unsafe { ((*skb).__bindgen_anon_2.sk, u32::from(u16::from_be((*skb).protocol as u16))) };
+    let (sk, protocol) =
+        unsafe { ((*skb).__bindgen_anon_2.sk, u32::from(u16::from_be((*skb).protocol as u16))) };
     if sk.is_null() {
         return None;
     }
@@ -140,7 +141,13 @@ fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) {
 /// The key of the flow a datagram belongs to, by what the container asked for, and whether that is
 /// not where the packet goes.
 #[inline(always)]
-fn flow_key(ctx: &SkBuffContext, sock: *const Sock, packet: &Packet, remote: End, port: u16) -> (FlowKey, bool) {
+fn flow_key(
+    ctx: &SkBuffContext,
+    sock: *const Sock,
+    packet: &Packet,
+    remote: End,
+    port: u16,
+) -> (FlowKey, bool) {
     let mut key = FlowKey {
         // SAFETY: the helper takes the context of this program type.
         cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },

@@ -3,7 +3,10 @@
 use abi::{CloseReason, Direction, Flow, Hook, Reason, Verdict};
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_get_socket_cookie},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::bpf_get_socket_cookie,
+    },
     macros::cgroup_sock,
     programs::SockContext,
 };

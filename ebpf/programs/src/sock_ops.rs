@@ -3,10 +3,7 @@
 use abi::{CloseReason, Flow, Sock, sock_flag, v4_mapped};
 use aya_ebpf::{bindings::bpf_sock_ops, macros::sock_ops, programs::SockOpsContext};
 
-use crate::{
-    attribution, context, flow,
-    maps::FLOWS,
-};
+use crate::{attribution, context, flow, maps::FLOWS};
 
 /// `BPF_SOCK_OPS_*` operations.
 const TCP_CONNECT_CB: u32 = 3;
@@ -139,7 +136,11 @@ fn reason(flags: u32, from: u32) -> CloseReason {
     if reset {
         return CloseReason::Reset;
     }
-    if from == state::FIN_WAIT2 || from == state::CLOSING || from == state::LAST_ACK || from == state::FIN_WAIT1 {
+    if from == state::FIN_WAIT2
+        || from == state::CLOSING
+        || from == state::LAST_ACK
+        || from == state::FIN_WAIT1
+    {
         return CloseReason::Closed;
     }
     CloseReason::Aborted

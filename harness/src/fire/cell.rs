@@ -66,7 +66,12 @@ pub(super) fn agents(cell: &Cell) -> Vec<Agent> {
     let scenario = &cell.scenario;
     let mut agents: Vec<Agent> = scenario.agent.iter().chain(&scenario.agents).cloned().collect();
     if agents.is_empty() {
-        agents.push(Agent { agent: "agent".to_owned(), project: "lab".to_owned(), uid: None, caps: Vec::new() });
+        agents.push(Agent {
+            agent: "agent".to_owned(),
+            project: "lab".to_owned(),
+            uid: None,
+            caps: Vec::new(),
+        });
     }
     agents
 }

@@ -50,7 +50,9 @@ impl Coverage {
 
     /// How many different bytes were seen and acknowledged.
     pub fn acknowledged_bytes(&self) -> u64 {
-        let upto = |(from, to): (&i64, &i64)| (*to).min(self.acknowledged).saturating_sub(*from).max(0).unsigned_abs();
+        let upto = |(from, to): (&i64, &i64)| {
+            (*to).min(self.acknowledged).saturating_sub(*from).max(0).unsigned_abs()
+        };
         self.ranges.iter().map(upto).sum()
     }
 

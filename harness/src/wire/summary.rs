@@ -138,8 +138,7 @@ impl Ledger {
             .iter()
             .map(|(destination, count)| {
                 let far = destination.port.map(|port| SocketAddr::new(destination.address, port));
-                let stream_bytes =
-                    |far| connections.iter().filter(|c| c.far == far).map(|c| c.arrived).sum();
+                let stream_bytes = |far| connections.iter().filter(|c| c.far == far).map(|c| c.arrived).sum();
                 WireCount {
                     dst: far.map_or_else(|| destination.address.to_string(), |far| far.to_string()),
                     l4_proto: protocol_name(destination.protocol),

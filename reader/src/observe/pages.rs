@@ -20,8 +20,8 @@ impl Pages {
     /// Whether everything works, and the answer's JSON text.
     pub fn health(&self) -> (bool, String) {
         let report = self.report();
-        let text = serde_json::to_string(&report)
-            .unwrap_or_else(|error| format!("{{\"status\":\"{error}\"}}"));
+        let text =
+            serde_json::to_string(&report).unwrap_or_else(|error| format!("{{\"status\":\"{error}\"}}"));
         (report.causes.is_empty(), text)
     }
 
@@ -48,23 +48,10 @@ impl Pages {
             "Records lost, by loss point.",
             "counter",
             "point",
-            reading
-                .losses
-                .iter()
-                .map(|(point, count)| (point.as_str(), *count)),
+            reading.losses.iter().map(|(point, count)| (point.as_str(), *count)),
         );
-        page.one(
-            "queue_depth",
-            "gauge",
-            "Records stored and not acknowledged.",
-            self.spool.depth() as u64,
-        );
-        page.one(
-            "queue_bound",
-            "gauge",
-            "Most records that are stored.",
-            self.spool.bound() as u64,
-        );
+        page.one("queue_depth", "gauge", "Records stored and not acknowledged.", self.spool.depth() as u64);
+        page.one("queue_bound", "gauge", "Most records that are stored.", self.spool.bound() as u64);
         page.one(
             "export_errors_total",
             "counter",
@@ -76,10 +63,7 @@ impl Pages {
             "Documents, by how their container was found.",
             "counter",
             "attribution",
-            reading
-                .attributions
-                .iter()
-                .map(|(how, count)| (*how, *count)),
+            reading.attributions.iter().map(|(how, count)| (*how, *count)),
         );
         page.one(
             "enrolments_unreadable_total",
@@ -98,9 +82,7 @@ impl Pages {
             "1 where the part works.",
             "gauge",
             "component",
-            Component::ALL
-                .iter()
-                .map(|component| (component.as_str(), up(component))),
+            Component::ALL.iter().map(|component| (component.as_str(), up(component))),
         );
         page.0
     }
@@ -135,9 +117,7 @@ impl Page {
     ) {
         self.head(name, kind, help);
         for (member, value) in values {
-            self.line(format_args!(
-                "clawker_reader_{name}{{{label}=\"{member}\"}} {value}"
-            ));
+            self.line(format_args!("clawker_reader_{name}{{{label}=\"{member}\"}} {value}"));
         }
     }
 
@@ -156,11 +136,8 @@ mod tests {
 
     #[test]
     fn the_metrics_page() {
-        let pages = Pages {
-            counters: Arc::default(),
-            health: Arc::default(),
-            spool: Arc::new(Spool::new(8)),
-        };
+        let pages =
+            Pages { counters: Arc::default(), health: Arc::default(), spool: Arc::new(Spool::new(8)) };
         for _ in 0..7 {
             pages.counters.drained();
         }
