@@ -1,4 +1,11 @@
 //! The `ebpf-manager` command.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
