@@ -5,7 +5,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use policy::{Decision, Destination, decide};
 
 use crate::{
-    attribution::{self, Kernel},
+    facts::{self, Kernel},
     emit, flow, ledger,
     maps::{CONTAINERS, FLOWS},
 };
@@ -30,8 +30,8 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
         return Admission::Deny as u64;
     }
     let dst = &Destination { addr: &key.remote, port: key.port, l4_proto: key.l4_proto };
-    let now = attribution::now();
-    let bypass_epoch = attribution::bypass_epoch(cgroup_id, now);
+    let now = facts::now();
+    let bypass_epoch = facts::bypass_epoch(cgroup_id, now);
 
     if let Some(known) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live map value.

@@ -8,7 +8,7 @@ use aya_ebpf::{
 
 use crate::{
     admit::{Admission, admit},
-    attribution,
+    facts,
     context::{self, Family},
     flow,
 };
@@ -42,7 +42,7 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     }
     if previous.cookie != 0 && previous.l4_proto == protocol as u8 {
         let reason = if protocol == u32::from(TCP) { CloseReason::Aborted } else { CloseReason::Closed };
-        flow::end(&previous, reason, attribution::now());
+        flow::end(&previous, reason, facts::now());
     }
 
     let key = FlowKey {

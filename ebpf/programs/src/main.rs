@@ -10,7 +10,7 @@
 
 mod admit;
 mod atomic;
-mod attribution;
+mod facts;
 mod connect;
 mod context;
 mod emit;

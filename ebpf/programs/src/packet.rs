@@ -14,7 +14,7 @@ use aya_ebpf::{
 use crate::{
     admit::{Admission, admit},
     atomic::add,
-    attribution, context,
+    facts, context,
     maps::FLOWS,
 };
 
@@ -111,7 +111,7 @@ fn address(ctx: &SkBuffContext, packet: &Packet, end: End) -> Address {
 fn bypass_over(sock: *const Sock) -> bool {
     // SAFETY: non-null socket storage.
     let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).cgroup_id) };
-    epoch != 0 && attribution::bypass_epoch(cgroup_id, attribution::now()) != epoch
+    epoch != 0 && facts::bypass_epoch(cgroup_id, facts::now()) != epoch
 }
 
 /// Remembers the peer's FIN and RST, which tell how the connection ended and what its bytes are.
@@ -202,7 +202,7 @@ fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
     unsafe {
         add(&raw mut (*flow).bytes_out, bytes);
         add(&raw mut (*flow).packets_out, datagrams);
-        (*flow).last_ns = attribution::now();
+        (*flow).last_ns = facts::now();
         (*flow).src = address(ctx, packet, End::Source);
         (*flow).src_port = source_port;
     }
@@ -222,7 +222,7 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
     unsafe {
         add(&raw mut (*flow).bytes_in, bytes);
         add(&raw mut (*flow).packets_in, datagrams);
-        (*flow).last_ns = attribution::now();
+        (*flow).last_ns = facts::now();
     }
     1
 }
@@ -232,5 +232,5 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
 fn flow_bypass_over(flow: *const Flow) -> bool {
     // SAFETY: a live map value.
     let (epoch, cgroup_id) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id) };
-    epoch != 0 && attribution::bypass_epoch(cgroup_id, attribution::now()) != epoch
+    epoch != 0 && facts::bypass_epoch(cgroup_id, facts::now()) != epoch
 }

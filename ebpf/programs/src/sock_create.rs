@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use policy::socket_permitted;
 
-use crate::{admit::deny, attribution, context, emit, ledger};
+use crate::{admit::deny, facts, context, emit, ledger};
 
 #[cgroup_sock(sock_create)]
 pub fn sock_create(ctx: SockContext) -> i32 {
@@ -34,8 +34,8 @@ pub fn sock_create(ctx: SockContext) -> i32 {
 /// Records a socket outside the allow-list: denied, or made under bypass.
 #[inline(always)]
 fn refuse(ctx: &SockContext, cgroup_id: u64, [family, kind, protocol]: [u32; 3]) -> i32 {
-    let now = attribution::now();
-    let bypass_epoch = attribution::bypass_epoch(cgroup_id, now);
+    let now = facts::now();
+    let bypass_epoch = facts::bypass_epoch(cgroup_id, now);
     let (verdict, reason) = if cgroup_id == 0 {
         (Verdict::Denied, Reason::NotEnrolled)
     } else if bypass_epoch != 0 {

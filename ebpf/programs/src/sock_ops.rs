@@ -3,7 +3,7 @@
 use abi::{CloseReason, Flow, Sock, sock_flag, v4_mapped};
 use aya_ebpf::{bindings::bpf_sock_ops, macros::sock_ops, programs::SockOpsContext};
 
-use crate::{attribution, context, flow, maps::FLOWS};
+use crate::{facts, context, flow, maps::FLOWS};
 
 /// `BPF_SOCK_OPS_*` operations.
 const TCP_CONNECT_CB: u32 = 3;
@@ -63,7 +63,7 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
 fn close(ops: *const bpf_sock_ops, sock: *mut Sock, from: u32) {
     // SAFETY: non-null socket storage; the context is valid for the program's run.
     let (key, flags) = unsafe { ((*sock).key, (*sock).flags) };
-    let now = attribution::now();
+    let now = facts::now();
     if let Some(flow) = FLOWS.get_ptr_mut(&key) {
         // SAFETY: a live map value.
         unsafe {
@@ -76,7 +76,7 @@ fn close(ops: *const bpf_sock_ops, sock: *mut Sock, from: u32) {
     }
     // SAFETY: as above.
     let bypass_over = unsafe {
-        (*sock).bypass_epoch != 0 && attribution::bypass_epoch((*sock).cgroup_id, now) != (*sock).bypass_epoch
+        (*sock).bypass_epoch != 0 && facts::bypass_epoch((*sock).cgroup_id, now) != (*sock).bypass_epoch
     };
     flow::end(&key, if bypass_over { CloseReason::BypassEnded } else { reason(flags, from) }, now);
 }

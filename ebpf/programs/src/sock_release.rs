@@ -3,7 +3,7 @@
 use abi::{CloseReason, TCP, UDP, sock_flag};
 use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
 
-use crate::{attribution, context, flow, maps::TOMBSTONES};
+use crate::{facts, context, flow, maps::TOMBSTONES};
 
 /// `TCP_CLOSE` of `enum bpf_tcp_state`.
 const TCP_CLOSE: u32 = 7;
@@ -22,7 +22,7 @@ pub fn sock_release(ctx: SockContext) -> i32 {
     if key.cookie == 0 {
         return 1;
     }
-    let now = attribution::now();
+    let now = facts::now();
     if protocol == u32::from(TCP) {
         if state == TCP_CLOSE {
             flow::end(&key, CloseReason::Aborted, now);
