@@ -5,8 +5,9 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use policy::{Decision, Destination, decide};
 
 use crate::{
+    emit,
     facts::{self, Kernel},
-    emit, flow, ledger,
+    flow, ledger,
     maps::{CONTAINERS, FLOWS},
 };
 

@@ -8,9 +8,8 @@ use aya_ebpf::{
 
 use crate::{
     admit::{Admission, admit},
-    facts,
     context::{self, Family},
-    flow,
+    facts, flow,
 };
 
 #[cgroup_sock_addr(connect4)]

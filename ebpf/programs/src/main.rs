@@ -10,10 +10,10 @@
 
 mod admit;
 mod atomic;
-mod facts;
 mod connect;
 mod context;
 mod emit;
+mod facts;
 mod flow;
 mod ledger;
 mod maps;

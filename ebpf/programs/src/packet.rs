@@ -14,7 +14,7 @@ use aya_ebpf::{
 use crate::{
     admit::{Admission, admit},
     atomic::add,
-    facts, context,
+    context, facts,
     maps::FLOWS,
 };
 

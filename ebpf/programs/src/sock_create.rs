@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use policy::socket_permitted;
 
-use crate::{admit::deny, facts, context, emit, ledger};
+use crate::{admit::deny, context, emit, facts, ledger};
 
 #[cgroup_sock(sock_create)]
 pub fn sock_create(ctx: SockContext) -> i32 {

@@ -3,7 +3,7 @@
 use abi::{CloseReason, Flow, Sock, sock_flag, v4_mapped};
 use aya_ebpf::{bindings::bpf_sock_ops, macros::sock_ops, programs::SockOpsContext};
 
-use crate::{facts, context, flow, maps::FLOWS};
+use crate::{context, facts, flow, maps::FLOWS};
 
 /// `BPF_SOCK_OPS_*` operations.
 const TCP_CONNECT_CB: u32 = 3;

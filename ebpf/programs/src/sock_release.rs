@@ -3,7 +3,7 @@
 use abi::{CloseReason, TCP, UDP, sock_flag};
 use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
 
-use crate::{facts, context, flow, maps::TOMBSTONES};
+use crate::{context, facts, flow, maps::TOMBSTONES};
 
 /// `TCP_CLOSE` of `enum bpf_tcp_state`.
 const TCP_CLOSE: u32 = 7;
