@@ -1,10 +1,7 @@
 //! `cgroup/connect4` and `connect6`: TCP connections, TCP Fast Open, connected UDP.
 
-use abi::{CloseReason, FlowKey, Hook, TCP, sock_flag};
-use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_get_socket_cookie, macros::cgroup_sock_addr,
-    programs::SockAddrContext,
-};
+use abi::{CloseReason, Hook, TCP, sock_flag};
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
 use crate::{
     admit::{Admission, admit},
@@ -44,21 +41,10 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         flow::end(&previous, reason, facts::now());
     }
 
-    let key = FlowKey {
-        // SAFETY: the helper takes the context of this program type.
-        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
-        remote: context::user_address(ctx.sock_addr, family),
-        // SAFETY: non-null socket storage.
-        generation: unsafe { (*sock).generation },
-        port: context::user_port(ctx.sock_addr),
-        l4_proto: protocol as u8,
-        pad: 0,
-    };
+    let key = context::flow_key(ctx, sock, family, protocol as u8);
     let admission = admit(&key, sock, cgroup_id, Hook::Connect);
     if admission == Admission::Redirect as u64 {
-        // SAFETY: non-null socket storage.
-        let (addr, port) = unsafe { ((*sock).actual, (*sock).actual_port) };
-        context::rewrite(ctx.sock_addr, family, &addr, port);
+        context::redirect(ctx.sock_addr, family, sock);
     }
     i32::from(admission != Admission::Deny as u64)
 }

@@ -6,7 +6,6 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
-#![expect(unsafe_code, reason = "every access to a context or map value goes through a raw pointer")]
 
 mod admit;
 mod atomic;

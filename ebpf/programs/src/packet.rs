@@ -111,7 +111,7 @@ fn address(ctx: &SkBuffContext, packet: &Packet, end: End) -> Address {
 fn bypass_over(sock: *const Sock) -> bool {
     // SAFETY: non-null socket storage.
     let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).cgroup_id) };
-    epoch != 0 && facts::bypass_epoch(cgroup_id, facts::now()) != epoch
+    facts::bypass_over(epoch, cgroup_id)
 }
 
 /// Remembers the peer's FIN and RST, which tell how the connection ended and what its bytes are.
@@ -232,5 +232,5 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
 fn flow_bypass_over(flow: *const Flow) -> bool {
     // SAFETY: a live map value.
     let (epoch, cgroup_id) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id) };
-    epoch != 0 && facts::bypass_epoch(cgroup_id, facts::now()) != epoch
+    facts::bypass_over(epoch, cgroup_id)
 }

@@ -14,7 +14,7 @@ const STATE_CB: u32 = 10;
 const CALLBACKS: i32 = 1 | 4;
 
 /// `enum bpf_tcp_state`.
-mod state {
+pub mod state {
     pub const SYN_SENT: u32 = 2;
     pub const FIN_WAIT1: u32 = 4;
     pub const FIN_WAIT2: u32 = 5;
@@ -75,9 +75,8 @@ fn close(ops: *const bpf_sock_ops, sock: *mut Sock, from: u32) {
         }
     }
     // SAFETY: as above.
-    let bypass_over = unsafe {
-        (*sock).bypass_epoch != 0 && facts::bypass_epoch((*sock).cgroup_id, now) != (*sock).bypass_epoch
-    };
+    let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).cgroup_id) };
+    let bypass_over = facts::bypass_over(epoch, cgroup_id);
     flow::end(&key, if bypass_over { CloseReason::BypassEnded } else { reason(flags, from) }, now);
 }
 
