@@ -6,7 +6,7 @@ use abi::Bypass;
 
 use crate::{
     Manager,
-    clock::boot_ns,
+    clock::{boot_ns, nanoseconds},
     error::{Error, Result},
     pins::{found, stored},
 };
@@ -25,7 +25,7 @@ impl Manager {
         let mut map = self.pins.bypass()?;
         let current = found("bypass_map", map.get(&cgroup_id, 0))?.filter(|bypass| now < bypass.deadline_ns);
         let bypass = Bypass {
-            deadline_ns: now.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
+            deadline_ns: now.saturating_add(nanoseconds(duration)),
             epoch: current.map_or(now, |bypass| bypass.epoch),
         };
         stored("bypass_map", || format!("the bypass of {cgroup_id}"), map.insert(cgroup_id, bypass, 0))?;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use abi::{Container, Enrolment, Ledger, SETTINGS_DEFAULT_IDLE_NS};
+use abi::{Container, Enrolment, Ledger};
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     Manager,
     attach::Program,
-    clock::boot_ns,
+    clock::{boot_ns, nanoseconds},
     error::{Error, Result},
     pins::{found, stored},
     routes,
@@ -56,6 +56,13 @@ pub struct EnrolRequest {
 }
 
 impl EnrolRequest {
+    /// [`dns_ttl_floor`](Self::dns_ttl_floor) unless told otherwise.
+    pub const DNS_TTL_FLOOR: Duration = Duration::from_secs(60);
+    /// [`udp_idle`](Self::udp_idle) unless told otherwise.
+    pub const UDP_IDLE: Duration = Duration::from_secs(30);
+    /// [`flow_quota`](Self::flow_quota) unless told otherwise.
+    pub const FLOW_QUOTA: u64 = 16_384;
+
     /// A request with the default times and quota.
     pub fn new(cgroup: impl Into<PathBuf>, container_id: impl Into<String>) -> Self {
         Self {
@@ -65,9 +72,9 @@ impl EnrolRequest {
             project: String::new(),
             rules: Vec::new(),
             resolver: None,
-            dns_ttl_floor: Duration::from_secs(60),
-            udp_idle: Duration::from_nanos(SETTINGS_DEFAULT_IDLE_NS),
-            flow_quota: 16_384,
+            dns_ttl_floor: Self::DNS_TTL_FLOOR,
+            udp_idle: Self::UDP_IDLE,
+            flow_quota: Self::FLOW_QUOTA,
             accept_unobserved: false,
             leave_out: Vec::new(),
         }
@@ -146,7 +153,7 @@ impl Manager {
             .map_or(([0; 16], 0), |(listen, _)| (routes::address(listen.ip()), listen.port()));
         let settings = Container {
             resolver,
-            udp_idle_ns: u64::try_from(request.udp_idle.as_nanos()).unwrap_or(u64::MAX),
+            udp_idle_ns: nanoseconds(request.udp_idle),
             flow_quota: request.flow_quota,
             resolver_port,
             pad: [0; 6],

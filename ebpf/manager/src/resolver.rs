@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     Manager,
-    clock::boot_ns,
+    clock::{boot_ns, nanoseconds},
     containers::View,
     error::{Error, Result},
     names::Names,
@@ -171,7 +171,7 @@ impl Handler {
         let (addresses, ttl) = addresses(&reply.answers);
         if !addresses.is_empty() {
             let validity = Duration::from_secs(ttl.into()).max(floor).min(TTL_CEILING.max(floor));
-            let expires_ns = boot_ns().saturating_add(u64::try_from(validity.as_nanos()).unwrap_or(u64::MAX));
+            let expires_ns = boot_ns().saturating_add(nanoseconds(validity));
             let stamped =
                 self.names.lock().unwrap_or_else(PoisonError::into_inner).stamp(name, &addresses, expires_ns);
             // An answer that is not stamped would lead to a connection denied without its name.

@@ -9,7 +9,8 @@ use aya::{
 
 use crate::{
     Manager,
-    clock::boot_ns,
+    clock::{boot_ns, nanoseconds},
+    containers::EnrolRequest,
     error::{Error, Result},
     pins::found,
 };
@@ -109,7 +110,7 @@ impl Watch {
             }
         }
         let idle = found("container_map", self.containers.get(&flow.cgroup_id, 0))?
-            .map_or(abi::SETTINGS_DEFAULT_IDLE_NS, |container| container.udp_idle_ns);
+            .map_or(nanoseconds(EnrolRequest::UDP_IDLE), |container| container.udp_idle_ns);
         let over = self.now.saturating_sub(flow.last_ns) >= idle;
         Ok(over.then_some((CloseReason::Idle, flow.last_ns)))
     }

@@ -123,7 +123,7 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
         wire: world.wire(),
         fired,
         queries,
-        ttl_floor: cell.scenario.settings.dns_ttl_floor.unwrap_or(Duration::from_secs(60)),
+        ttl_floor: cell.scenario.settings.dns_ttl_floor.unwrap_or(EnrolRequest::DNS_TTL_FLOOR),
     };
     if keep {
         // In the order in which they must go.
