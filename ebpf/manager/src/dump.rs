@@ -109,7 +109,7 @@ fn rows<K, V>(
             Ok((key, value)) => rows.extend(row(key, value).as_object().cloned()),
             // The entry went away while it was read.
             Err(MapError::KeyNotFound) => {}
-            Err(source) => return Err(Error::Map { map, source }),
+            Err(cause) => return Err(Error::Map { map, cause }),
         }
     }
     Ok(rows)

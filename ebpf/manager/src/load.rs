@@ -88,22 +88,22 @@ impl Manager {
             .verifier_log_level(VerifierLogLevel::default())
             .map_max_entries(pin::EVENTS, options.ring_bytes)
             .override_global("FAULTS", &options.faults, true)
-            .load(OBJECT)?;
+            .load(OBJECT)
+            .map_err(Error::Object)?;
         for (name, map) in object.maps() {
             if Pins::MAPS.contains(&name) {
-                map.pin(dir.join(name)).map_err(|error| Error::File {
-                    path: dir.join(name),
-                    source: std::io::Error::other(error),
-                })?;
+                let path = dir.join(name);
+                map.pin(&path).map_err(Error::pin(path))?;
             }
         }
         for program in Program::ALL.iter().map(|program| program.name()).chain(["sweep"]) {
             let loaded = object
                 .program_mut(program)
-                .ok_or_else(|| Error::Program { program, source: ProgramError::NotLoaded })?;
-            load_one(loaded).map_err(|source| Error::Program { program, source })?;
+                .ok_or(ProgramError::NotLoaded)
+                .and_then(|loaded| load_one(loaded).map(|()| loaded))
+                .map_err(Error::program(program, "loaded"))?;
             let path = self.pins.program(program);
-            loaded.pin(&path).map_err(|error| Error::File { path, source: std::io::Error::other(error) })?;
+            loaded.pin(&path).map_err(Error::pin(path))?;
         }
         // Whatever a hook meets without an identity is counted under 0.
         self.pins.ledger()?.insert(0, Ledger::default(), 0).map_err(Error::map("ledger"))?;

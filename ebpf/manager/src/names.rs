@@ -140,7 +140,7 @@ impl Manager {
                 Ok(pair) => pair,
                 // Another process removed the key the iteration stood on; what is left is found next time.
                 Err(MapError::KeyNotFound) => break,
-                Err(source) => return Err(Error::Map { map: "domain_names", source }),
+                Err(cause) => return Err(Error::Map { map: "domain_names", cause }),
             };
             if name.cgroup_id == cgroup_id {
                 names.push((domain, text(&name)));

@@ -131,7 +131,7 @@ pub(crate) fn found<T>(map: &'static str, result: std::result::Result<T, MapErro
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(None),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Map { map, source }),
+        Err(cause) => Err(Error::Map { map, cause }),
     }
 }
 

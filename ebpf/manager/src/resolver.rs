@@ -57,7 +57,7 @@ impl Resolver {
         let (Some(listen), Some(upstream)) = (view.listen, view.upstream) else {
             return Err(Error::NotEnrolled(cgroup_id));
         };
-        let bound = |source| Error::File { path: format!("resolver address {listen}").into(), source };
+        let bound = |cause| Error::Listen { address: listen, cause };
         let udp = UdpSocket::bind(listen).await.map_err(bound)?;
         let tcp = TcpListener::bind(listen).await.map_err(bound)?;
         let handler = Handler {

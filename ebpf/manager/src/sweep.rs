@@ -30,8 +30,8 @@ impl Manager {
     /// # Errors
     /// If a map or the sweep program refuses.
     pub fn sweep(&self, only: Option<u64>) -> Result<Swept> {
-        let program = RawTracePoint::from_pin(self.pins.program("sweep"))
-            .map_err(|source| Error::Program { program: "sweep", source })?;
+        let program =
+            RawTracePoint::from_pin(self.pins.program("sweep")).map_err(Error::program("sweep", "run"))?;
         let now = boot_ns();
         let flows = self.pins.flows()?;
         let watch = Watch {
@@ -48,7 +48,7 @@ impl Manager {
                 Ok(pair) => pair,
                 // A flow ended under the iteration; the rest is found by the next sweep.
                 Err(MapError::KeyNotFound) => continue,
-                Err(source) => return Err(Error::Map { map: "flows", source }),
+                Err(cause) => return Err(Error::Map { map: "flows", cause }),
             };
             if only.is_some_and(|only| only != flow.cgroup_id) {
                 continue;
@@ -69,7 +69,7 @@ impl Manager {
             *e = seen_ns;
             *f = end_ns;
             *g = reason as u64;
-            program.test_run(options).map_err(|source| Error::Program { program: "sweep", source })?;
+            program.test_run(options).map_err(Error::program("sweep", "run"))?;
             swept.ended = swept.ended.saturating_add(1);
         }
         Ok(swept)
