@@ -1,10 +1,10 @@
 //! Egress rules: the list a person writes, and what each one means.
 
-use std::{fs, net::IpAddr, path::Path, str::FromStr};
+use std::{collections::HashMap, fs, net::IpAddr, path::Path, str::FromStr};
 
 use abi::{PortRange, TCP, UDP};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::error::{Error, Result};
 
@@ -170,22 +170,45 @@ pub fn permits(rules: &[Rule]) -> Result<Vec<Permit>> {
 /// If it cannot be read, is not such a list, or holds a rule that cannot be.
 pub fn read(path: &Path) -> Result<Vec<Rule>> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum File {
-        List(Vec<Rule>),
-        Mapping { rules: Vec<Rule> },
+    struct Mapping {
+        rules: Vec<Rule>,
     }
     let text = fs::read_to_string(path).map_err(Error::file(path))?;
-    // Untagged errors say nothing of the place, so a plain list is tried for its error first.
-    let rules = match serde_saphyr::from_str::<File>(&text) {
-        Ok(File::List(rules) | File::Mapping { rules }) => rules,
-        Err(_) => {
-            let problem = serde_saphyr::from_str::<Vec<Rule>>(&text)
-                .err()
-                .map_or_else(String::new, |error| error.to_string());
-            return Err(Error::RulesFile { path: path.to_owned(), problem });
-        }
+    // Which of the two is meant is asked first: the error is then that of what the person wrote.
+    let is_mapping = serde_saphyr::from_str::<HashMap<String, IgnoredAny>>(&text).is_ok();
+    let rules = if is_mapping {
+        serde_saphyr::from_str(&text).map(|Mapping { rules }| rules)
+    } else {
+        serde_saphyr::from_str(&text)
     };
+    let rules =
+        rules.map_err(|error| Error::RulesFile { path: path.to_owned(), problem: error.to_string() })?;
     permits(&rules)?;
     Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Vec<Rule>> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), text).expect("it is written");
+        read(file.path())
+    }
+
+    #[test]
+    fn a_list_and_a_mapping_are_the_same_file() {
+        let list = "- {dst: a.test, proto: tcp, port: 1-2}\n";
+        let rules = read_text(list).expect("a list");
+        assert_eq!(read_text(&format!("rules:\n  {list}")).expect("a mapping"), rules);
+    }
+
+    #[test]
+    fn a_slip_is_told_for_the_form_that_was_written() {
+        for text in ["- {dst: a.test, prot: tcp}", "rules: [{dst: a.test, prot: tcp}]"] {
+            let error = read_text(text).expect_err("`prot` is no field").to_string();
+            assert!(error.contains("prot") && error.contains("line 1"), "{error}");
+        }
+    }
 }
