@@ -1,7 +1,7 @@
 //! Enrolling and retiring containers, and their rules.
 
 use std::{
-    fs, io,
+    fs,
     net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -10,10 +10,10 @@ use std::{
 
 use abi::{Container, Enrolment, Ledger};
 use nix::{
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Manager,
@@ -23,10 +23,14 @@ use crate::{
     pins::{found, stored},
     routes,
     rules::{Rule, permits},
+    state::{lock, read_folder, read_json, remove_file, write_json},
 };
 
 /// Capabilities that open ways around the hooks: CAP_NET_ADMIN and CAP_NET_RAW.
 const UNOBSERVED_CAPS: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")];
+
+/// Folder of views below the state directory.
+pub(crate) const VIEWS: &str = "views";
 
 /// What to enrol, and how.
 #[derive(Clone, Debug)]
@@ -83,7 +87,7 @@ impl EnrolRequest {
 
 /// A container's resolver view and rules, as the state file `views/<cgroup id>.json` holds them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct View {
+pub(crate) struct View {
     /// Whose.
     pub cgroup_id: u64,
     /// Where it listens; absent: no DNS.
@@ -211,7 +215,8 @@ impl Manager {
     /// Replaces a container's rules, for new flows; open flows go on as they were decided.
     ///
     /// # Errors
-    /// If it is not enrolled, a rule cannot be, or a map has no room; the old rules stay then.
+    /// If it is not enrolled, or a rule cannot be: nothing has changed then. If a map has no room,
+    /// some of the new rules may hold already; apply a shorter list.
     pub fn apply_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
         let permits = permits(rules)?;
         let prefixes = routes::of_prefixes(&permits, cgroup_id)?;
@@ -257,16 +262,13 @@ impl Manager {
     }
 
     /// A container's view and rules; `None` if it is not enrolled.
-    ///
-    /// # Errors
-    /// If the state file cannot be read.
-    pub fn view(&self, cgroup_id: u64) -> Result<Option<View>> {
+    pub(crate) fn view(&self, cgroup_id: u64) -> Result<Option<View>> {
         read_json(&self.view_path(cgroup_id))
     }
 
     /// Every view there is.
     pub(crate) fn views(&self) -> Result<Vec<View>> {
-        read_folder(&self.state_dir.join("views"))
+        read_folder(&self.state_dir.join(VIEWS))
     }
 
     /// Every enrolment file there is, retired ones included.
@@ -276,7 +278,7 @@ impl Manager {
 
     /// Holds a view's rules still, across processes, while the maps are brought in line with them.
     pub(crate) fn lock_view(&self, cgroup_id: u64) -> Result<Flock<fs::File>> {
-        lock(&self.state_dir.join("views").join(format!("{cgroup_id}.lock")))
+        lock(&self.state_dir.join(VIEWS).join(format!("{cgroup_id}.lock")))
     }
 
     /// A container's counters.
@@ -292,7 +294,7 @@ impl Manager {
     }
 
     fn view_path(&self, cgroup_id: u64) -> PathBuf {
-        self.state_dir.join("views").join(format!("{cgroup_id}.json"))
+        self.state_dir.join(VIEWS).join(format!("{cgroup_id}.json"))
     }
 
     fn enrolment_path(&self, cgroup_id: u64) -> PathBuf {
@@ -378,61 +380,4 @@ fn unobserved(cgroup: &Path) -> Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-/// An exclusive lock on a file that is made if need be.
-pub(crate) fn lock(path: &Path) -> Result<Flock<fs::File>> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(Error::file(parent))?;
-    }
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .read(true)
-        .open(path)
-        .map_err(Error::file(path))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::file(path)(errno.into()))
-}
-
-/// Writes a state file whole or not at all.
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(Error::file(parent))?;
-    }
-    let text =
-        serde_json::to_vec_pretty(value).map_err(|error| Error::file(path)(io::Error::other(error)))?;
-    let draft = path.with_extension("json.new");
-    fs::write(&draft, text).map_err(Error::file(&draft))?;
-    fs::rename(&draft, path).map_err(Error::file(path))
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::file(path)(error)),
-    };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|error| Error::State { path: path.to_owned(), problem: error.to_string() })
-}
-
-fn read_folder<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::file(dir)(error)),
-    };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    paths.sort();
-    paths.iter().filter_map(|path| read_json(path).transpose()).collect()
-}
-
-fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file(path)(error)),
-        _ => Ok(()),
-    }
 }

@@ -1,4 +1,4 @@
-//! The break-glass view: every map, as it is.
+//! The break-glass view: the maps, as they are.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ use crate::{
 /// Rows of one map: column name to value.
 pub type Rows = Vec<Map<String, Value>>;
 
-/// Every map's rows, by map name.
+/// The rows of every map that can be listed, by map name: all but the storage of cgroups and sockets.
 pub struct Dump(pub BTreeMap<&'static str, Rows>);
 
 impl Manager {
-    /// Reads every map.
+    /// Reads every map that can be listed.
     ///
     /// # Errors
     /// If nothing is loaded, or a map cannot be read.

@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use crate::{
     Manager, OBJECT, Pins,
     attach::Program,
+    containers::VIEWS,
     error::{Error, Result},
 };
 
@@ -117,7 +118,7 @@ impl Manager {
     /// If a pin or a state file cannot be removed.
     pub fn unload(&self) -> Result<()> {
         self.pins.remove()?;
-        for folder in [Enrolment::FOLDER, "views"] {
+        for folder in [Enrolment::FOLDER, VIEWS] {
             let dir = self.state_dir.join(folder);
             if dir.exists() {
                 fs::remove_dir_all(&dir).map_err(Error::file(&dir))?;

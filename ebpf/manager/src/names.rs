@@ -13,11 +13,11 @@ use aya::maps::MapError;
 
 use crate::{
     Manager,
-    containers::lock,
     error::{Error, Result},
     pins::{found, stored},
     routes,
     rules::permits,
+    state::lock,
 };
 
 /// Names remembered per container.

@@ -33,7 +33,7 @@ pub enum Port {
 
 /// What a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// This name.
     Domain(String),
     /// Every name below this one.
@@ -44,16 +44,16 @@ pub enum Target {
 
 /// A rule that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Permit {
+pub(crate) struct Permit {
     /// What for.
-    pub target: Target,
+    pub(crate) target: Target,
     /// Which transport and ports.
-    pub range: PortRange,
+    pub(crate) range: PortRange,
 }
 
 impl Target {
     /// Whether `name` (lower case, no final dot) is meant.
-    pub fn names(&self, name: &str) -> bool {
+    pub(crate) fn names(&self, name: &str) -> bool {
         match self {
             Self::Domain(domain) => domain == name,
             Self::Below(parent) => {
@@ -152,11 +152,8 @@ fn domain(name: &str) -> std::result::Result<String, String> {
     }
 }
 
-/// Understands a list of rules.
-///
-/// # Errors
-/// At the first rule that cannot be, by its number.
-pub fn permits(rules: &[Rule]) -> Result<Vec<Permit>> {
+/// Understands a list of rules, or names the first one that cannot be by its number.
+pub(crate) fn permits(rules: &[Rule]) -> Result<Vec<Permit>> {
     rules
         .iter()
         .zip(1usize..)

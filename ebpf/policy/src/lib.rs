@@ -13,7 +13,7 @@ mod socket;
 use abi::{Reason, Verdict};
 pub use destination::{Destination, is_loopback};
 pub use routes::permits;
-pub use socket::{AF_INET, AF_INET6, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, socket_permitted};
+pub use socket::{AF_INET, socket_permitted};
 
 /// Port of DNS, over UDP and TCP.
 pub const DNS_PORT: u16 = 53;
