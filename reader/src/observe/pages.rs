@@ -45,8 +45,8 @@ impl Pages {
         );
         page.each(
             "losses_total",
-            "Records lost, by loss point.",
             "counter",
+            "Records lost, by loss point.",
             "point",
             reading.losses.iter().map(|(point, count)| (point.as_str(), *count)),
         );
@@ -60,8 +60,8 @@ impl Pages {
         );
         page.each(
             "attributions_total",
-            "Documents, by how their container was found.",
             "counter",
+            "Documents, by how their container was found.",
             "attribution",
             reading.attributions.iter().map(|(how, count)| (*how, *count)),
         );
@@ -79,8 +79,8 @@ impl Pages {
         );
         page.each(
             "up",
-            "1 where the part works.",
             "gauge",
+            "1 where the part works.",
             "component",
             Component::ALL.iter().map(|component| (component.as_str(), up(component))),
         );
@@ -110,8 +110,8 @@ impl Page {
     fn each<'a>(
         &mut self,
         name: &str,
-        help: &str,
         kind: &str,
+        help: &str,
         label: &str,
         values: impl Iterator<Item = (&'a str, u64)>,
     ) {
