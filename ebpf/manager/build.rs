@@ -49,7 +49,14 @@ fn build() -> Result<(), String> {
         }
     };
     // The outer build's flags are for the host.
-    for name in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO_BUILD_TARGET", "RUSTDOC"] {
+    for name in [
+        "RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTUP_TOOLCHAIN",
+        "CARGO_BUILD_TARGET",
+        "RUSTDOC",
+    ] {
         cargo.env_remove(name);
     }
     let mut flags = OsString::from("-Clinker=");
@@ -57,7 +64,15 @@ fn build() -> Result<(), String> {
     flags.push("\u{1f}-Clink-arg=--btf\u{1f}-Cdebuginfo=2\u{1f}-Cpanic=abort");
     let output = cargo
         .current_dir("../programs")
-        .args(["build", "--release", "--target", "bpfel-unknown-none", "-Z", "build-std=core", "--target-dir"])
+        .args([
+            "build",
+            "--release",
+            "--target",
+            "bpfel-unknown-none",
+            "-Z",
+            "build-std=core",
+            "--target-dir",
+        ])
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         .output()
@@ -65,12 +80,16 @@ fn build() -> Result<(), String> {
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).replace('\n', "\ncargo::error="));
     }
-    println!("cargo:rustc-env=CLAWKER_OBJECT={}", target.join("bpfel-unknown-none/release/programs").display());
+    println!(
+        "cargo:rustc-env=CLAWKER_OBJECT={}",
+        target.join("bpfel-unknown-none/release/programs").display()
+    );
     Ok(())
 }
 
 fn toolchain() -> Result<Toolchain, String> {
-    let library = |sysroot: &str| Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir();
+    let library =
+        |sysroot: &str| Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir();
     let sysroot = |command: &mut Command| {
         let output = command.args(["--print", "sysroot"]).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -95,9 +114,9 @@ fn bpf_linker() -> Result<PathBuf, String> {
         .or_else(|| env::var_os("XDG_CACHE_HOME").map(|dir| PathBuf::from(dir).join("clawker")))
         .or_else(|| env::var_os("HOME").map(|dir| PathBuf::from(dir).join(".cache/clawker")));
     let in_cache = cache.map(|dir| dir.join(BPF_LINKER).join("bin/bpf-linker"));
-    let in_path = env::var_os("PATH").into_iter().flat_map(|path| {
-        env::split_paths(&path).map(|dir| dir.join("bpf-linker")).collect::<Vec<_>>()
-    });
+    let in_path = env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| env::split_paths(&path).map(|dir| dir.join("bpf-linker")).collect::<Vec<_>>());
     env::var_os("CLAWKER_BPF_LINKER")
         .map(PathBuf::from)
         .into_iter()

@@ -118,7 +118,9 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<u8> {
     };
     let cells: Vec<Cell> = listing.cells.into_iter().filter(wanted).collect();
     if cells.is_empty() {
-        eprintln!("harness: no cell is left to run; `harness list` shows their names and tags may be misspelt");
+        eprintln!(
+            "harness: no cell is left to run; `harness list` shows their names and tags may be misspelt"
+        );
         return Ok(Class::BadCase as u8);
     }
     let availability = available();

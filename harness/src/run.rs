@@ -32,9 +32,18 @@ pub struct RunOptions {
 }
 
 /// Runs every cell. `lab` must be there in the `lab` tier.
-pub fn run(cells: &[Cell], lab: Option<&Lab>, options: &RunOptions, mut tell: impl FnMut(Event)) -> Vec<CellReport> {
+pub fn run(
+    cells: &[Cell],
+    lab: Option<&Lab>,
+    options: &RunOptions,
+    mut tell: impl FnMut(Event),
+) -> Vec<CellReport> {
     let began = Instant::now();
-    tell(Event::RunStarted { cells: cells.len(), tier: options.tier, tier_reason: options.tier_reason.clone() });
+    tell(Event::RunStarted {
+        cells: cells.len(),
+        tier: options.tier,
+        tier_reason: options.tier_reason.clone(),
+    });
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
     let mut reports = Vec::with_capacity(cells.len());
@@ -94,7 +103,9 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
             let result = catch_unwind(AssertUnwindSafe(|| in_lab(cell, lab, keep, &mut report)));
             let failure = match result {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(Failure { class: class(&error), message: error.to_string(), detail: String::new() }),
+                Ok(Err(error)) => {
+                    Some(Failure { class: class(&error), message: error.to_string(), detail: String::new() })
+                }
                 Err(_) => Some(environment("the harness itself panicked; the message is above")),
             };
             report.failures.extend(failure);

@@ -31,7 +31,8 @@ fn main() -> ExitCode {
         Some(Fault::RecordSwallowed),
     ]);
     let trials = faults.map(|fault| {
-        let name = fault.map_or_else(|| "no fault, no failure".to_owned(), |fault| format!("{fault} is caught"));
+        let name =
+            fault.map_or_else(|| "no fault, no failure".to_owned(), |fault| format!("{fault} is caught"));
         Trial::ignorable_test(name, move || check(fault))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
@@ -54,9 +55,17 @@ fn check(fault: Option<Fault>) -> Result<Completion, Failed> {
     let failed: Vec<_> = reports.iter().filter(|report| report.result == Outcome::Fail).collect();
     match (fault, failed.first()) {
         (None, Some(report)) => Err(format!("{}: {}", report.name, report.reason).into()),
-        (Some(fault), None) => Err(format!("{} cells passed although {fault} is switched on", reports.len()).into()),
+        (Some(fault), None) => {
+            Err(format!("{} cells passed although {fault} is switched on", reports.len()).into())
+        }
         (Some(fault), Some(report)) => {
-            eprintln!("{fault}: {} of {} cells fail, e.g. {}: {}", failed.len(), reports.len(), report.name, report.reason);
+            eprintln!(
+                "{fault}: {} of {} cells fail, e.g. {}: {}",
+                failed.len(),
+                reports.len(),
+                report.name,
+                report.reason
+            );
             Ok(Completion::Completed)
         }
         (None, None) => Ok(Completion::Completed),

@@ -55,7 +55,10 @@ fn main() -> ExitCode {
                 Outcome::Pass => Ok(Completion::Completed),
                 Outcome::Skip => Ok(Completion::Ignored { reason: Some(report.reason) }),
                 Outcome::Fail => {
-                    let lines = report.failures.iter().map(|failure| format!("{}: {}\n{}", failure.class, failure.message, failure.detail));
+                    let lines = report
+                        .failures
+                        .iter()
+                        .map(|failure| format!("{}: {}\n{}", failure.class, failure.message, failure.detail));
                     Err(Failed::from(lines.collect::<Vec<_>>().join("\n")))
                 }
             }

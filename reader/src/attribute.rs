@@ -31,13 +31,7 @@ impl Attributor {
         nonce: u64,
         fault: Fault,
     ) -> Self {
-        Self {
-            enrolments,
-            names,
-            node,
-            nonce,
-            fault,
-        }
+        Self { enrolments, names, node, nonce, fault }
     }
 
     /// Call before each batch: sees what was enrolled and retired since the last one.
@@ -53,11 +47,7 @@ impl Attributor {
     ///
     /// # Errors
     /// A byte that is no member of its set: the entry cannot be read, now or later.
-    pub fn attribute(
-        &mut self,
-        entry: &Entry,
-        clock: Offset,
-    ) -> Result<EgressDocument, UnknownWord> {
+    pub fn attribute(&mut self, entry: &Entry, clock: Offset) -> Result<EgressDocument, UnknownWord> {
         let record = &entry.record;
         let words = Words::of(record)?;
         let mut owner = self.owner(entry, clock);
@@ -68,17 +58,12 @@ impl Attributor {
             0 => String::new(),
             domain => self.names.name(domain).unwrap_or_default(),
         };
-        let id = EventId {
-            node: &self.node,
-            nonce: self.nonce,
-            sequence: entry.sequence,
-        };
+        let id = EventId { node: &self.node, nonce: self.nonce, sequence: entry.sequence };
         Ok(EgressDocument::new(record, words, id, owner, dst_host))
     }
 
     fn owner(&mut self, entry: &Entry, clock: Offset) -> Owner {
         let flow = &entry.record.flow;
-        self.enrolments
-            .owner(flow.cgroup_id, flow.start_ns, entry.arrived_ns, clock)
+        self.enrolments.owner(flow.cgroup_id, flow.start_ns, entry.arrived_ns, clock)
     }
 }

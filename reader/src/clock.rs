@@ -9,9 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 /// # Errors
 /// Where the kernel refuses the clock (a seccomp filter, for instance).
 pub fn boot_ns() -> nix::Result<u64> {
-    Ok(nanoseconds(Duration::from(clock_gettime(
-        ClockId::CLOCK_BOOTTIME,
-    )?)))
+    Ok(nanoseconds(Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?)))
 }
 
 /// Wall clock less boot clock, as measured at one moment. The wall clock may be set at any time, so
@@ -28,10 +26,7 @@ impl Offset {
     /// # Errors
     /// Where the kernel refuses the boot clock.
     pub fn measure() -> nix::Result<Self> {
-        Ok(Self {
-            boot: boot_ns()?,
-            wall: unix_ns(SystemTime::now()),
-        })
+        Ok(Self { boot: boot_ns()?, wall: unix_ns(SystemTime::now()) })
     }
 
     /// Two readings taken at the same moment, nanoseconds since boot and since 1970.
@@ -85,10 +80,7 @@ mod tests {
         let offset = Offset::new(1_000, 5_000_000);
         assert_eq!(offset.wall_of(400), 4_999_400);
         assert_eq!(offset.wall_of(1_600), 5_000_600);
-        assert_eq!(
-            offset.boot_of(UNIX_EPOCH + Duration::from_nanos(4_999_400)),
-            400
-        );
+        assert_eq!(offset.boot_of(UNIX_EPOCH + Duration::from_nanos(4_999_400)), 400);
         assert_eq!(offset.boot_of(UNIX_EPOCH), 0);
     }
 

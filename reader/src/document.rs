@@ -68,8 +68,8 @@ document! {
         direction: Direction = "Who opened the flow: outbound is the container.",
         bytes_in: u64 = "L4 payload received by the container.",
         bytes_out: u64 = "L4 payload sent by the container; for TCP, acknowledged by the peer.",
-        packets_in: u64 = "Datagrams received; 0 for TCP.",
-        packets_out: u64 = "Datagrams sent; 0 for TCP.",
+        packets_in: u64 = "Datagrams received; for TCP, segments, bare acknowledgements included.",
+        packets_out: u64 = "Datagrams sent; for TCP, segments, bare acknowledgements included.",
         duration_ms: u64 = "From the decision to the end, milliseconds.",
         close_reason: CloseReason = "How the flow ended; `none` if it was denied before it began.",
         event_count: u64 = "Attempts this document stands for; 1 unless folded.",
@@ -108,9 +108,7 @@ impl EgressDocument {
             observed_time_unix_nano: observed_unix_ns,
             severity_number: SeverityNumber::Info.into(),
             severity_text: "INFO".to_owned(),
-            body: Some(AnyValue {
-                value: Some(Value::StringValue(self.summary())),
-            }),
+            body: Some(AnyValue { value: Some(Value::StringValue(self.summary())) }),
             attributes: self.into_attributes(),
             ..LogRecord::default()
         }
@@ -119,11 +117,7 @@ impl EgressDocument {
 
 /// One OTLP attribute.
 pub(crate) fn key_value(key: &str, value: Value) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    }
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 #[cfg(test)]

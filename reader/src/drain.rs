@@ -95,16 +95,12 @@ impl Drain {
                 Ok(mut source) => match self.drain(stop, &mut source, &mut faulty) {
                     Ok(End::Stopped) => return Ok(()),
                     Ok(End::Replaced) => {
-                        tracing::warn!(
-                            event = "ring_replaced",
-                            "another ring was pinned; opening it"
-                        );
+                        tracing::warn!(event = "ring_replaced", "another ring was pinned; opening it");
                         continue;
                     }
-                    Err(error) => self.health.down(
-                        Component::Drain,
-                        &format!("the ring cannot be read: {error}"),
-                    ),
+                    Err(error) => {
+                        self.health.down(Component::Drain, &format!("the ring cannot be read: {error}"))
+                    }
                 },
                 Err(OpenError::NotYet(cause)) => self.health.down(Component::Drain, &cause),
                 Err(refused) => {
@@ -118,12 +114,7 @@ impl Drain {
         }
     }
 
-    fn drain<S: Source>(
-        &self,
-        stop: &Receiver<()>,
-        source: &mut S,
-        faulty: &mut u64,
-    ) -> io::Result<End> {
+    fn drain<S: Source>(&self, stop: &Receiver<()>, source: &mut S, faulty: &mut u64) -> io::Result<End> {
         let mut checked = Instant::now();
         loop {
             let now = boot_ns()?;

@@ -85,10 +85,7 @@ impl Exporter {
         let clock = match Offset::measure() {
             Ok(clock) => clock,
             Err(error) => {
-                self.health.down(
-                    Component::Attribute,
-                    &format!("cannot read the boot clock: {error}"),
-                );
+                self.health.down(Component::Attribute, &format!("cannot read the boot clock: {error}"));
                 return None;
             }
         };
@@ -133,10 +130,7 @@ impl Exporter {
                 Ok(document) => {
                     self.counters.attributed(document.attribution);
                     records.push(
-                        document.into_log_record(
-                            clock.wall_of(entry.record.end_ns),
-                            clock.now_unix_ns(),
-                        ),
+                        document.into_log_record(clock.wall_of(entry.record.end_ns), clock.now_unix_ns()),
                     );
                 }
                 Err(error) => {
@@ -175,22 +169,14 @@ impl Exporter {
 
     fn settle(&self, response: &ExportLogsServiceResponse, sent: u64) {
         let partial = response.partial_success.clone().unwrap_or_default();
-        let rejected = u64::try_from(partial.rejected_log_records)
-            .unwrap_or(0)
-            .min(sent);
+        let rejected = u64::try_from(partial.rejected_log_records).unwrap_or(0).min(sent);
         if rejected > 0 {
             self.counters.lost(LossPoint::BackendRejected, rejected);
         }
         self.counters.exported(sent.saturating_sub(rejected));
         let message = shortened(&partial.error_message);
         if rejected > 0 {
-            tracing::error!(
-                event = "backend_rejected",
-                rejected,
-                sent,
-                message,
-                "these records are lost"
-            );
+            tracing::error!(event = "backend_rejected", rejected, sent, message, "these records are lost");
         } else if !message.is_empty() {
             tracing::warn!(event = "backend_warned", sent, message);
         }
@@ -199,26 +185,16 @@ impl Exporter {
 
 fn request(log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
     let resource = Resource {
-        attributes: vec![key_value(
-            "service.name",
-            Value::StringValue(STREAM.to_owned()),
-        )],
+        attributes: vec![key_value("service.name", Value::StringValue(STREAM.to_owned()))],
         ..Resource::default()
     };
     let scope_logs = if log_records.is_empty() {
         Vec::new()
     } else {
-        vec![ScopeLogs {
-            log_records,
-            ..ScopeLogs::default()
-        }]
+        vec![ScopeLogs { log_records, ..ScopeLogs::default() }]
     };
     ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs {
-            resource: Some(resource),
-            scope_logs,
-            ..ResourceLogs::default()
-        }],
+        resource_logs: vec![ResourceLogs { resource: Some(resource), scope_logs, ..ResourceLogs::default() }],
     }
 }
 

@@ -112,12 +112,7 @@ mod tests {
         for batch in ["0", "2049"] {
             assert!(Options::try_parse_from(["reader", "--batch", batch]).is_err());
         }
-        assert_eq!(
-            Options::try_parse_from(["reader", "--batch", "2048"])
-                .unwrap()
-                .batch,
-            2048
-        );
+        assert_eq!(Options::try_parse_from(["reader", "--batch", "2048"]).unwrap().batch, 2048);
     }
 
     #[test]

@@ -78,12 +78,9 @@ async fn process(options: Options) -> anyhow::Result<()> {
     }
     let lock = ConsumerLock::take(&options.state_dir)?;
     let stages = Stages::new(&options)?;
-    let listener = TcpListener::bind(options.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; choose another --listen",
-            options.listen
-        )
-    })?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; choose another --listen", options.listen))?;
     tracing::info!(event = "listening", address = %listener.local_addr()?, "/metrics and /healthz");
     let server = tokio::spawn(serve(listener, stages.pages()));
 
@@ -118,9 +115,7 @@ async fn process(options: Options) -> anyhow::Result<()> {
         );
     }
     tracing::info!(event = "stopped", left);
-    ended
-        .context("the drain thread is gone")?
-        .context("the ring is refused")
+    ended.context("the drain thread is gone")?.context("the ring is refused")
 }
 
 /// How the drain thread ended.
@@ -185,15 +180,11 @@ impl Stages {
                     // The stage's state is in the spool and the counters, which no panic leaves half done.
                     match catch_unwind(AssertUnwindSafe(run)) {
                         Ok(result) => break result,
-                        Err(_) => drain.health.down(
-                            Component::Drain,
-                            "the drain thread panicked; starting it again",
-                        ),
+                        Err(_) => drain
+                            .health
+                            .down(Component::Drain, "the drain thread panicked; starting it again"),
                     }
-                    if !matches!(
-                        stopped.recv_timeout(RESTART),
-                        Err(mpsc::RecvTimeoutError::Timeout)
-                    ) {
+                    if !matches!(stopped.recv_timeout(RESTART), Err(mpsc::RecvTimeoutError::Timeout)) {
                         break Ok(());
                     }
                 };
@@ -226,10 +217,7 @@ impl Stages {
             if tokio::spawn(exporter.run()).await.is_ok() {
                 return;
             }
-            self.health.down(
-                Component::Export,
-                "the exporter panicked; starting it again",
-            );
+            self.health.down(Component::Export, "the exporter panicked; starting it again");
             sleep(RESTART).await;
         }
     }

@@ -52,11 +52,7 @@ struct Inner {
 impl Spool {
     /// A spool of at most `bound` unacknowledged records. Memory is taken as they come.
     pub fn new(bound: usize) -> Self {
-        Self {
-            inner: Mutex::default(),
-            changed: Notify::new(),
-            bound,
-        }
+        Self { inner: Mutex::default(), changed: Notify::new(), bound }
     }
 
     /// Stores a record that was drained at `arrived_ns`; never waits for the consumer. Returns its
@@ -71,11 +67,7 @@ impl Spool {
         }
         let sequence = inner.next;
         inner.next = sequence.saturating_add(1);
-        inner.entries.push_back(Entry {
-            sequence,
-            arrived_ns,
-            record,
-        });
+        inner.entries.push_back(Entry { sequence, arrived_ns, record });
         drop(inner);
         self.changed.notify_one();
         Ok(sequence)
@@ -142,11 +134,7 @@ impl Spool {
     /// Forgets every record up to and with this sequence number.
     pub fn acknowledge(&self, through: u64) {
         let mut inner = self.lock();
-        while inner
-            .entries
-            .front()
-            .is_some_and(|entry| entry.sequence <= through)
-        {
+        while inner.entries.front().is_some_and(|entry| entry.sequence <= through) {
             inner.entries.pop_front();
         }
     }

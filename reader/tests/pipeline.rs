@@ -57,13 +57,7 @@ fn pipeline(url: &str, tls: &TlsOptions, batch: usize, fault: Fault) -> Pipeline
         batch,
         flush: Duration::from_millis(20),
     };
-    Pipeline {
-        spool,
-        counters,
-        health,
-        exporting: tokio::spawn(exporter.run()),
-        _state: state,
-    }
+    Pipeline { spool, counters, health, exporting: tokio::spawn(exporter.run()), _state: state }
 }
 
 impl Pipeline {
@@ -76,10 +70,7 @@ impl Pipeline {
     /// Closes the spool and waits for the exporter to be through with it.
     async fn finish(&mut self) {
         self.spool.close();
-        timeout(Duration::from_secs(20), &mut self.exporting)
-            .await
-            .expect("the exporter ends")
-            .unwrap();
+        timeout(Duration::from_secs(20), &mut self.exporting).await.expect("the exporter ends").unwrap();
         assert_eq!(self.spool.depth(), 0);
     }
 
@@ -87,20 +78,11 @@ impl Pipeline {
     async fn export_cause(&self, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         loop {
-            let cause = self
-                .health
-                .report(0)
-                .causes
-                .get("export")
-                .cloned()
-                .unwrap_or_default();
+            let cause = self.health.report(0).causes.get("export").cloned().unwrap_or_default();
             if wanted(&cause) {
                 return cause;
             }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "the cause still is {cause:?}"
-            );
+            assert!(std::time::Instant::now() < deadline, "the cause still is {cause:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -115,25 +97,15 @@ async fn every_record_arrives_once_and_in_order() {
     pipeline.finish().await;
 
     assert_eq!(ports(&records), (0..5000).collect::<Vec<_>>());
-    let ids: Vec<_> = records
-        .iter()
-        .map(|record| attribute(record, "event_id"))
-        .collect();
+    let ids: Vec<_> = records.iter().map(|record| attribute(record, "event_id")).collect();
     assert_eq!(
         ids,
-        (0..5000)
-            .map(|sequence| format!("node-000000000000beef-{sequence}"))
-            .collect::<Vec<_>>()
+        (0..5000).map(|sequence| format!("node-000000000000beef-{sequence}")).collect::<Vec<_>>()
     );
     let counted = pipeline.counters.read();
     assert_eq!((counted.exported, counted.export_errors), (5000, 0));
     assert_eq!(counted.attributions["known"], 5000);
-    assert!(
-        endpoint
-            .requests()
-            .iter()
-            .all(|r| r.resource_logs[0].scope_logs[0].log_records.len() <= 512)
-    );
+    assert!(endpoint.requests().iter().all(|r| r.resource_logs[0].scope_logs[0].log_records.len() <= 512));
 }
 
 #[tokio::test]
@@ -145,27 +117,13 @@ async fn a_document_says_who_and_where_and_when() {
     let records = endpoint.accepted(1).await;
     pipeline.finish().await;
 
-    let said = [
-        "agent",
-        "project",
-        "container_id",
-        "attribution",
-        "dst_host",
-    ]
-    .map(|name| attribute(&records[0], name));
+    let said = ["agent", "project", "container_id", "attribution", "dst_host"]
+        .map(|name| attribute(&records[0], name));
     assert_eq!(said, ["scout", "demo", "c0ffee", "known", "api.test"]);
-    let drift = records[0]
-        .time_unix_nano
-        .abs_diff(offset.wall_of(record(443).end_ns));
-    assert!(
-        drift < 1_000_000_000,
-        "the end in wall-clock time is off by {drift} ns"
-    );
+    let drift = records[0].time_unix_nano.abs_diff(offset.wall_of(record(443).end_ns));
+    assert!(drift < 1_000_000_000, "the end in wall-clock time is off by {drift} ns");
     assert!(records[0].observed_time_unix_nano >= offset.now_unix_ns());
-    let resource = endpoint.requests()[0].resource_logs[0]
-        .resource
-        .clone()
-        .unwrap();
+    let resource = endpoint.requests()[0].resource_logs[0].resource.clone().unwrap();
     assert_eq!(resource.attributes.len(), 1);
     assert_eq!(resource.attributes[0].key, "service.name");
     assert!(format!("{:?}", resource.attributes[0].value).contains("\"clawker-egress\""));
@@ -174,36 +132,22 @@ async fn a_document_says_who_and_where_and_when() {
 #[tokio::test]
 async fn no_error_is_an_answer_internal_least_of_all() {
     let endpoint = Endpoint::start([
-        Answer::Refuse(Status::internal(
-            "not retryable error: Permanent error: the store is down",
-        )),
+        Answer::Refuse(Status::internal("not retryable error: Permanent error: the store is down")),
         Answer::Refuse(Status::unavailable("restarting")),
         Answer::Refuse(Status::invalid_argument("says who?")),
     ])
     .await;
     let mut pipeline = pipeline(&endpoint.url(), &TlsOptions::default(), 10, Fault::None);
     pipeline.push(0..25);
-    let cause = pipeline
-        .export_cause(|cause| cause.contains("Permanent"))
-        .await;
-    assert_eq!(
-        cause,
-        "Internal: not retryable error: Permanent error: the store is down"
-    );
-    assert_eq!(
-        pipeline.spool.depth(),
-        25,
-        "nothing is forgotten without an answer"
-    );
+    let cause = pipeline.export_cause(|cause| cause.contains("Permanent")).await;
+    assert_eq!(cause, "Internal: not retryable error: Permanent error: the store is down");
+    assert_eq!(pipeline.spool.depth(), 25, "nothing is forgotten without an answer");
     let records = endpoint.accepted(25).await;
     pipeline.finish().await;
 
     assert_eq!(ports(&records), (0..25).collect::<Vec<_>>());
     let requests = endpoint.requests();
-    assert!(
-        requests[..4].iter().all(|request| *request == requests[0]),
-        "a batch is sent again as it was"
-    );
+    assert!(requests[..4].iter().all(|request| *request == requests[0]), "a batch is sent again as it was");
     let counted = pipeline.counters.read();
     assert_eq!((counted.exported, counted.export_errors), (25, 3));
     assert!(counted.losses.values().all(|count| *count == 0));
@@ -212,11 +156,9 @@ async fn no_error_is_an_answer_internal_least_of_all() {
 
 #[tokio::test]
 async fn a_partial_success_is_an_answer_and_its_rejections_are_losses() {
-    let endpoint = Endpoint::start([
-        Answer::Partial(3, "mapper_parsing_exception"),
-        Answer::Partial(0, "slow down"),
-    ])
-    .await;
+    let endpoint =
+        Endpoint::start([Answer::Partial(3, "mapper_parsing_exception"), Answer::Partial(0, "slow down")])
+            .await;
     let mut pipeline = pipeline(&endpoint.url(), &TlsOptions::default(), 10, Fault::None);
     pipeline.push(0..20);
     endpoint.accepted(17).await;
@@ -233,16 +175,9 @@ async fn an_endpoint_that_comes_late_gets_everything() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let mut pipeline = pipeline(
-        &format!("http://{address}"),
-        &TlsOptions::default(),
-        512,
-        Fault::None,
-    );
+    let mut pipeline = pipeline(&format!("http://{address}"), &TlsOptions::default(), 512, Fault::None);
     pipeline.push(0..1000);
-    pipeline
-        .export_cause(|cause| cause.contains("refused"))
-        .await;
+    pipeline.export_cause(|cause| cause.contains("refused")).await;
     assert_eq!(pipeline.spool.depth(), 1000);
 
     let endpoint = Endpoint::on(TcpListener::bind(address).await.unwrap(), [], None);
@@ -254,19 +189,11 @@ async fn an_endpoint_that_comes_late_gets_everything() {
 #[tokio::test]
 async fn the_label_fault_exchanges_the_labels() {
     let endpoint = Endpoint::start([]).await;
-    let mut pipeline = pipeline(
-        &endpoint.url(),
-        &TlsOptions::default(),
-        512,
-        Fault::LabelSwapped,
-    );
+    let mut pipeline = pipeline(&endpoint.url(), &TlsOptions::default(), 512, Fault::LabelSwapped);
     pipeline.push(0..1);
     let records = endpoint.accepted(1).await;
     pipeline.finish().await;
-    assert_eq!(
-        ["agent", "project"].map(|name| attribute(&records[0], name)),
-        ["demo", "scout"]
-    );
+    assert_eq!(["agent", "project"].map(|name| attribute(&records[0], name)), ["demo", "scout"]);
 }
 
 mod mutual_tls {
@@ -296,11 +223,7 @@ mod mutual_tls {
             cert: cert.pem(),
             key: key.serialize_pem(),
         };
-        for (name, pem) in [
-            ("ca", &lane.authority),
-            ("cert", &lane.cert),
-            ("key", &lane.key),
-        ] {
+        for (name, pem) in [("ca", &lane.authority), ("cert", &lane.cert), ("key", &lane.key)] {
             std::fs::write(lane.dir.path().join(name), pem).unwrap();
         }
         lane
@@ -319,24 +242,15 @@ mod mutual_tls {
         let url = format!("https://localhost:{}", endpoint.port());
         let file = |lane: &Lane, name: &str| Some(lane.dir.path().join(name));
 
-        let stranger = TlsOptions {
-            ca: file(&ours, "ca"),
-            cert: file(&theirs, "cert"),
-            key: file(&theirs, "key"),
-        };
+        let stranger =
+            TlsOptions { ca: file(&ours, "ca"), cert: file(&theirs, "cert"), key: file(&theirs, "key") };
         let refused = pipeline(&url, &stranger, 512, Fault::None);
         refused.push(0..1);
-        refused
-            .export_cause(|cause| !cause.is_empty() && !cause.starts_with("starting"))
-            .await;
+        refused.export_cause(|cause| !cause.is_empty() && !cause.starts_with("starting")).await;
         assert_eq!(refused.spool.depth(), 1);
         assert!(endpoint.requests().is_empty());
 
-        let member = TlsOptions {
-            ca: file(&ours, "ca"),
-            cert: file(&ours, "cert"),
-            key: file(&ours, "key"),
-        };
+        let member = TlsOptions { ca: file(&ours, "ca"), cert: file(&ours, "cert"), key: file(&ours, "key") };
         let mut accepted = pipeline(&url, &member, 512, Fault::None);
         accepted.push(0..1);
         endpoint.accepted(1).await;
@@ -350,10 +264,7 @@ mod mutual_tls {
         let none = TlsOptions::default();
         assert!(refusal("https://localhost:1", &none).contains("--tls-ca"));
         assert!(refusal("ftp://localhost:1", &none).contains("neither http"));
-        let with_ca = TlsOptions {
-            ca: Some("/nowhere/ca.pem".into()),
-            ..TlsOptions::default()
-        };
+        let with_ca = TlsOptions { ca: Some("/nowhere/ca.pem".into()), ..TlsOptions::default() };
         assert!(refusal("http://localhost:1", &with_ca).contains("is plain"));
         assert!(refusal("https://localhost:1", &with_ca).contains("/nowhere/ca.pem"));
     }

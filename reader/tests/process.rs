@@ -30,41 +30,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() {
     let trials = [
-        (
-            "a_record_of_a_real_ring_becomes_a_document",
-            a_record_of_a_real_ring_becomes_a_document as fn(),
-        ),
-        (
-            "what_is_no_record_is_a_counted_loss",
-            what_is_no_record_is_a_counted_loss,
-        ),
-        (
-            "a_full_queue_is_a_counted_loss",
-            a_full_queue_is_a_counted_loss,
-        ),
-        (
-            "a_pinned_ring_is_read_on_after_a_restart",
-            a_pinned_ring_is_read_on_after_a_restart,
-        ),
-        (
-            "a_stop_takes_the_last_records_along",
-            a_stop_takes_the_last_records_along,
-        ),
+        ("a_record_of_a_real_ring_becomes_a_document", a_record_of_a_real_ring_becomes_a_document as fn()),
+        ("what_is_no_record_is_a_counted_loss", what_is_no_record_is_a_counted_loss),
+        ("a_full_queue_is_a_counted_loss", a_full_queue_is_a_counted_loss),
+        ("a_pinned_ring_is_read_on_after_a_restart", a_pinned_ring_is_read_on_after_a_restart),
+        ("a_stop_takes_the_last_records_along", a_stop_takes_the_last_records_along),
         ("a_stop_says_what_it_leaves", a_stop_says_what_it_leaves),
-        (
-            "an_endpoint_that_is_down_shows_on_healthz",
-            an_endpoint_that_is_down_shows_on_healthz,
-        ),
-        (
-            "a_ring_that_comes_late_or_is_replaced_is_found",
-            a_ring_that_comes_late_or_is_replaced_is_found,
-        ),
+        ("an_endpoint_that_is_down_shows_on_healthz", an_endpoint_that_is_down_shows_on_healthz),
+        ("a_ring_that_comes_late_or_is_replaced_is_found", a_ring_that_comes_late_or_is_replaced_is_found),
         ("another_abi_is_refused", another_abi_is_refused),
         ("a_second_reader_is_refused", a_second_reader_is_refused),
-        (
-            "the_swallowing_fault_is_announced_and_uncounted",
-            the_swallowing_fault_is_announced_and_uncounted,
-        ),
+        ("the_swallowing_fault_is_announced_and_uncounted", the_swallowing_fault_is_announced_and_uncounted),
     ]
     .map(|(name, test)| {
         Trial::ignorable_test(name, move || {
@@ -92,11 +68,8 @@ struct World {
 }
 
 fn world() -> World {
-    let world = World {
-        pins: Pins::new(),
-        state: tempfile::tempdir().unwrap(),
-        runtime: Runtime::new().unwrap(),
-    };
+    let world =
+        World { pins: Pins::new(), state: tempfile::tempdir().unwrap(), runtime: Runtime::new().unwrap() };
     enrol(world.state.path());
     world
 }
@@ -112,16 +85,7 @@ impl World {
             .arg(&self.pins.dir)
             .arg("--state-dir")
             .arg(self.state.path())
-            .args([
-                "--endpoint",
-                url,
-                "--listen",
-                "127.0.0.1:0",
-                "--node",
-                "node",
-                "--flush-ms",
-                "10",
-            ])
+            .args(["--endpoint", url, "--listen", "127.0.0.1:0", "--node", "node", "--flush-ms", "10"])
             .args(more)
             .env("RUST_LOG", "info")
             .stderr(Stdio::piped())
@@ -137,11 +101,7 @@ impl World {
                 }
             }
         });
-        Reader {
-            child,
-            lines,
-            seen: Vec::new(),
-        }
+        Reader { child, lines, seen: Vec::new() }
     }
 
     fn accepted(&self, endpoint: &Endpoint, count: usize) -> Vec<u16> {
@@ -172,8 +132,7 @@ impl Reader {
                 panic!("no event {event} in:\n{}", self.seen.join("\n"));
             };
             self.seen.push(line.clone());
-            let value: Value =
-                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
             if value["event"] == event {
                 return value;
             }
@@ -181,11 +140,7 @@ impl Reader {
     }
 
     fn address(&mut self) -> SocketAddr {
-        self.event("listening")["address"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap()
+        self.event("listening")["address"].as_str().unwrap().parse().unwrap()
     }
 
     fn signal(&self, signal: Signal) {
@@ -211,18 +166,11 @@ impl Reader {
 
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: reader\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: reader\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (
-        head.split(' ').nth(1).unwrap().parse().unwrap(),
-        body.to_owned(),
-    )
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// Asks until the answer is as wanted; returns it.
@@ -233,19 +181,14 @@ fn until(address: SocketAddr, path: &str, wanted: impl Fn(u16, &str) -> bool) ->
         if wanted(status, &body) {
             return body;
         }
-        assert!(
-            Instant::now() < deadline,
-            "{path} still says {status}: {body}"
-        );
+        assert!(Instant::now() < deadline, "{path} still says {status}: {body}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
 fn metric(page: &str, name: &str) -> u64 {
-    let line = page
-        .lines()
-        .find(|line| line.starts_with(name))
-        .unwrap_or_else(|| panic!("no {name} in:\n{page}"));
+    let line =
+        page.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in:\n{page}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
@@ -260,32 +203,11 @@ fn a_record_of_a_real_ring_becomes_a_document() {
 
     ring.submit([record(443)]);
     let documents = world.runtime.block_on(endpoint.accepted(1));
-    let said = [
-        "agent",
-        "project",
-        "attribution",
-        "dst_host",
-        "dst_ip",
-        "dst_port",
-        "comm",
-    ]
-    .map(|name| attribute(&documents[0], name));
-    assert_eq!(
-        said,
-        [
-            "scout",
-            "demo",
-            "known",
-            "api.test",
-            "198.51.100.7",
-            "443",
-            "curl"
-        ]
-    );
+    let said = ["agent", "project", "attribution", "dst_host", "dst_ip", "dst_port", "comm"]
+        .map(|name| attribute(&documents[0], name));
+    assert_eq!(said, ["scout", "demo", "known", "api.test", "198.51.100.7", "443", "curl"]);
 
-    let page = until(address, "/metrics", |_, page| {
-        metric(page, "clawker_reader_queue_depth") == 0
-    });
+    let page = until(address, "/metrics", |_, page| metric(page, "clawker_reader_queue_depth") == 0);
     assert_eq!(metric(&page, "clawker_reader_records_drained_total"), 1);
     assert_eq!(metric(&page, "clawker_reader_records_exported_total"), 1);
     assert_eq!(get(address, "/other").0, 404);
@@ -303,14 +225,10 @@ fn what_is_no_record_is_a_counted_loss() {
     let mut reader = world.reader(&endpoint.url(), &[]);
     let address = reader.address();
     assert_eq!(world.accepted(&endpoint, 2), [1, 3]);
-    let page = until(address, "/metrics", |_, page| {
-        metric(page, "clawker_reader_records_exported_total") == 2
-    });
+    let page =
+        until(address, "/metrics", |_, page| metric(page, "clawker_reader_records_exported_total") == 2);
     assert_eq!(metric(&page, "clawker_reader_records_drained_total"), 4);
-    assert_eq!(
-        metric(&page, "clawker_reader_losses_total{point=\"decode\"}"),
-        2
-    );
+    assert_eq!(metric(&page, "clawker_reader_losses_total{point=\"decode\"}"), 2);
     reader.stop();
 }
 
@@ -321,13 +239,9 @@ fn a_full_queue_is_a_counted_loss() {
     ring.submit((0..10).map(record));
     let mut reader = world.reader(&endpoint.url(), &["--queue", "4", "--batch", "2"]);
     let address = reader.address();
-    let page = until(address, "/metrics", |_, page| {
-        metric(page, "clawker_reader_records_drained_total") == 10
-    });
-    assert_eq!(
-        metric(&page, "clawker_reader_losses_total{point=\"spool_full\"}"),
-        6
-    );
+    let page =
+        until(address, "/metrics", |_, page| metric(page, "clawker_reader_records_drained_total") == 10);
+    assert_eq!(metric(&page, "clawker_reader_losses_total{point=\"spool_full\"}"), 6);
     assert_eq!(metric(&page, "clawker_reader_queue_depth"), 4);
 }
 
@@ -359,10 +273,7 @@ fn a_stop_takes_the_last_records_along() {
     reader.signal(Signal::SIGTERM);
     assert!(reader.exit().success());
     assert_eq!(reader.event("stopped")["left"], 0);
-    assert_eq!(
-        world.accepted(&endpoint, 2000),
-        (0..2000).collect::<Vec<_>>()
-    );
+    assert_eq!(world.accepted(&endpoint, 2000), (0..2000).collect::<Vec<_>>());
 }
 
 fn a_stop_says_what_it_leaves() {
@@ -372,54 +283,32 @@ fn a_stop_says_what_it_leaves() {
     ring.submit((0..7).map(record));
     let mut reader = world.reader(&endpoint.url(), &["--batch", "3"]);
     let address = reader.address();
-    until(address, "/metrics", |_, page| {
-        metric(page, "clawker_reader_queue_depth") == 7
-    });
+    until(address, "/metrics", |_, page| metric(page, "clawker_reader_queue_depth") == 7);
     let start = Instant::now();
     reader.signal(Signal::SIGINT);
     assert!(reader.exit().success());
     let took = start.elapsed();
-    assert!(
-        took >= Duration::from_secs(9) && took < Duration::from_secs(14),
-        "{took:?}"
-    );
+    assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(14), "{took:?}");
     assert_eq!(reader.event("records_left")["left"], 7);
 }
 
 fn an_endpoint_that_is_down_shows_on_healthz() {
     let world = world();
     let ring = world.pins.ring(abi::ABI_VERSION, RING);
-    let address = StdListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut reader = world.reader(&format!("http://{address}"), &[]);
     let page = reader.address();
     let cause = reader.event("egress_reader_unavailable");
     assert_eq!(cause["component"], "export");
-    assert!(
-        cause["cause"].as_str().unwrap().contains("refused"),
-        "{cause}"
-    );
-    let body = until(page, "/healthz", |status, body| {
-        status == 503 && !body.contains("starting")
-    });
-    assert!(
-        body.contains("\"export\"") && body.contains("refused"),
-        "{body}"
-    );
+    assert!(cause["cause"].as_str().unwrap().contains("refused"), "{cause}");
+    let body = until(page, "/healthz", |status, body| status == 503 && !body.contains("starting"));
+    assert!(body.contains("\"export\"") && body.contains("refused"), "{body}");
     ring.submit([record(1)]);
-    until(page, "/metrics", |_, page| {
-        metric(page, "clawker_reader_queue_depth") == 1
-    });
+    until(page, "/metrics", |_, page| metric(page, "clawker_reader_queue_depth") == 1);
 
-    let endpoint = world.runtime.block_on(async {
-        Endpoint::on(
-            tokio::net::TcpListener::bind(address).await.unwrap(),
-            [],
-            None,
-        )
-    });
+    let endpoint = world
+        .runtime
+        .block_on(async { Endpoint::on(tokio::net::TcpListener::bind(address).await.unwrap(), [], None) });
     assert_eq!(world.accepted(&endpoint, 1), [1]);
     until(page, "/healthz", |status, _| status == 200);
     reader.stop();
@@ -430,9 +319,7 @@ fn a_ring_that_comes_late_or_is_replaced_is_found() {
     let endpoint = world.endpoint([]);
     let mut reader = world.reader(&endpoint.url(), &[]);
     let page = reader.address();
-    let body = until(page, "/healthz", |status, body| {
-        status == 503 && body.contains("ebpf-manager")
-    });
+    let body = until(page, "/healthz", |status, body| status == 503 && body.contains("ebpf-manager"));
     assert!(body.contains("\"drain\""), "{body}");
 
     let first = world.pins.ring(abi::ABI_VERSION, RING);
@@ -458,10 +345,7 @@ fn another_abi_is_refused() {
     let cause = reader.event("egress_reader_unavailable");
     assert_eq!(cause["component"], "drain");
     let cause = cause["cause"].as_str().unwrap();
-    assert!(
-        cause.contains("says ABI version 2, this reader knows 1 only"),
-        "{cause}"
-    );
+    assert!(cause.contains("says ABI version 2, this reader knows 1 only"), "{cause}");
     assert!(endpoint.requests().is_empty());
 }
 
@@ -474,13 +358,7 @@ fn a_second_reader_is_refused() {
     let mut second = world.reader(&endpoint.url(), &[]);
     assert!(!second.exit().success());
     let cause = second.event("egress_reader_unavailable");
-    assert!(
-        cause["cause"]
-            .as_str()
-            .unwrap()
-            .contains("another reader holds"),
-        "{cause}"
-    );
+    assert!(cause["cause"].as_str().unwrap().contains("another reader holds"), "{cause}");
     ring.submit([record(1)]);
     assert_eq!(world.accepted(&endpoint, 1), [1]);
     first.stop();
@@ -495,9 +373,7 @@ fn the_swallowing_fault_is_announced_and_uncounted() {
     let page = reader.address();
     ring.submit((0..6).map(record));
     assert_eq!(world.accepted(&endpoint, 3), [0, 2, 4]);
-    let text = until(page, "/metrics", |_, page| {
-        metric(page, "clawker_reader_records_exported_total") == 3
-    });
+    let text = until(page, "/metrics", |_, page| metric(page, "clawker_reader_records_exported_total") == 3);
     assert_eq!(metric(&text, "clawker_reader_records_drained_total"), 3);
     reader.stop();
 }

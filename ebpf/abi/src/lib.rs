@@ -17,8 +17,7 @@ mod user;
 pub use enums::{CloseReason, Direction, Hook, LossPoint, Reason, Unknown, Verdict, fault};
 pub use maps::{
     Bypass, Container, DNS_NAMES, DnsEntry, DnsKey, DnsName, DomainName, FlowKey, Identity, LOSS_POINTS,
-    Ledger, MetricKey, NAME_LEN, PORT_RANGES, PortRange, PrefixKey, Routes, SETTINGS_DEFAULT_IDLE_NS, Sock,
-    sock_flag,
+    Ledger, MetricKey, NAME_LEN, PORT_RANGES, PortRange, PrefixKey, Routes, Sock, sock_flag,
 };
 pub use record::{Address, COMM_LEN, Flow, Record, flow_flag, v4_mapped};
 #[cfg(feature = "user")]

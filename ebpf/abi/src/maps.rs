@@ -2,8 +2,6 @@
 
 use crate::{Address, COMM_LEN};
 
-/// Idle time after which a UDP flow ends, unless the container says otherwise: 30 s.
-pub const SETTINGS_DEFAULT_IDLE_NS: u64 = 30_000_000_000;
 /// Names remembered per container and address.
 pub const DNS_NAMES: usize = 4;
 /// Port ranges per domain or prefix.

@@ -57,7 +57,7 @@ pub struct Flow {
     pub actual_dst_port: u16,
     /// Host order; 0 until known.
     pub src_port: u16,
-    /// The socket's address family and type as given to `socket()`, for `sock_create` denials.
+    /// The socket's address family as given to `socket()`, where `sock_create` decided; else 0.
     pub socket_family: u16,
     /// `IPPROTO_*`.
     pub l4_proto: u8,
@@ -73,7 +73,7 @@ pub struct Flow {
     pub direction: u8,
     /// Bits of [`flow_flag`].
     pub flags: u8,
-    /// `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_RAW`.
+    /// The socket's type as given to `socket()`, where `sock_create` decided; else 0.
     pub socket_type: u8,
 }
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey, Record,
-    Routes, Sock,
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey,
+    Record, Routes, Sock,
 };
 
 macro_rules! pod {
@@ -21,11 +21,11 @@ macro_rules! pod {
 }
 
 pod!(
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey, Record,
-    Routes, Sock,
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey,
+    Record, Routes, Sock,
 );
 
-/// Names of the pins below a pin directory (default `/sys/fs/bpf/clawker`).
+/// The pins that the reader knows too, below a pin directory; the manager knows them all.
 pub mod pin {
     /// Where the maps are pinned unless told otherwise.
     pub const DEFAULT_DIR: &str = "/sys/fs/bpf/clawker";
@@ -35,8 +35,6 @@ pub mod pin {
     pub const EVENTS: &str = "events_ringbuf";
     /// Hash, domain identity → [`DomainName`](crate::DomainName).
     pub const DOMAIN_NAMES: &str = "domain_names";
-    /// Hash, cgroup id → [`Ledger`](crate::Ledger).
-    pub const LEDGER: &str = "ledger";
 }
 
 /// One enrolled container, as the manager writes it to `<state dir>/containers/<cgroup id>.json`

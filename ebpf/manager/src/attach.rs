@@ -117,8 +117,13 @@ impl Program {
             Self::Recvmsg4 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPRecvMsg4)?),
             Self::Recvmsg6 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPRecvMsg6)?),
             Self::SockOps => attach!(SockOps::from_pin(path)?),
-            Self::Ingress => attach!(CgroupSkb::from_pin(path, CgroupSkbAttachType::Ingress)?, CgroupSkbAttachType::Ingress),
-            Self::Egress => attach!(CgroupSkb::from_pin(path, CgroupSkbAttachType::Egress)?, CgroupSkbAttachType::Egress),
+            Self::Ingress => attach!(
+                CgroupSkb::from_pin(path, CgroupSkbAttachType::Ingress)?,
+                CgroupSkbAttachType::Ingress
+            ),
+            Self::Egress => {
+                attach!(CgroupSkb::from_pin(path, CgroupSkbAttachType::Egress)?, CgroupSkbAttachType::Egress)
+            }
         }
     }
 }
@@ -144,9 +149,9 @@ impl Manager {
             let name = program.name();
             let link = program
                 .attach(&self.pins.program(name), &directory)
-                .map_err(|source| Error::Program { program: name, source })?;
+                .map_err(Error::program(name, "attached"))?;
             let path = links.join(name);
-            link.pin(&path).map_err(|error| Error::File { path, source: std::io::Error::other(error) })?;
+            link.pin(&path).map_err(Error::pin(path))?;
             if program.reads_identity() {
                 let key = CgroupStorageKey::new(cgroup_id, program.attach_type());
                 identity.insert(key, Identity { cgroup_id }, 0).map_err(Error::map("identity"))?;

@@ -6,7 +6,7 @@ use abi::Bypass;
 
 use crate::{
     Manager,
-    clock::boot_ns,
+    clock::{boot_ns, nanoseconds},
     error::{Error, Result},
     pins::{found, stored},
 };
@@ -25,7 +25,7 @@ impl Manager {
         let mut map = self.pins.bypass()?;
         let current = found("bypass_map", map.get(&cgroup_id, 0))?.filter(|bypass| now < bypass.deadline_ns);
         let bypass = Bypass {
-            deadline_ns: now.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
+            deadline_ns: now.saturating_add(nanoseconds(duration)),
             epoch: current.map_or(now, |bypass| bypass.epoch),
         };
         stored("bypass_map", || format!("the bypass of {cgroup_id}"), map.insert(cgroup_id, bypass, 0))?;
@@ -49,6 +49,9 @@ impl Manager {
     /// If the map refuses.
     pub fn bypass_left(&self, cgroup_id: u64) -> Result<Option<Duration>> {
         let bypass = found("bypass_map", self.pins.bypass()?.get(&cgroup_id, 0))?;
-        Ok(bypass.and_then(|bypass| bypass.deadline_ns.checked_sub(boot_ns())).filter(|left| *left > 0).map(Duration::from_nanos))
+        Ok(bypass
+            .and_then(|bypass| bypass.deadline_ns.checked_sub(boot_ns()))
+            .filter(|left| *left > 0)
+            .map(Duration::from_nanos))
     }
 }

@@ -55,11 +55,13 @@ impl Facts for Now<'_> {
 
     fn domain_permits(&self, dst: &Destination<'_>) -> bool {
         self.names.iter().any(|name| {
-            routes::of_name(&self.compiled.permits, name).is_ok_and(|routes| in_routes(&routes, dst.l4_proto, dst.port))
+            routes::of_name(&self.compiled.permits, name)
+                .is_ok_and(|routes| in_routes(&routes, dst.l4_proto, dst.port))
         })
     }
 
     fn address_permits(&self, dst: &Destination<'_>) -> bool {
-        routes::longest(&self.compiled.prefixes, dst.addr).is_some_and(|routes| in_routes(&routes, dst.l4_proto, dst.port))
+        routes::longest(&self.compiled.prefixes, dst.addr)
+            .is_some_and(|routes| in_routes(&routes, dst.l4_proto, dst.port))
     }
 }

@@ -1,32 +1,36 @@
 //! Enrolling and retiring containers, and their rules.
 
 use std::{
-    fs, io,
+    fs,
     net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use abi::{Container, Enrolment, Ledger, SETTINGS_DEFAULT_IDLE_NS};
+use abi::{Container, Enrolment, Ledger};
 use nix::{
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Manager,
     attach::Program,
-    clock::boot_ns,
+    clock::{boot_ns, nanoseconds},
     error::{Error, Result},
     pins::{found, stored},
     routes,
     rules::{Rule, permits},
+    state::{lock, read_folder, read_json, remove_file, write_json},
 };
 
 /// Capabilities that open ways around the hooks: CAP_NET_ADMIN and CAP_NET_RAW.
 const UNOBSERVED_CAPS: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")];
+
+/// Folder of views below the state directory.
+pub(crate) const VIEWS: &str = "views";
 
 /// What to enrol, and how.
 #[derive(Clone, Debug)]
@@ -56,6 +60,13 @@ pub struct EnrolRequest {
 }
 
 impl EnrolRequest {
+    /// [`dns_ttl_floor`](Self::dns_ttl_floor) unless told otherwise.
+    pub const DNS_TTL_FLOOR: Duration = Duration::from_secs(60);
+    /// [`udp_idle`](Self::udp_idle) unless told otherwise.
+    pub const UDP_IDLE: Duration = Duration::from_secs(30);
+    /// [`flow_quota`](Self::flow_quota) unless told otherwise.
+    pub const FLOW_QUOTA: u64 = 16_384;
+
     /// A request with the default times and quota.
     pub fn new(cgroup: impl Into<PathBuf>, container_id: impl Into<String>) -> Self {
         Self {
@@ -65,9 +76,9 @@ impl EnrolRequest {
             project: String::new(),
             rules: Vec::new(),
             resolver: None,
-            dns_ttl_floor: Duration::from_secs(60),
-            udp_idle: Duration::from_nanos(SETTINGS_DEFAULT_IDLE_NS),
-            flow_quota: 16_384,
+            dns_ttl_floor: Self::DNS_TTL_FLOOR,
+            udp_idle: Self::UDP_IDLE,
+            flow_quota: Self::FLOW_QUOTA,
             accept_unobserved: false,
             leave_out: Vec::new(),
         }
@@ -76,7 +87,7 @@ impl EnrolRequest {
 
 /// A container's resolver view and rules, as the state file `views/<cgroup id>.json` holds them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct View {
+pub(crate) struct View {
     /// Whose.
     pub cgroup_id: u64,
     /// Where it listens; absent: no DNS.
@@ -102,7 +113,9 @@ impl Manager {
         let permits = permits(&request.rules)?;
         routes::of_prefixes(&permits, cgroup_id)?;
         if found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_some() {
-            return Err(refuse(format!("it is enrolled already, with cgroup id {cgroup_id}; retire it first")));
+            return Err(refuse(format!(
+                "it is enrolled already, with cgroup id {cgroup_id}; retire it first"
+            )));
         }
         self.refuse_nesting(&request.cgroup)?;
         if !request.accept_unobserved
@@ -133,18 +146,27 @@ impl Manager {
         write_json(&self.enrolment_path(cgroup_id), enrolment)?;
         let mut ledger = self.pins.ledger()?;
         if found("ledger", ledger.get(&cgroup_id, 0))?.is_none() {
-            stored("ledger", || format!("the ledger of {cgroup_id}"), ledger.insert(cgroup_id, Ledger::default(), 0))?;
+            stored(
+                "ledger",
+                || format!("the ledger of {cgroup_id}"),
+                ledger.insert(cgroup_id, Ledger::default(), 0),
+            )?;
         }
-        let (resolver, resolver_port) =
-            request.resolver.map_or(([0; 16], 0), |(listen, _)| (routes::address(listen.ip()), listen.port()));
+        let (resolver, resolver_port) = request
+            .resolver
+            .map_or(([0; 16], 0), |(listen, _)| (routes::address(listen.ip()), listen.port()));
         let settings = Container {
             resolver,
-            udp_idle_ns: u64::try_from(request.udp_idle.as_nanos()).unwrap_or(u64::MAX),
+            udp_idle_ns: nanoseconds(request.udp_idle),
             flow_quota: request.flow_quota,
             resolver_port,
             pad: [0; 6],
         };
-        stored("container_map", || format!("container {cgroup_id}"), self.pins.containers()?.insert(cgroup_id, settings, 0))?;
+        stored(
+            "container_map",
+            || format!("container {cgroup_id}"),
+            self.pins.containers()?.insert(cgroup_id, settings, 0),
+        )?;
         let view = View {
             cgroup_id,
             listen: request.resolver.map(|(listen, _)| listen),
@@ -164,7 +186,9 @@ impl Manager {
     /// If it is not enrolled, or a map or file refuses.
     pub fn retire(&self, cgroup_id: u64) -> Result<()> {
         let path = self.enrolment_path(cgroup_id);
-        let Some(mut enrolment) = read_json::<Enrolment>(&path)? else { return Err(Error::NotEnrolled(cgroup_id)) };
+        let Some(mut enrolment) = read_json::<Enrolment>(&path)? else {
+            return Err(Error::NotEnrolled(cgroup_id));
+        };
         self.forget(cgroup_id)?;
         enrolment.retired_ns = Some(boot_ns());
         write_json(&path, &enrolment)
@@ -178,7 +202,8 @@ impl Manager {
             found("route_map", routes.remove(&domain))?;
         }
         let mut cache = self.pins.dns_cache()?;
-        let stamped: Vec<_> = cache.keys().filter_map(|key| key.ok()).filter(|key| key.cgroup_id == cgroup_id).collect();
+        let stamped: Vec<_> =
+            cache.keys().filter_map(|key| key.ok()).filter(|key| key.cgroup_id == cgroup_id).collect();
         for key in stamped {
             found("dns_cache", cache.remove(&key))?;
         }
@@ -190,7 +215,8 @@ impl Manager {
     /// Replaces a container's rules, for new flows; open flows go on as they were decided.
     ///
     /// # Errors
-    /// If it is not enrolled, a rule cannot be, or a map has no room; the old rules stay then.
+    /// If it is not enrolled, or a rule cannot be: nothing has changed then. If a map has no room,
+    /// some of the new rules may hold already; apply a shorter list.
     pub fn apply_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
         let permits = permits(rules)?;
         let prefixes = routes::of_prefixes(&permits, cgroup_id)?;
@@ -226,20 +252,23 @@ impl Manager {
 
     fn prefixes_of(&self, cgroup_id: u64) -> Result<Vec<aya::maps::lpm_trie::Key<abi::PrefixKey>>> {
         let owner = cgroup_id.to_be_bytes();
-        Ok(self.pins.prefixes()?.keys().filter_map(|key| key.ok()).filter(|key| key.data().cgroup_id_be == owner).collect())
+        Ok(self
+            .pins
+            .prefixes()?
+            .keys()
+            .filter_map(|key| key.ok())
+            .filter(|key| key.data().cgroup_id_be == owner)
+            .collect())
     }
 
     /// A container's view and rules; `None` if it is not enrolled.
-    ///
-    /// # Errors
-    /// If the state file cannot be read.
-    pub fn view(&self, cgroup_id: u64) -> Result<Option<View>> {
+    pub(crate) fn view(&self, cgroup_id: u64) -> Result<Option<View>> {
         read_json(&self.view_path(cgroup_id))
     }
 
     /// Every view there is.
     pub(crate) fn views(&self) -> Result<Vec<View>> {
-        read_folder(&self.state_dir.join("views"))
+        read_folder(&self.state_dir.join(VIEWS))
     }
 
     /// Every enrolment file there is, retired ones included.
@@ -249,7 +278,7 @@ impl Manager {
 
     /// Holds a view's rules still, across processes, while the maps are brought in line with them.
     pub(crate) fn lock_view(&self, cgroup_id: u64) -> Result<Flock<fs::File>> {
-        lock(&self.state_dir.join("views").join(format!("{cgroup_id}.lock")))
+        lock(&self.state_dir.join(VIEWS).join(format!("{cgroup_id}.lock")))
     }
 
     /// A container's counters.
@@ -265,7 +294,7 @@ impl Manager {
     }
 
     fn view_path(&self, cgroup_id: u64) -> PathBuf {
-        self.state_dir.join("views").join(format!("{cgroup_id}.json"))
+        self.state_dir.join(VIEWS).join(format!("{cgroup_id}.json"))
     }
 
     fn enrolment_path(&self, cgroup_id: u64) -> PathBuf {
@@ -281,7 +310,10 @@ impl Manager {
         };
         let refuse = |other: &Path, where_: &str| Error::Enrol {
             cgroup: cgroup.to_owned(),
-            problem: format!("{} {where_} it is enrolled, and attempts would be counted twice", other.display()),
+            problem: format!(
+                "{} {where_} it is enrolled, and attempts would be counted twice",
+                other.display()
+            ),
         };
         for above in cgroup.ancestors().skip(1) {
             if enrolled(above)? {
@@ -304,7 +336,10 @@ impl Manager {
     }
 }
 
-fn same_key(one: &aya::maps::lpm_trie::Key<abi::PrefixKey>, other: &aya::maps::lpm_trie::Key<abi::PrefixKey>) -> bool {
+fn same_key(
+    one: &aya::maps::lpm_trie::Key<abi::PrefixKey>,
+    other: &aya::maps::lpm_trie::Key<abi::PrefixKey>,
+) -> bool {
     one.prefix_len() == other.prefix_len() && one.data() == other.data()
 }
 
@@ -313,7 +348,10 @@ fn cgroup_id(cgroup: &Path) -> Result<u64> {
     let metadata = fs::metadata(cgroup).map_err(Error::file(cgroup))?;
     let kind = statfs(cgroup).map_err(|errno| Error::file(cgroup)(errno.into()))?;
     if kind.filesystem_type() != CGROUP2_SUPER_MAGIC || !metadata.is_dir() {
-        return Err(Error::Enrol { cgroup: cgroup.to_owned(), problem: "it is not a cgroup v2 folder".to_owned() });
+        return Err(Error::Enrol {
+            cgroup: cgroup.to_owned(),
+            problem: "it is not a cgroup v2 folder".to_owned(),
+        });
     }
     Ok(metadata.ino())
 }
@@ -335,59 +373,11 @@ fn unobserved(cgroup: &Path) -> Result<Option<String>> {
             .unwrap_or(0);
         for (bit, name) in UNOBSERVED_CAPS {
             if bounding.checked_shr(bit).unwrap_or(0) & 1 == 1 {
-                return Ok(Some(format!("process {pid} can have {name}, with which packets can leave unseen")));
+                return Ok(Some(format!(
+                    "process {pid} can have {name}, with which packets can leave unseen"
+                )));
             }
         }
     }
     Ok(None)
-}
-
-/// An exclusive lock on a file that is made if need be.
-pub(crate) fn lock(path: &Path) -> Result<Flock<fs::File>> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(Error::file(parent))?;
-    }
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).read(true).open(path).map_err(Error::file(path))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::file(path)(errno.into()))
-}
-
-/// Writes a state file whole or not at all.
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(Error::file(parent))?;
-    }
-    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::file(path)(io::Error::other(error)))?;
-    let draft = path.with_extension("json.new");
-    fs::write(&draft, text).map_err(Error::file(&draft))?;
-    fs::rename(&draft, path).map_err(Error::file(path))
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::file(path)(error)),
-    };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|error| Error::State { path: path.to_owned(), problem: error.to_string() })
-}
-
-fn read_folder<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::file(dir)(error)),
-    };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    paths.sort();
-    paths.iter().filter_map(|path| read_json(path).transpose()).collect()
-}
-
-fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file(path)(error)),
-        _ => Ok(()),
-    }
 }

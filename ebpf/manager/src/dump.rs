@@ -1,4 +1,4 @@
-//! The break-glass view: every map, as it is.
+//! The break-glass view: the maps, as they are.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ use crate::{
 /// Rows of one map: column name to value.
 pub type Rows = Vec<Map<String, Value>>;
 
-/// Every map's rows, by map name.
+/// The rows of every map that can be listed, by map name: all but the storage of cgroups and sockets.
 pub struct Dump(pub BTreeMap<&'static str, Rows>);
 
 impl Manager {
-    /// Reads every map.
+    /// Reads every map that can be listed.
     ///
     /// # Errors
     /// If nothing is loaded, or a map cannot be read.
@@ -32,28 +32,56 @@ impl Manager {
             "cgroup_id": id, "resolver": ip(container.resolver), "resolver_port": container.resolver_port,
             "udp_idle_ns": container.udp_idle_ns, "flow_quota": container.flow_quota,
         }))?);
-        maps.insert("bypass_map", rows("bypass_map", pins.bypass()?.iter(), |id, bypass| json!({
-            "cgroup_id": id, "deadline_ns": bypass.deadline_ns, "epoch": bypass.epoch,
-        }))?);
+        maps.insert(
+            "bypass_map",
+            rows("bypass_map", pins.bypass()?.iter(), |id, bypass| {
+                json!({
+                    "cgroup_id": id, "deadline_ns": bypass.deadline_ns, "epoch": bypass.epoch,
+                })
+            })?,
+        );
         maps.insert("dns_cache", rows("dns_cache", pins.dns_cache()?.iter(), |key, entry| json!({
             "cgroup_id": key.cgroup_id, "addr": ip(key.addr), "latest": entry.latest,
             "names": entry.names.iter().filter(|name| name.domain != 0)
                 .map(|name| json!({"domain": name.domain, "expires_ns": name.expires_ns})).collect::<Vec<_>>(),
         }))?);
-        maps.insert("route_map", rows("route_map", pins.routes()?.iter(), |domain, routes| json!({
-            "domain": domain, "ranges": ranges(&routes),
-        }))?);
-        maps.insert("prefix_map", rows("prefix_map", pins.prefixes()?.iter(), |key, routes| json!({
-            "cgroup_id": u64::from_be_bytes(key.data().cgroup_id_be), "addr": ip(key.data().addr),
-            "bits": key.prefix_len().saturating_sub(64), "ranges": ranges(&routes),
-        }))?);
-        maps.insert("domain_names", rows("domain_names", pins.domain_names()?.iter(), |domain, name| json!({
-            "domain": domain, "cgroup_id": name.cgroup_id, "name": text(&name),
-        }))?);
-        maps.insert("flows", rows("flows", pins.flows()?.iter(), |key, flow| flow_row(key.generation, &flow))?);
-        maps.insert("tombstones", rows("tombstones", pins.tombstones()?.iter(), |cookie, released| json!({
-            "cookie": cookie, "released_ns": released,
-        }))?);
+        maps.insert(
+            "route_map",
+            rows("route_map", pins.routes()?.iter(), |domain, routes| {
+                json!({
+                    "domain": domain, "ranges": ranges(&routes),
+                })
+            })?,
+        );
+        maps.insert(
+            "prefix_map",
+            rows("prefix_map", pins.prefixes()?.iter(), |key, routes| {
+                json!({
+                    "cgroup_id": u64::from_be_bytes(key.data().cgroup_id_be), "addr": ip(key.data().addr),
+                    "bits": key.prefix_len().saturating_sub(64), "ranges": ranges(&routes),
+                })
+            })?,
+        );
+        maps.insert(
+            "domain_names",
+            rows("domain_names", pins.domain_names()?.iter(), |domain, name| {
+                json!({
+                    "domain": domain, "cgroup_id": name.cgroup_id, "name": text(&name),
+                })
+            })?,
+        );
+        maps.insert(
+            "flows",
+            rows("flows", pins.flows()?.iter(), |key, flow| flow_row(key.generation, &flow))?,
+        );
+        maps.insert(
+            "tombstones",
+            rows("tombstones", pins.tombstones()?.iter(), |cookie, released| {
+                json!({
+                    "cookie": cookie, "released_ns": released,
+                })
+            })?,
+        );
         maps.insert("ledger", rows("ledger", pins.ledger()?.iter(), |id, ledger| {
             let losses: Map<String, Value> =
                 LossPoint::ALL.iter().zip(ledger.losses).map(|(point, count)| (point.to_string(), json!(count))).collect();
@@ -81,7 +109,7 @@ fn rows<K, V>(
             Ok((key, value)) => rows.extend(row(key, value).as_object().cloned()),
             // The entry went away while it was read.
             Err(MapError::KeyNotFound) => {}
-            Err(source) => return Err(Error::Map { map, source }),
+            Err(cause) => return Err(Error::Map { map, cause }),
         }
     }
     Ok(rows)

@@ -1,17 +1,36 @@
 //! What can go wrong, in words that say where and what to do next.
+//!
+//! A message holds its causes, each once, because most are read in a log of one line. So no variant
+//! gives its cause as `source()`: whoever prints the chain would print it twice.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 /// Any failure of the manager.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {cause}", path = path.display())]
     File {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
+    },
+    /// Something could not be pinned.
+    #[error("{path} was not pinned: {cause}. --pin-dir must be on a bpffs; `mount -t bpf bpf /sys/fs/bpf` mounts one.", path = path.display(), cause = chain(cause))]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        cause: aya::pin::PinError,
+    },
+    /// A resolver view's address.
+    #[error("the resolver view cannot listen on {address}: {cause}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        cause: io::Error,
     },
     /// A state file that is not what this version writes.
     #[error("{path} is not a state file of this version: {problem}. Remove it, then enrol the container again.", path = path.display())]
@@ -35,24 +54,29 @@ pub enum Error {
         /// What was found.
         found: u32,
     },
-    /// The kernel refused a program.
-    #[error("program `{program}` was not loaded: {source}")]
+    /// A program.
+    #[error("program `{program}` was not {action}: {cause}", cause = chain(cause))]
     Program {
         /// Which.
         program: &'static str,
+        /// What was to be done with it: `loaded`, `attached`, `run`.
+        action: &'static str,
         /// Why; the verifier's words included.
-        source: aya::programs::ProgramError,
+        cause: aya::programs::ProgramError,
     },
     /// The object itself.
-    #[error("the eBPF object was not loaded: {0}. It needs Linux 5.10 or later, root, and BTF in the kernel.")]
-    Object(#[from] aya::EbpfError),
+    #[error(
+        "the eBPF object was not loaded: {cause}. It needs Linux 5.10 or later, root, and BTF in the kernel.",
+        cause = chain(.0)
+    )]
+    Object(aya::EbpfError),
     /// A map operation.
-    #[error("map `{map}`: {source}")]
+    #[error("map `{map}`: {cause}", cause = chain(cause))]
     Map {
         /// Which.
         map: &'static str,
         /// Why.
-        source: aya::maps::MapError,
+        cause: aya::maps::MapError,
     },
     /// A map that has no room.
     #[error("map `{map}` is full: {what} was not stored. Retire containers that are gone, or remove rules.")]
@@ -95,13 +119,41 @@ impl Error {
     /// For `map_err`: a failure on `path`.
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { path, source }
+        move |cause| Self::File { path, cause }
+    }
+
+    /// For `map_err`: a failure to pin at `path`.
+    pub(crate) fn pin(path: PathBuf) -> impl FnOnce(aya::pin::PinError) -> Self {
+        move |cause| Self::Pin { path, cause }
+    }
+
+    /// For `map_err`: what was to be done with a program.
+    pub(crate) fn program(
+        program: &'static str,
+        action: &'static str,
+    ) -> impl FnOnce(aya::programs::ProgramError) -> Self {
+        move |cause| Self::Program { program, action, cause }
     }
 
     /// For `map_err`: a failure on a map.
     pub(crate) fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
-        move |source| Self::Map { map, source }
+        move |cause| Self::Map { map, cause }
     }
+}
+
+/// An error and what lies beneath it, each layer that says something new.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut beneath = error.source();
+    while let Some(error) = beneath {
+        let layer = error.to_string();
+        if !text.contains(&layer) {
+            text.push_str(": ");
+            text.push_str(&layer);
+        }
+        beneath = error.source();
+    }
+    text
 }
 
 /// What every operation returns.

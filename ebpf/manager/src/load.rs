@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use crate::{
     Manager, OBJECT, Pins,
     attach::Program,
+    containers::VIEWS,
     error::{Error, Result},
 };
 
@@ -78,29 +79,32 @@ impl Manager {
         let containers = self.state_dir.join(Enrolment::FOLDER);
         fs::create_dir_all(&containers).map_err(Error::file(&containers))?;
         if options.faults != 0 {
-            tracing::warn!(event = "fault_injected", faults = options.faults, "the programs are loaded with faults switched on");
+            tracing::warn!(
+                event = "fault_injected",
+                faults = options.faults,
+                "the programs are loaded with faults switched on"
+            );
         }
         let mut object = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::default())
             .map_max_entries(pin::EVENTS, options.ring_bytes)
             .override_global("FAULTS", &options.faults, true)
-            .load(OBJECT)?;
+            .load(OBJECT)
+            .map_err(Error::Object)?;
         for (name, map) in object.maps() {
             if Pins::MAPS.contains(&name) {
-                map.pin(dir.join(name)).map_err(|error| Error::File {
-                    path: dir.join(name),
-                    source: std::io::Error::other(error),
-                })?;
+                let path = dir.join(name);
+                map.pin(&path).map_err(Error::pin(path))?;
             }
         }
         for program in Program::ALL.iter().map(|program| program.name()).chain(["sweep"]) {
-            let loaded = object.program_mut(program).ok_or_else(|| Error::Program {
-                program,
-                source: ProgramError::NotLoaded,
-            })?;
-            load_one(loaded).map_err(|source| Error::Program { program, source })?;
+            let loaded = object
+                .program_mut(program)
+                .ok_or(ProgramError::NotLoaded)
+                .and_then(|loaded| load_one(loaded).map(|()| loaded))
+                .map_err(Error::program(program, "loaded"))?;
             let path = self.pins.program(program);
-            loaded.pin(&path).map_err(|error| Error::File { path, source: std::io::Error::other(error) })?;
+            loaded.pin(&path).map_err(Error::pin(path))?;
         }
         // Whatever a hook meets without an identity is counted under 0.
         self.pins.ledger()?.insert(0, Ledger::default(), 0).map_err(Error::map("ledger"))?;
@@ -114,7 +118,7 @@ impl Manager {
     /// If a pin or a state file cannot be removed.
     pub fn unload(&self) -> Result<()> {
         self.pins.remove()?;
-        for folder in [Enrolment::FOLDER, "views"] {
+        for folder in [Enrolment::FOLDER, VIEWS] {
             let dir = self.state_dir.join(folder);
             if dir.exists() {
                 fs::remove_dir_all(&dir).map_err(Error::file(&dir))?;

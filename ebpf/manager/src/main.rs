@@ -1,6 +1,13 @@
 //! The `ebpf-manager` command.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use abi::{Enrolment, pin};
 use clap::{Args, Parser, Subcommand};
@@ -26,7 +33,7 @@ enum Command {
     /// Load and pin the programs. Enforcement begins with the first `enrol`.
     Load {
         /// Size of the record ring in bytes: a power of two.
-        #[arg(long, default_value_t = 1 << 20)]
+        #[arg(long, default_value_t = LoadOptions::default().ring_bytes)]
         ring_bytes: u32,
     },
     /// Decide and record everything a cgroup does from now on.
@@ -79,8 +86,8 @@ enum BypassCommand {
         /// Cgroup id of the container.
         cgroup_id: u64,
         /// For how long, in seconds.
-        #[arg(long = "for", value_parser = seconds)]
-        duration: Duration,
+        #[arg(long = "for")]
+        duration: Seconds,
     },
     /// Switch it off now; what it permitted is cut.
     Off {
@@ -112,27 +119,43 @@ struct EnrolArgs {
     #[arg(long, requires = "resolver")]
     upstream: Option<SocketAddr>,
     /// Shortest time a DNS answer permits its addresses, in seconds.
-    #[arg(long, default_value = "60", value_parser = seconds)]
-    dns_ttl_floor: Duration,
+    #[arg(long, default_value_t = Seconds(EnrolRequest::DNS_TTL_FLOOR))]
+    dns_ttl_floor: Seconds,
     /// UDP flows without a datagram for this long end, in seconds.
-    #[arg(long, default_value = "30", value_parser = seconds)]
-    udp_idle: Duration,
+    #[arg(long, default_value_t = Seconds(EnrolRequest::UDP_IDLE))]
+    udp_idle: Seconds,
     /// Most flows open at once.
-    #[arg(long, default_value_t = 16_384)]
+    #[arg(long, default_value_t = EnrolRequest::FLOW_QUOTA)]
     flow_quota: u64,
     /// Enrol although processes in it share the host's network or can have CAP_NET_ADMIN or CAP_NET_RAW.
     #[arg(long)]
     accept_unobserved: bool,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.trim_end_matches('s').parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
-    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+/// A time on the command line, in seconds: `30`, `0.5`, `30s`.
+#[derive(Clone, Copy)]
+struct Seconds(Duration);
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number: f64 =
+            text.trim_end_matches('s').parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+        Duration::try_from_secs_f64(number).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_secs_f64().fmt(f)
+    }
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,hickory_server=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,hickory_server=warn"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -147,7 +170,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let open = || Manager::open(&cli.pin_dir, &cli.state_dir);
     match cli.command {
         Command::Load { ring_bytes } => {
-            let options = LoadOptions { pin_dir: cli.pin_dir.clone(), state_dir: cli.state_dir.clone(), ring_bytes, faults: 0 };
+            let options = LoadOptions {
+                pin_dir: cli.pin_dir.clone(),
+                state_dir: cli.state_dir.clone(),
+                ring_bytes,
+                faults: 0,
+            };
             Manager::load(&options)?;
             println!("loaded and pinned at {}", cli.pin_dir.display());
         }
@@ -157,8 +185,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             request.project = args.project;
             request.rules = args.rules.map(|path| rules::read(&path)).transpose()?.unwrap_or_default();
             request.resolver = args.resolver.zip(args.upstream);
-            request.dns_ttl_floor = args.dns_ttl_floor;
-            request.udp_idle = args.udp_idle;
+            request.dns_ttl_floor = args.dns_ttl_floor.0;
+            request.udp_idle = args.udp_idle.0;
             request.flow_quota = args.flow_quota;
             request.accept_unobserved = args.accept_unobserved;
             let enrolment = open()?.enrol(&request)?;
@@ -174,8 +202,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{} rules applied to cgroup {cgroup_id}", rules.len());
         }
         Command::Bypass(BypassCommand::On { cgroup_id, duration }) => {
-            open()?.bypass_on(cgroup_id, duration)?;
-            println!("bypass on for cgroup {cgroup_id}, for {duration:?}");
+            open()?.bypass_on(cgroup_id, duration.0)?;
+            println!("bypass on for cgroup {cgroup_id}, for {duration} s");
         }
         Command::Bypass(BypassCommand::Off { cgroup_id }) => {
             open()?.bypass_off(cgroup_id)?;
@@ -192,7 +220,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run => {
             let manager = open()?;
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-                let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+                let mut terminate =
+                    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
                 let stop = async move {
                     tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
                 };

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, io::{Read as _, Seek as _, Write as _},
+    fs,
+    io::{Read as _, Seek as _, Write as _},
     net::IpAddr,
     path::Path,
 };
@@ -12,11 +13,11 @@ use aya::maps::MapError;
 
 use crate::{
     Manager,
-    containers::lock,
     error::{Error, Result},
     pins::{found, stored},
     routes,
     rules::permits,
+    state::lock,
 };
 
 /// Names remembered per container.
@@ -35,7 +36,8 @@ pub(crate) struct Names {
 impl Names {
     /// Takes up what an earlier view of this container has learnt.
     pub(crate) fn open(manager: &Manager, cgroup_id: u64) -> Result<Self> {
-        let known = manager.domain_names(cgroup_id)?.into_iter().map(|(domain, name)| (name, domain)).collect();
+        let known =
+            manager.domain_names(cgroup_id)?.into_iter().map(|(domain, name)| (name, domain)).collect();
         let addresses = manager
             .pins
             .dns_cache()?
@@ -52,7 +54,9 @@ impl Names {
     pub(crate) fn stamp(&mut self, name: &str, addresses: &[IpAddr], expires_ns: u64) -> Result<()> {
         let _lock = self.manager.lock_view(self.cgroup_id)?;
         // Read under the lock: the rules of this very moment.
-        let Some(view) = self.manager.view(self.cgroup_id)? else { return Err(Error::NotEnrolled(self.cgroup_id)) };
+        let Some(view) = self.manager.view(self.cgroup_id)? else {
+            return Err(Error::NotEnrolled(self.cgroup_id));
+        };
         let routes = routes::of_name(&permits(&view.rules)?, name)?;
         let domain = self.identify(name)?;
         let what = || format!("what {name} is permitted");
@@ -68,7 +72,10 @@ impl Names {
             return Ok(*domain);
         }
         if self.known.len() >= NAME_QUOTA {
-            return Err(Error::Full { map: "domain_names", what: format!("name {} of this container", NAME_QUOTA.saturating_add(1)) });
+            return Err(Error::Full {
+                map: "domain_names",
+                what: format!("name {} of this container", NAME_QUOTA.saturating_add(1)),
+            });
         }
         let domain = allocate(self.manager.state_dir())?;
         let mut bytes = [0; NAME_LEN];
@@ -78,7 +85,11 @@ impl Names {
         let len = u32::try_from(name.len().min(NAME_LEN)).unwrap_or(0);
         let value = DomainName { cgroup_id: self.cgroup_id, len, pad: 0, name: bytes };
         let insert = || -> Result<()> {
-            stored("domain_names", || format!("the name {name}"), self.manager.pins.domain_names()?.insert(domain, value, 0))
+            stored(
+                "domain_names",
+                || format!("the name {name}"),
+                self.manager.pins.domain_names()?.insert(domain, value, 0),
+            )
         };
         match insert() {
             Err(Error::Full { .. }) => {
@@ -93,7 +104,10 @@ impl Names {
 
     fn stamp_address(&mut self, domain: u32, address: IpAddr, expires_ns: u64) -> Result<()> {
         if !self.addresses.contains(&address) && self.addresses.len() >= ADDRESS_QUOTA {
-            return Err(Error::Full { map: "dns_cache", what: format!("address {} of this container", ADDRESS_QUOTA.saturating_add(1)) });
+            return Err(Error::Full {
+                map: "dns_cache",
+                what: format!("address {} of this container", ADDRESS_QUOTA.saturating_add(1)),
+            });
         }
         let key = DnsKey { cgroup_id: self.cgroup_id, addr: routes::address(address) };
         let mut cache = self.manager.pins.dns_cache()?;
@@ -109,7 +123,8 @@ impl Names {
 fn put(entry: &mut DnsEntry, name: DnsName) {
     let own = entry.names.iter().position(|slot| slot.domain == name.domain);
     let free = || entry.names.iter().position(|slot| slot.domain == 0);
-    let oldest = || entry.names.iter().enumerate().min_by_key(|(_, slot)| slot.expires_ns).map(|(index, _)| index);
+    let oldest =
+        || entry.names.iter().enumerate().min_by_key(|(_, slot)| slot.expires_ns).map(|(index, _)| index);
     if let Some(slot) = own.or_else(free).or_else(oldest).and_then(|index| entry.names.get_mut(index)) {
         *slot = name;
     }
@@ -125,7 +140,7 @@ impl Manager {
                 Ok(pair) => pair,
                 // Another process removed the key the iteration stood on; what is left is found next time.
                 Err(MapError::KeyNotFound) => break,
-                Err(source) => return Err(Error::Map { map: "domain_names", source }),
+                Err(cause) => return Err(Error::Map { map: "domain_names", cause }),
             };
             if name.cgroup_id == cgroup_id {
                 names.push((domain, text(&name)));
@@ -176,9 +191,13 @@ fn allocate(state_dir: &Path) -> Result<u32> {
     let next: u32 = if text.is_empty() {
         1
     } else {
-        text.trim().parse().map_err(|_| Error::State { path: path.clone(), problem: format!("`{text}` is not a number") })?
+        text.trim()
+            .parse()
+            .map_err(|_| Error::State { path: path.clone(), problem: format!("`{text}` is not a number") })?
     };
-    let after = next.checked_add(1).ok_or_else(|| Error::State { path: path.clone(), problem: "identities are used up".to_owned() })?;
+    let after = next
+        .checked_add(1)
+        .ok_or_else(|| Error::State { path: path.clone(), problem: "identities are used up".to_owned() })?;
     file.rewind().map_err(Error::file(&path))?;
     write!(file, "{after:<10}").map_err(Error::file(&path))?;
     Ok(next)

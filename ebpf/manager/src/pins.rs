@@ -9,9 +9,9 @@ use abi::{
     ABI_VERSION, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey,
     PrefixKey, Routes, pin,
 };
-use aya::maps::{Array, HashMap, Map, MapData, MapError, lpm_trie::LpmTrie};
 #[expect(deprecated, reason = "its successor, BPF_MAP_TYPE_CGRP_STORAGE, needs Linux 6.2")]
 use aya::maps::CgroupStorage;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, lpm_trie::LpmTrie};
 
 use crate::error::{Error, Result};
 
@@ -25,14 +25,14 @@ macro_rules! maps {
     ($($(#[$doc:meta])* $method:ident: $name:literal, $kind:ident<$($shape:ty),+>, $variant:ident;)+) => {
         $(
             $(#[$doc])*
-            pub fn $method(&self) -> Result<$kind<MapData, $($shape),+>> {
+            pub(crate) fn $method(&self) -> Result<$kind<MapData, $($shape),+>> {
                 let data = MapData::from_pin(self.dir.join($name)).map_err(Error::map($name))?;
                 $kind::try_from(Map::$variant(data)).map_err(Error::map($name))
             }
         )+
 
         /// Every map's name, as pinned.
-        pub const MAPS: &[&str] = &[$($name,)+ "identity", "socks", pin::EVENTS];
+        pub(crate) const MAPS: &[&str] = &[$($name,)+ "identity", "socks", pin::EVENTS];
     };
 }
 
@@ -68,12 +68,12 @@ impl Pins {
     }
 
     /// The directory.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Refuses if nothing is pinned here, or something of another version.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if !self.dir.join(pin::ABI_VERSION).exists() {
             return Err(Error::NotLoaded(self.dir.clone()));
         }
@@ -83,22 +83,25 @@ impl Pins {
 
     /// Identities by attach point.
     #[expect(deprecated, reason = "as above")]
-    pub fn identity(&self) -> Result<CgroupStorage<MapData, Identity>> {
+    pub(crate) fn identity(&self) -> Result<CgroupStorage<MapData, Identity>> {
         let data = MapData::from_pin(self.dir.join("identity")).map_err(Error::map("identity"))?;
         CgroupStorage::try_from(Map::CgroupStorage(data)).map_err(Error::map("identity"))
     }
 
     /// Where a program is pinned.
-    pub fn program(&self, name: &str) -> PathBuf {
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.dir.join("programs").join(name)
     }
 
     /// Where a container's links are pinned.
-    pub fn links(&self, cgroup_id: u64) -> PathBuf {
+    pub(crate) fn links(&self, cgroup_id: u64) -> PathBuf {
         self.dir.join("links").join(cgroup_id.to_string())
     }
 
     /// Removes every pin. Links go first, so that no hook runs half configured.
+    ///
+    /// # Errors
+    /// If one cannot be removed.
     pub fn remove(&self) -> Result<()> {
         for folder in ["links", "programs"] {
             remove_tree(&self.dir.join(folder))?;
@@ -131,7 +134,7 @@ pub(crate) fn found<T>(map: &'static str, result: std::result::Result<T, MapErro
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(None),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Map { map, source }),
+        Err(cause) => Err(Error::Map { map, cause }),
     }
 }
 

@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     Manager,
-    clock::boot_ns,
+    clock::{boot_ns, nanoseconds},
     containers::View,
     error::{Error, Result},
     names::Names,
@@ -57,7 +57,7 @@ impl Resolver {
         let (Some(listen), Some(upstream)) = (view.listen, view.upstream) else {
             return Err(Error::NotEnrolled(cgroup_id));
         };
-        let bound = |source| Error::File { path: format!("resolver address {listen}").into(), source };
+        let bound = |cause| Error::Listen { address: listen, cause };
         let udp = UdpSocket::bind(listen).await.map_err(bound)?;
         let tcp = TcpListener::bind(listen).await.map_err(bound)?;
         let handler = Handler {
@@ -94,13 +94,23 @@ impl Answer {
 
 #[async_trait::async_trait]
 impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut response_handle: R) -> ResponseInfo {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response_handle: R,
+    ) -> ResponseInfo {
         let answer = self.answer(request).await;
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.response_code = answer.code;
         metadata.recursion_available = true;
         let none: [Record; 0] = [];
-        let response = MessageResponseBuilder::from_message_request(request).build(metadata, &answer.records, &none, &none, &none);
+        let response = MessageResponseBuilder::from_message_request(request).build(
+            metadata,
+            &answer.records,
+            &none,
+            &none,
+            &none,
+        );
         match response_handle.send_response(response).await {
             Ok(info) => info,
             Err(error) => {
@@ -134,7 +144,9 @@ impl Handler {
 
     /// The shortest validity of an answer, if this container may ask for the name.
     fn known(&self, name: &str) -> Result<Option<Duration>> {
-        let Some(View { rules, dns_ttl_floor_ms, .. }) = self.manager.view(self.cgroup_id)? else { return Ok(None) };
+        let Some(View { rules, dns_ttl_floor_ms, .. }) = self.manager.view(self.cgroup_id)? else {
+            return Ok(None);
+        };
         let named = permits(&rules)?.iter().any(|permit| permit.target.names(name));
         let open = named || self.manager.bypass_left(self.cgroup_id)?.is_some();
         Ok(open.then(|| Duration::from_millis(dns_ttl_floor_ms)))
@@ -159,8 +171,9 @@ impl Handler {
         let (addresses, ttl) = addresses(&reply.answers);
         if !addresses.is_empty() {
             let validity = Duration::from_secs(ttl.into()).max(floor).min(TTL_CEILING.max(floor));
-            let expires_ns = boot_ns().saturating_add(u64::try_from(validity.as_nanos()).unwrap_or(u64::MAX));
-            let stamped = self.names.lock().unwrap_or_else(PoisonError::into_inner).stamp(name, &addresses, expires_ns);
+            let expires_ns = boot_ns().saturating_add(nanoseconds(validity));
+            let stamped =
+                self.names.lock().unwrap_or_else(PoisonError::into_inner).stamp(name, &addresses, expires_ns);
             // An answer that is not stamped would lead to a connection denied without its name.
             if let Err(error) = stamped {
                 return self.failed(name, &error);
@@ -201,12 +214,20 @@ async fn ask(upstream: SocketAddr, question: &Message) -> std::result::Result<Me
         let length = socket.recv(&mut buffer).await.map_err(text)?;
         // Anything else on this port is noise, or a guess at our answer.
         if let Some(reply) = answers(question, buffer.get(..length).unwrap_or_default()) {
-            return if reply.metadata.truncation { ask_tcp(upstream, question, &bytes).await } else { Ok(reply) };
+            return if reply.metadata.truncation {
+                ask_tcp(upstream, question, &bytes).await
+            } else {
+                Ok(reply)
+            };
         }
     }
 }
 
-async fn ask_tcp(upstream: SocketAddr, question: &Message, bytes: &[u8]) -> std::result::Result<Message, String> {
+async fn ask_tcp(
+    upstream: SocketAddr,
+    question: &Message,
+    bytes: &[u8],
+) -> std::result::Result<Message, String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(upstream).await.map_err(text)?;
     let length = u16::try_from(bytes.len()).map_err(|error| error.to_string())?;

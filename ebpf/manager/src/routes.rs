@@ -6,7 +6,6 @@ use abi::{Address, PORT_RANGES, PortRange, PrefixKey, Routes, v4_mapped};
 use aya::maps::lpm_trie::Key;
 use ipnet::{IpNet, Ipv4Net};
 
-
 use crate::{
     error::{Error, Result},
     rules::{Permit, Target},
@@ -28,10 +27,12 @@ pub(crate) fn of_name(permits: &[Permit], name: &str) -> Result<Routes> {
 /// What each prefix is permitted. The trie answers with the longest prefix alone, so each entry also
 /// holds what every wider prefix of its family permits: a narrower rule never takes away.
 pub(crate) fn of_prefixes(permits: &[Permit], cgroup_id: u64) -> Result<Vec<(Key<PrefixKey>, Routes)>> {
-    let prefixes = || permits.iter().filter_map(|permit| match permit.target {
-        Target::Prefix(prefix) => Some((prefix, permit.range)),
-        _ => None,
-    });
+    let prefixes = || {
+        permits.iter().filter_map(|permit| match permit.target {
+            Target::Prefix(prefix) => Some((prefix, permit.range)),
+            _ => None,
+        })
+    };
     let mut wanted: Vec<IpNet> = prefixes().map(|(prefix, _)| prefix).collect();
     // IPv4 lies inside the IPv6 space here, but `::/0` says nothing of it: its own root stops the look-up.
     wanted.push(IpNet::V4(Ipv4Net::default()));
@@ -85,7 +86,10 @@ fn pack(what: &str, ranges: impl Iterator<Item = PortRange>) -> Result<Routes> {
     if merged.len() > PORT_RANGES {
         return Err(Error::Full {
             map: "route_map",
-            what: format!("{what} has {} separate port ranges, and at most {PORT_RANGES} fit; what is beyond", merged.len()),
+            what: format!(
+                "{what} has {} separate port ranges, and at most {PORT_RANGES} fit; what is beyond",
+                merged.len()
+            ),
         });
     }
     for (slot, range) in routes.ranges.iter_mut().zip(merged) {
@@ -109,7 +113,10 @@ mod tests {
     fn the_v6_default_says_nothing_of_v4() {
         let permits = permits(&[rule("::/0", "tcp", "443")]).expect("well-formed");
         let entries = of_prefixes(&permits, 7).expect("one range");
-        let permitted = |ip: &str| longest(&entries, &address(ip.parse().expect("an address"))).is_some_and(|routes| policy::permits(&routes, abi::TCP, 443));
+        let permitted = |ip: &str| {
+            longest(&entries, &address(ip.parse().expect("an address")))
+                .is_some_and(|routes| policy::permits(&routes, abi::TCP, 443))
+        };
         assert!(permitted("2001:db8::1") && !permitted("198.51.100.7"));
     }
 
@@ -142,12 +149,15 @@ mod tests {
         let permits = permits(&[rule("*.test", "tcp", "443")]).expect("well-formed");
         let permitted = |name| policy::permits(&of_name(&permits, name).expect("one range"), abi::TCP, 443);
         assert!(permitted("a.test") && permitted("a.b.test"));
-        assert!(!permitted("test") && !permitted(".test") && !permitted("atest") && !permitted("a.test.evil"));
+        assert!(
+            !permitted("test") && !permitted(".test") && !permitted("atest") && !permitted("a.test.evil")
+        );
     }
 
     #[test]
     fn touching_ranges_merge_and_too_many_are_refused() {
-        let touching: Vec<_> = (0..100u16).map(|n| rule("a.test", "tcp", &format!("{}-{}", 10 + n, 10 + n))).collect();
+        let touching: Vec<_> =
+            (0..100u16).map(|n| rule("a.test", "tcp", &format!("{}-{}", 10 + n, 10 + n))).collect();
         let routes = of_name(&permits(&touching).expect("well-formed"), "a.test").expect("one range");
         assert_eq!((routes.ranges[0].first, routes.ranges[0].last, routes.ranges[1].l4_proto), (10, 109, 0));
         let apart: Vec<_> = (0..17u16).map(|n| rule("a.test", "tcp", &format!("{}", 10 + 2 * n))).collect();
@@ -157,8 +167,14 @@ mod tests {
     #[test]
     fn rules_that_cannot_be_are_refused() {
         for (dst, proto, port) in [
-            ("a.test", "quic", "443"), ("a.test", "tcp", "0"), ("a.test", "tcp", "9-8"), ("a.test", "tcp", "65536"),
-            ("a b", "tcp", "1"), ("*.*.test", "tcp", "1"), ("", "tcp", "1"), ("198.51.100.0/33", "tcp", "1"),
+            ("a.test", "quic", "443"),
+            ("a.test", "tcp", "0"),
+            ("a.test", "tcp", "9-8"),
+            ("a.test", "tcp", "65536"),
+            ("a b", "tcp", "1"),
+            ("*.*.test", "tcp", "1"),
+            ("", "tcp", "1"),
+            ("198.51.100.0/33", "tcp", "1"),
         ] {
             assert!(permits(&[rule(dst, proto, port)]).is_err(), "{dst} {proto} {port}");
         }

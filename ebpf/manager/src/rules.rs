@@ -1,10 +1,10 @@
 //! Egress rules: the list a person writes, and what each one means.
 
-use std::{fs, net::IpAddr, path::Path, str::FromStr};
+use std::{collections::HashMap, fs, net::IpAddr, path::Path, str::FromStr};
 
 use abi::{PortRange, TCP, UDP};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::error::{Error, Result};
 
@@ -33,7 +33,7 @@ pub enum Port {
 
 /// What a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// This name.
     Domain(String),
     /// Every name below this one.
@@ -44,16 +44,16 @@ pub enum Target {
 
 /// A rule that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Permit {
+pub(crate) struct Permit {
     /// What for.
-    pub target: Target,
+    pub(crate) target: Target,
     /// Which transport and ports.
-    pub range: PortRange,
+    pub(crate) range: PortRange,
 }
 
 impl Target {
     /// Whether `name` (lower case, no final dot) is meant.
-    pub fn names(&self, name: &str) -> bool {
+    pub(crate) fn names(&self, name: &str) -> bool {
         match self {
             Self::Domain(domain) => domain == name,
             Self::Below(parent) => {
@@ -77,7 +77,12 @@ impl Rule {
         let (first, last) = match (&self.port, default) {
             (Some(port), _) => port.bounds()?,
             (None, Some(port)) => (port, port),
-            (None, None) => return Err(format!("proto {} needs a port, such as `port: 443` or `port: 8000-8100`", self.proto)),
+            (None, None) => {
+                return Err(format!(
+                    "proto {} needs a port, such as `port: 443` or `port: 8000-8100`",
+                    self.proto
+                ));
+            }
         };
         Ok(Permit { target: self.target()?, range: PortRange { first, last, l4_proto, pad: [0; 3] } })
     }
@@ -88,7 +93,8 @@ impl Rule {
             return Ok(Target::Prefix(IpNet::from(address.to_canonical())));
         }
         if dst.contains('/') {
-            let prefix = IpNet::from_str(dst).map_err(|_| format!("`{dst}` is not a prefix such as 198.51.100.0/24"))?;
+            let prefix = IpNet::from_str(dst)
+                .map_err(|_| format!("`{dst}` is not a prefix such as 198.51.100.0/24"))?;
             return Ok(Target::Prefix(canonical(prefix.trunc())));
         }
         let name = dst.trim_end_matches('.').to_ascii_lowercase();
@@ -105,7 +111,11 @@ impl Port {
             Self::One(port) => (*port, *port),
             Self::Range(text) => {
                 let (first, last) = text.split_once('-').unwrap_or((text, text));
-                let number = |part: &str| part.trim().parse::<u16>().map_err(|_| format!("`{text}` is not a port or a range such as 8000-8100"));
+                let number = |part: &str| {
+                    part.trim()
+                        .parse::<u16>()
+                        .map_err(|_| format!("`{text}` is not a port or a range such as 8000-8100"))
+                };
                 (number(first)?, number(last)?)
             }
         };
@@ -136,15 +146,14 @@ fn domain(name: &str) -> std::result::Result<String, String> {
     if name.len() <= 253 && name.split('.').all(label) {
         Ok(name.to_owned())
     } else {
-        Err(format!("`{name}` is not a domain name, a wildcard such as *.example.test, an address or a prefix"))
+        Err(format!(
+            "`{name}` is not a domain name, a wildcard such as *.example.test, an address or a prefix"
+        ))
     }
 }
 
-/// Understands a list of rules.
-///
-/// # Errors
-/// At the first rule that cannot be, by its number.
-pub fn permits(rules: &[Rule]) -> Result<Vec<Permit>> {
+/// Understands a list of rules, or names the first one that cannot be by its number.
+pub(crate) fn permits(rules: &[Rule]) -> Result<Vec<Permit>> {
     rules
         .iter()
         .zip(1usize..)
@@ -158,20 +167,45 @@ pub fn permits(rules: &[Rule]) -> Result<Vec<Permit>> {
 /// If it cannot be read, is not such a list, or holds a rule that cannot be.
 pub fn read(path: &Path) -> Result<Vec<Rule>> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum File {
-        List(Vec<Rule>),
-        Mapping { rules: Vec<Rule> },
+    struct Mapping {
+        rules: Vec<Rule>,
     }
     let text = fs::read_to_string(path).map_err(Error::file(path))?;
-    // Untagged errors say nothing of the place, so a plain list is tried for its error first.
-    let rules = match serde_saphyr::from_str::<File>(&text) {
-        Ok(File::List(rules) | File::Mapping { rules }) => rules,
-        Err(_) => {
-            let problem = serde_saphyr::from_str::<Vec<Rule>>(&text).err().map_or_else(String::new, |error| error.to_string());
-            return Err(Error::RulesFile { path: path.to_owned(), problem });
-        }
+    // Which of the two is meant is asked first: the error is then that of what the person wrote.
+    let is_mapping = serde_saphyr::from_str::<HashMap<String, IgnoredAny>>(&text).is_ok();
+    let rules = if is_mapping {
+        serde_saphyr::from_str(&text).map(|Mapping { rules }| rules)
+    } else {
+        serde_saphyr::from_str(&text)
     };
+    let rules =
+        rules.map_err(|error| Error::RulesFile { path: path.to_owned(), problem: error.to_string() })?;
     permits(&rules)?;
     Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Vec<Rule>> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), text).expect("it is written");
+        read(file.path())
+    }
+
+    #[test]
+    fn a_list_and_a_mapping_are_the_same_file() {
+        let list = "- {dst: a.test, proto: tcp, port: 1-2}\n";
+        let rules = read_text(list).expect("a list");
+        assert_eq!(read_text(&format!("rules:\n  {list}")).expect("a mapping"), rules);
+    }
+
+    #[test]
+    fn a_slip_is_told_for_the_form_that_was_written() {
+        for text in ["- {dst: a.test, prot: tcp}", "rules: [{dst: a.test, prot: tcp}]"] {
+            let error = read_text(text).expect_err("`prot` is no field").to_string();
+            assert!(error.contains("prot") && error.contains("line 1"), "{error}");
+        }
+    }
 }

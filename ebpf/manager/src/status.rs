@@ -55,7 +55,9 @@ impl Manager {
             let attached = fs::read_dir(self.pins.links(cgroup_id)).map_or(0, Iterator::count);
             containers.push(ContainerStatus {
                 attached: (attached, Program::ALL.len()),
-                bypass_left_ms: self.bypass_left(cgroup_id)?.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+                bypass_left_ms: self
+                    .bypass_left(cgroup_id)?
+                    .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
                 denied: ledger.denied,
                 opened: ledger.opened,
                 open: ledger.opened.saturating_sub(ledger.closed),
@@ -82,14 +84,27 @@ impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED);
-        table.set_header(["agent", "project", "container", "cgroup", "programs", "bypass", "denied", "opened", "open", "lost"]);
+        table.set_header([
+            "agent",
+            "project",
+            "container",
+            "cgroup",
+            "programs",
+            "bypass",
+            "denied",
+            "opened",
+            "open",
+            "lost",
+        ]);
         for container in &self.containers {
             let enrolment = &container.enrolment;
             let programs = match enrolment.retired_ns {
                 Some(_) => "retired".to_owned(),
                 None => format!("{}/{}", container.attached.0, container.attached.1),
             };
-            let bypass = container.bypass_left_ms.map_or_else(|| "off".to_owned(), |left| format!("{:?} left", Duration::from_millis(left)));
+            let bypass = container
+                .bypass_left_ms
+                .map_or_else(|| "off".to_owned(), |left| format!("{:?} left", Duration::from_millis(left)));
             table.add_row([
                 // Labels are whatever someone wrote: shown escaped, never as terminal codes.
                 enrolment.agent.escape_debug().to_string(),

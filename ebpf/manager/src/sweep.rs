@@ -9,7 +9,8 @@ use aya::{
 
 use crate::{
     Manager,
-    clock::boot_ns,
+    clock::{boot_ns, nanoseconds},
+    containers::EnrolRequest,
     error::{Error, Result},
     pins::found,
 };
@@ -29,10 +30,16 @@ impl Manager {
     /// # Errors
     /// If a map or the sweep program refuses.
     pub fn sweep(&self, only: Option<u64>) -> Result<Swept> {
-        let program = RawTracePoint::from_pin(self.pins.program("sweep")).map_err(|source| Error::Program { program: "sweep", source })?;
+        let program =
+            RawTracePoint::from_pin(self.pins.program("sweep")).map_err(Error::program("sweep", "run"))?;
         let now = boot_ns();
         let flows = self.pins.flows()?;
-        let watch = Watch { tombstones: self.pins.tombstones()?, bypass: self.pins.bypass()?, containers: self.pins.containers()?, now };
+        let watch = Watch {
+            tombstones: self.pins.tombstones()?,
+            bypass: self.pins.bypass()?,
+            containers: self.pins.containers()?,
+            now,
+        };
         let mut swept = Swept::default();
         let mut due = Vec::new();
         // A key that ends under the iteration starts it over, so its length is bounded.
@@ -41,7 +48,7 @@ impl Manager {
                 Ok(pair) => pair,
                 // A flow ended under the iteration; the rest is found by the next sweep.
                 Err(MapError::KeyNotFound) => continue,
-                Err(source) => return Err(Error::Map { map: "flows", source }),
+                Err(cause) => return Err(Error::Map { map: "flows", cause }),
             };
             if only.is_some_and(|only| only != flow.cgroup_id) {
                 continue;
@@ -62,7 +69,7 @@ impl Manager {
             *e = seen_ns;
             *f = end_ns;
             *g = reason as u64;
-            program.test_run(options).map_err(|source| Error::Program { program: "sweep", source })?;
+            program.test_run(options).map_err(Error::program("sweep", "run"))?;
             swept.ended = swept.ended.saturating_add(1);
         }
         Ok(swept)
@@ -95,14 +102,15 @@ impl Watch {
         }
         if flow.bypass_epoch != 0 {
             let bypass = found("bypass_map", self.bypass.get(&flow.cgroup_id, 0))?;
-            let live = bypass.is_some_and(|bypass| bypass.epoch == flow.bypass_epoch && self.now < bypass.deadline_ns);
+            let live = bypass
+                .is_some_and(|bypass| bypass.epoch == flow.bypass_epoch && self.now < bypass.deadline_ns);
             if !live {
                 let end = bypass.map_or(self.now, |bypass| bypass.deadline_ns.min(self.now));
                 return Ok(Some((CloseReason::BypassEnded, end)));
             }
         }
         let idle = found("container_map", self.containers.get(&flow.cgroup_id, 0))?
-            .map_or(abi::SETTINGS_DEFAULT_IDLE_NS, |container| container.udp_idle_ns);
+            .map_or(nanoseconds(EnrolRequest::UDP_IDLE), |container| container.udp_idle_ns);
         let over = self.now.saturating_sub(flow.last_ns) >= idle;
         Ok(over.then_some((CloseReason::Idle, flow.last_ns)))
     }

@@ -49,7 +49,13 @@ fn loads_enrols_retires_and_unloads() {
     assert!(manager.enrol(&request).unwrap_err().to_string().contains("enrolled already"));
     let child = cgroup.join("child");
     fs::create_dir(&child).unwrap();
-    assert!(manager.enrol(&EnrolRequest::new(&child, "c2")).unwrap_err().to_string().contains("above it is enrolled"));
+    assert!(
+        manager
+            .enrol(&EnrolRequest::new(&child, "c2"))
+            .unwrap_err()
+            .to_string()
+            .contains("above it is enrolled")
+    );
     fs::remove_dir(&child).unwrap();
     manager.retire(enrolment.cgroup_id).unwrap();
     assert!(manager.retire(enrolment.cgroup_id + 1).unwrap_err().to_string().contains("no container"));

@@ -13,7 +13,7 @@ mod socket;
 use abi::{Reason, Verdict};
 pub use destination::{Destination, is_loopback};
 pub use routes::permits;
-pub use socket::{AF_INET, AF_INET6, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, socket_permitted};
+pub use socket::{AF_INET, socket_permitted};
 
 /// Port of DNS, over UDP and TCP.
 pub const DNS_PORT: u16 = 53;
@@ -52,7 +52,10 @@ impl Decision {
 pub fn decide<F: Facts>(facts: &F, dst: &Destination<'_>) -> Decision {
     let dns = dst.port == DNS_PORT;
     if facts.bypassed() {
-        return Decision { to_resolver: dns && facts.has_resolver(), ..Decision::new(Verdict::Bypassed, Reason::Bypass) };
+        return Decision {
+            to_resolver: dns && facts.has_resolver(),
+            ..Decision::new(Verdict::Bypassed, Reason::Bypass)
+        };
     }
     if dns {
         if facts.has_resolver() {

@@ -29,12 +29,8 @@ impl Facts for World {
 }
 
 fn range() -> impl Strategy<Value = PortRange> {
-    (prop_oneof![Just(abi::TCP), Just(abi::UDP)], any::<u16>(), any::<u16>()).prop_map(|(l4_proto, a, b)| PortRange {
-        first: a.min(b),
-        last: a.max(b),
-        l4_proto,
-        pad: [0; 3],
-    })
+    (prop_oneof![Just(abi::TCP), Just(abi::UDP)], any::<u16>(), any::<u16>())
+        .prop_map(|(l4_proto, a, b)| PortRange { first: a.min(b), last: a.max(b), l4_proto, pad: [0; 3] })
 }
 
 fn routes() -> impl Strategy<Value = Routes> {
@@ -46,7 +42,12 @@ fn routes() -> impl Strategy<Value = Routes> {
 }
 
 fn world() -> impl Strategy<Value = World> {
-    (any::<bool>(), any::<bool>(), prop::collection::vec(routes(), 0..4), prop::collection::vec(routes(), 0..4))
+    (
+        any::<bool>(),
+        any::<bool>(),
+        prop::collection::vec(routes(), 0..4),
+        prop::collection::vec(routes(), 0..4),
+    )
         .prop_map(|(bypassed, resolver, names, prefixes)| World { bypassed, resolver, names, prefixes })
 }
 

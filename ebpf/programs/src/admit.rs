@@ -1,14 +1,18 @@
 //! The one path from an attempt to its verdict, its counters and its state.
 
-use abi::{CloseReason, Direction, Flow, FlowKey, Hook, Reason, Sock, Verdict, fault, flow_flag, sock_flag};
+use abi::{CloseReason, Flow, FlowKey, Hook, Reason, Sock, Verdict, fault, flow_flag, sock_flag};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use policy::{Decision, Destination, decide};
 
 use crate::{
-    attribution::{self, Kernel},
-    emit, flow, ledger,
+    emit,
+    facts::{self, Kernel},
+    flow, ledger,
     maps::{CONTAINERS, FLOWS},
 };
+
+/// `-EEXIST`, as the helpers return it.
+const EEXIST: i32 = -17;
 
 /// What the hook does next.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,15 +34,18 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
         return Admission::Deny as u64;
     }
     let dst = &Destination { addr: &key.remote, port: key.port, l4_proto: key.l4_proto };
-    let now = attribution::now();
-    let bypass_epoch = attribution::bypass_epoch(cgroup_id, now);
+    let now = facts::now();
+    let bypass_epoch = facts::bypass_epoch(cgroup_id, now);
 
     if let Some(known) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live map value.
         unsafe {
-            if (*known).flags & flow_flag::ENDED == 0 && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch) {
+            if (*known).flags & flow_flag::ENDED == 0
+                && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch)
+            {
                 (*known).last_ns = now;
-                let redirected = (*known).actual_dst_port != (*known).dst_port || (*known).actual_dst != (*known).dst;
+                let redirected =
+                    (*known).actual_dst_port != (*known).dst_port || (*known).actual_dst != (*known).dst;
                 return if redirected { Admission::Redirect as u64 } else { Admission::Pass as u64 };
             }
         }
@@ -63,40 +70,20 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     }
 
     let (domain, ambiguous) = facts.name(dst);
-    let mut flow = Flow {
-        start_ns: now,
-        last_ns: now,
-        cgroup_id,
-        cookie: key.cookie,
-        bytes_in: 0,
-        bytes_out: 0,
-        packets_in: 0,
-        packets_out: 0,
-        bypass_epoch,
-        dst: key.remote,
-        actual_dst: key.remote,
-        src: [0; 16],
-        // SAFETY: non-null socket storage.
-        comm: unsafe { (*sock).comm },
-        // SAFETY: as above.
-        pid: unsafe { (*sock).pid },
-        // SAFETY: as above.
-        uid: unsafe { (*sock).uid },
-        domain,
-        generation: key.generation,
-        dst_port: dst.port,
-        actual_dst_port: dst.port,
-        src_port: 0,
-        socket_family: 0,
-        l4_proto: dst.l4_proto,
-        verdict: decision.verdict as u8,
-        reason: decision.reason as u8,
-        hook: hook as u8,
-        close_reason: CloseReason::None as u8,
-        direction: Direction::Outbound as u8,
-        flags: if ambiguous { flow_flag::AMBIGUOUS } else { 0 },
-        socket_type: 0,
-    };
+    let mut flow = flow::attempt(hook, now, cgroup_id, key.cookie);
+    // SAFETY: non-null socket storage.
+    (flow.comm, flow.pid, flow.uid) = unsafe { ((*sock).comm, (*sock).pid, (*sock).uid) };
+    flow.bypass_epoch = bypass_epoch;
+    flow.dst = key.remote;
+    flow.actual_dst = key.remote;
+    flow.dst_port = key.port;
+    flow.actual_dst_port = key.port;
+    flow.domain = domain;
+    flow.generation = key.generation;
+    flow.l4_proto = key.l4_proto;
+    flow.verdict = decision.verdict as u8;
+    flow.reason = decision.reason as u8;
+    flow.flags = if ambiguous { flow_flag::AMBIGUOUS } else { 0 };
     if decision.to_resolver
         && let Some(container) = CONTAINERS.get_ptr(cgroup_id)
     {
@@ -134,7 +121,7 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
     // A race with another thread on the same socket and destination is one flow: the loser's entry exists.
     match FLOWS.insert(key, flow, BPF_NOEXIST.into()) {
         Ok(()) => {}
-        Err(errno) if errno == -17 => return true,
+        Err(EEXIST) => return true,
         Err(_) => return false,
     }
     ledger::opened(flow.cgroup_id);
@@ -158,13 +145,5 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
 #[inline(always)]
 pub fn deny(flow: &Flow) {
     ledger::denied(flow.cgroup_id);
-    match emit::reserve() {
-        Some(mut slot) => {
-            // SAFETY: a reference is valid to read.
-            unsafe { emit::fill(&mut slot, flow, flow.start_ns, 1) };
-            ledger::submitted(flow.cgroup_id, 1);
-            emit::submit(slot);
-        }
-        None => ledger::ring_full(flow.cgroup_id, 1),
-    }
+    emit::record(flow);
 }

@@ -1,15 +1,12 @@
 //! `cgroup/connect4` and `connect6`: TCP connections, TCP Fast Open, connected UDP.
 
-use abi::{CloseReason, FlowKey, Hook, TCP, sock_flag};
-use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_get_socket_cookie, macros::cgroup_sock_addr, programs::SockAddrContext,
-};
+use abi::{CloseReason, Hook, TCP, sock_flag};
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
 use crate::{
     admit::{Admission, admit},
-    attribution,
     context::{self, Family},
-    flow,
+    facts, flow,
 };
 
 #[cgroup_sock_addr(connect4)]
@@ -41,24 +38,13 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     }
     if previous.cookie != 0 && previous.l4_proto == protocol as u8 {
         let reason = if protocol == u32::from(TCP) { CloseReason::Aborted } else { CloseReason::Closed };
-        flow::end(&previous, reason, attribution::now());
+        flow::end(&previous, reason, facts::now());
     }
 
-    let key = FlowKey {
-        // SAFETY: the helper takes the context of this program type.
-        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
-        remote: context::user_address(ctx.sock_addr, family),
-        // SAFETY: non-null socket storage.
-        generation: unsafe { (*sock).generation },
-        port: context::user_port(ctx.sock_addr),
-        l4_proto: protocol as u8,
-        pad: 0,
-    };
+    let key = context::flow_key(ctx, sock, family, protocol as u8);
     let admission = admit(&key, sock, cgroup_id, Hook::Connect);
     if admission == Admission::Redirect as u64 {
-        // SAFETY: non-null socket storage.
-        let (addr, port) = unsafe { ((*sock).actual, (*sock).actual_port) };
-        context::rewrite(ctx.sock_addr, family, &addr, port);
+        context::redirect(ctx.sock_addr, family, sock);
     }
     i32::from(admission != Admission::Deny as u64)
 }

@@ -2,10 +2,15 @@
 
 use core::ffi::c_void;
 
-use abi::{Address, Sock, sock_flag, v4_mapped};
+use abi::{Address, FlowKey, Sock, sock_flag, v4_mapped};
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr},
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_sk_storage_get},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::{bpf_get_socket_cookie, bpf_sk_storage_get},
+    },
+    programs::SockAddrContext,
 };
 
 use crate::maps::{IDENTITY, SOCKS};
@@ -45,9 +50,10 @@ pub fn sock(sk: *mut bpf_sock) -> Option<*mut Sock> {
 #[inline(always)]
 pub fn sock_or_new(sk: *mut bpf_sock, cgroup_id: u64) -> Option<*mut Sock> {
     // SAFETY: as in `sock`; with no initial value the kernel zeroes it.
-    let found =
-        unsafe { bpf_sk_storage_get(socks(), sk.cast(), core::ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE.into()) }
-            .cast::<Sock>();
+    let found = unsafe {
+        bpf_sk_storage_get(socks(), sk.cast(), core::ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE.into())
+    }
+    .cast::<Sock>();
     if found.is_null() {
         return None;
     }
@@ -101,11 +107,34 @@ pub fn address(words: [u32; 4]) -> Address {
     unsafe { core::mem::transmute::<[u32; 4], Address>(words) }
 }
 
+/// The key of the flow that a call asks for: by this socket, to the destination in its context.
+#[inline(always)]
+pub fn flow_key(ctx: &SockAddrContext, sock: *const Sock, family: Family, l4_proto: u8) -> FlowKey {
+    FlowKey {
+        // SAFETY: the helper takes the context of this program type.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        remote: user_address(ctx.sock_addr, family),
+        // SAFETY: non-null socket storage.
+        generation: unsafe { (*sock).generation },
+        port: user_port(ctx.sock_addr),
+        l4_proto,
+        pad: 0,
+    }
+}
+
 /// Destination port of a `sock_addr` context, host order.
 #[inline(always)]
 pub fn user_port(ctx: *const bpf_sock_addr) -> u16 {
     // SAFETY: as in `user_address`.
     u16::from_be(unsafe { (*ctx).user_port } as u16)
+}
+
+/// Sends the call to where the socket's flow was redirected.
+#[inline(always)]
+pub fn redirect(ctx: *mut bpf_sock_addr, family: Family, sock: *const Sock) {
+    // SAFETY: non-null socket storage.
+    let (addr, port) = unsafe { ((*sock).actual, (*sock).actual_port) };
+    rewrite(ctx, family, &addr, port);
 }
 
 /// Sends the call somewhere else. A v4 hook cannot name a v6 address; the resolver of a container is
@@ -134,7 +163,10 @@ pub fn rewrite(ctx: *mut bpf_sock_addr, family: Family, addr: &Address, port: u1
 pub fn restore(sock: *const Sock, addr: &mut Address, port: &mut u16) -> bool {
     // SAFETY: non-null socket storage.
     unsafe {
-        if (*sock).flags & sock_flag::REDIRECTED == 0 || (*sock).actual_port != *port || (*sock).actual != *addr {
+        if (*sock).flags & sock_flag::REDIRECTED == 0
+            || (*sock).actual_port != *port
+            || (*sock).actual != *addr
+        {
             return false;
         }
         *addr = (*sock).intended;

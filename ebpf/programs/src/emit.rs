@@ -7,12 +7,27 @@ use aya_ebpf::{
     maps::ring_buf::RingBufEntry,
 };
 
-use crate::maps::EVENTS;
+use crate::{ledger, maps::EVENTS};
 
 /// `BPF_RB_AVAIL_DATA`: bytes not yet consumed.
 const AVAIL_DATA: u64 = 0;
 /// `BPF_RB_RING_SIZE`: bytes in all.
 const RING_SIZE: u64 = 1;
+
+/// Records an attempt that is over as it begins: a denial, or a socket made under bypass. Counts it
+/// as submitted, or as lost if the ring is full.
+#[inline(always)]
+pub fn record(flow: &Flow) {
+    match reserve() {
+        Some(mut slot) => {
+            // SAFETY: a reference is valid to read.
+            unsafe { fill(&mut slot, flow, flow.start_ns, 1) };
+            ledger::submitted(flow.cgroup_id, 1);
+            submit(slot);
+        }
+        None => ledger::ring_full(flow.cgroup_id, 1),
+    }
+}
 
 /// Room for one record, or nothing if the ring is full.
 #[inline(always)]
@@ -50,6 +65,7 @@ pub fn submit(slot: RingBufEntry<Record>) {
 fn wakeup() -> u64 {
     let ring = (&raw const EVENTS).cast_mut().cast();
     // SAFETY: a map pointer; the helper only reads its positions.
-    let (waiting, size) = unsafe { (bpf_ringbuf_query(ring, AVAIL_DATA), bpf_ringbuf_query(ring, RING_SIZE)) };
+    let (waiting, size) =
+        unsafe { (bpf_ringbuf_query(ring, AVAIL_DATA), bpf_ringbuf_query(ring, RING_SIZE)) };
     if waiting >= size / 4 { BPF_RB_FORCE_WAKEUP.into() } else { BPF_RB_NO_WAKEUP.into() }
 }

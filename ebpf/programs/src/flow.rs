@@ -1,8 +1,45 @@
 //! The life of a flow in the table: opened once, ended once, one record.
 
-use abi::{CloseReason, FlowKey, flow_flag};
+use abi::{CloseReason, Direction, Flow, FlowKey, Hook, flow_flag};
 
 use crate::{emit, ledger, maps::FLOWS};
+
+/// What `hook` knows of every attempt before anything is decided: when, of whom, on which socket.
+/// All else is zero, and the verdict has yet to be written.
+#[inline(always)]
+pub fn attempt(hook: Hook, now: u64, cgroup_id: u64, cookie: u64) -> Flow {
+    Flow {
+        start_ns: now,
+        last_ns: now,
+        cgroup_id,
+        cookie,
+        bytes_in: 0,
+        bytes_out: 0,
+        packets_in: 0,
+        packets_out: 0,
+        bypass_epoch: 0,
+        dst: [0; 16],
+        actual_dst: [0; 16],
+        src: [0; 16],
+        comm: [0; abi::COMM_LEN],
+        pid: 0,
+        uid: 0,
+        domain: 0,
+        generation: 0,
+        dst_port: 0,
+        actual_dst_port: 0,
+        src_port: 0,
+        socket_family: 0,
+        l4_proto: 0,
+        verdict: 0,
+        reason: 0,
+        hook: hook as u8,
+        close_reason: CloseReason::None as u8,
+        direction: Direction::Outbound as u8,
+        flags: 0,
+        socket_type: 0,
+    }
+}
 
 /// Ends a flow and emits its record. Whoever removes the entry emits: never two records for one
 /// flow. If the ring is full the flow stays, marked, for the sweeper: delayed, not lost.

@@ -1,61 +1,58 @@
 //! Counting, before the ring is tried. Only atomic adds: counters are shared by all CPUs.
 
+use core::mem::offset_of;
+
 use abi::{Flow, Ledger, LossPoint, MetricKey};
 
 use crate::{
-    atomic::add,
+    atomic,
     maps::{LEDGER, METRICS},
 };
-
-/// The container's counters. Whoever has none is counted under 0, which always exists.
-#[inline(always)]
-pub fn of(cgroup_id: u64) -> Option<*mut Ledger> {
-    LEDGER.get_ptr_mut(cgroup_id).or_else(|| LEDGER.get_ptr_mut(0))
-}
 
 /// A denied attempt.
 #[inline(always)]
 pub fn denied(cgroup_id: u64) {
-    if let Some(ledger) = of(cgroup_id) {
-        // SAFETY: a live map value.
-        unsafe { add(&raw mut (*ledger).denied, 1) };
-    }
+    count(cgroup_id, offset_of!(Ledger, denied), 1);
 }
 
 /// A flow that was let through.
 #[inline(always)]
 pub fn opened(cgroup_id: u64) {
-    if let Some(ledger) = of(cgroup_id) {
-        // SAFETY: a live map value.
-        unsafe { add(&raw mut (*ledger).opened, 1) };
-    }
+    count(cgroup_id, offset_of!(Ledger, opened), 1);
 }
 
 /// A flow that ended and left the table.
 #[inline(always)]
 pub fn closed(cgroup_id: u64) {
-    if let Some(ledger) = of(cgroup_id) {
-        // SAFETY: a live map value.
-        unsafe { add(&raw mut (*ledger).closed, 1) };
-    }
+    count(cgroup_id, offset_of!(Ledger, closed), 1);
 }
 
 /// A record handed to the ring, standing for `weight` attempts.
 #[inline(always)]
 pub fn submitted(cgroup_id: u64, weight: u64) {
-    if let Some(ledger) = of(cgroup_id) {
-        // SAFETY: a live map value.
-        unsafe { add(&raw mut (*ledger).submitted, weight) };
-    }
+    count(cgroup_id, offset_of!(Ledger, submitted), weight);
 }
 
 /// Attempts whose record the ring had no room for.
 #[inline(always)]
 pub fn ring_full(cgroup_id: u64, weight: u64) {
+    let point = LossPoint::RingFull as usize * size_of::<u64>();
+    count(cgroup_id, offset_of!(Ledger, losses) + point, weight);
+}
+
+/// Adds to the counter that lies at `offset` in the container's ledger.
+#[inline(always)]
+fn count(cgroup_id: u64, offset: usize, amount: u64) {
     if let Some(ledger) = of(cgroup_id) {
-        // SAFETY: a live map value; the index is a constant within the array.
-        unsafe { add(&raw mut (*ledger).losses[LossPoint::RingFull as usize], weight) };
+        // SAFETY: a live map value, and `offset` is that of one of its 8-byte fields.
+        unsafe { atomic::add(ledger.byte_add(offset).cast(), amount) };
     }
+}
+
+/// The container's counters. Whoever has none is counted under 0, which always exists.
+#[inline(always)]
+fn of(cgroup_id: u64) -> Option<*mut Ledger> {
+    LEDGER.get_ptr_mut(cgroup_id).or_else(|| LEDGER.get_ptr_mut(0))
 }
 
 /// Flows this container has open; may lag behind other CPUs by a few.
@@ -84,7 +81,7 @@ pub fn metric(flow: &Flow) {
     };
     match METRICS.get_ptr_mut(key) {
         // SAFETY: a live map value.
-        Some(count) => unsafe { add(count, 1) },
+        Some(count) => unsafe { atomic::add(count, 1) },
         None => {
             // Losing a race here loses one count of a surface that evicts anyway.
             let _ = METRICS.insert(key, 1, 0);

@@ -6,14 +6,13 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
-#![expect(unsafe_code, reason = "every access to a context or map value goes through a raw pointer")]
 
 mod admit;
 mod atomic;
-mod attribution;
 mod connect;
 mod context;
 mod emit;
+mod facts;
 mod flow;
 mod ledger;
 mod maps;

@@ -1,6 +1,9 @@
 //! The maps, all pinned by the manager under their names here.
 
-use abi::{Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey, Record, Routes, Sock};
+use abi::{
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey,
+    Record, Routes, Sock,
+};
 #[expect(deprecated, reason = "its successor, BPF_MAP_TYPE_CGRP_STORAGE, needs Linux 6.2")]
 use aya_ebpf::btf_maps::CgroupStorage;
 use aya_ebpf::{

@@ -14,7 +14,7 @@ use aya_ebpf::{
 use crate::{
     admit::{Admission, admit},
     atomic::add,
-    attribution, context,
+    context, facts,
     maps::FLOWS,
 };
 
@@ -72,7 +72,8 @@ pub fn ingress(ctx: SkBuffContext) -> i32 {
 fn read(ctx: &SkBuffContext) -> Option<(*mut bpf_sock, Packet)> {
     let skb: *const __sk_buff = ctx.skb.skb;
     // SAFETY: the context is valid for the program's run; `sk` is checked against null.
-    let (sk, protocol) = unsafe { ((*skb).__bindgen_anon_2.sk, u32::from(u16::from_be((*skb).protocol as u16))) };
+    let (sk, protocol) =
+        unsafe { ((*skb).__bindgen_anon_2.sk, u32::from(u16::from_be((*skb).protocol as u16))) };
     if sk.is_null() {
         return None;
     }
@@ -110,7 +111,7 @@ fn address(ctx: &SkBuffContext, packet: &Packet, end: End) -> Address {
 fn bypass_over(sock: *const Sock) -> bool {
     // SAFETY: non-null socket storage.
     let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).cgroup_id) };
-    epoch != 0 && attribution::bypass_epoch(cgroup_id, attribution::now()) != epoch
+    facts::bypass_over(epoch, cgroup_id)
 }
 
 /// Remembers the peer's FIN and RST, which tell how the connection ended and what its bytes are.
@@ -140,7 +141,13 @@ fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) {
 /// The key of the flow a datagram belongs to, by what the container asked for, and whether that is
 /// not where the packet goes.
 #[inline(always)]
-fn flow_key(ctx: &SkBuffContext, sock: *const Sock, packet: &Packet, remote: End, port: u16) -> (FlowKey, bool) {
+fn flow_key(
+    ctx: &SkBuffContext,
+    sock: *const Sock,
+    packet: &Packet,
+    remote: End,
+    port: u16,
+) -> (FlowKey, bool) {
     let mut key = FlowKey {
         // SAFETY: the helper takes the context of this program type.
         cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
@@ -195,7 +202,7 @@ fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
     unsafe {
         add(&raw mut (*flow).bytes_out, bytes);
         add(&raw mut (*flow).packets_out, datagrams);
-        (*flow).last_ns = attribution::now();
+        (*flow).last_ns = facts::now();
         (*flow).src = address(ctx, packet, End::Source);
         (*flow).src_port = source_port;
     }
@@ -215,7 +222,7 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
     unsafe {
         add(&raw mut (*flow).bytes_in, bytes);
         add(&raw mut (*flow).packets_in, datagrams);
-        (*flow).last_ns = attribution::now();
+        (*flow).last_ns = facts::now();
     }
     1
 }
@@ -225,5 +232,5 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
 fn flow_bypass_over(flow: *const Flow) -> bool {
     // SAFETY: a live map value.
     let (epoch, cgroup_id) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id) };
-    epoch != 0 && attribution::bypass_epoch(cgroup_id, attribution::now()) != epoch
+    facts::bypass_over(epoch, cgroup_id)
 }

@@ -1,9 +1,7 @@
 //! `cgroup/sendmsg4` and `sendmsg6`: datagrams that carry their own destination.
 
-use abi::{FlowKey, Hook, UDP};
-use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_get_socket_cookie, macros::cgroup_sock_addr, programs::SockAddrContext,
-};
+use abi::{Hook, UDP};
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
 use crate::{
     admit::{Admission, admit},
@@ -27,24 +25,13 @@ fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let sk = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
     let Some(sock) = context::sock_or_new(sk, cgroup_id) else { return 0 };
     context::note_caller(sock);
-    let mut key = FlowKey {
-        // SAFETY: the helper takes the context of this program type.
-        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
-        remote: context::user_address(ctx.sock_addr, family),
-        // SAFETY: non-null socket storage.
-        generation: unsafe { (*sock).generation },
-        port: context::user_port(ctx.sock_addr),
-        l4_proto: UDP,
-        pad: 0,
-    };
+    let mut key = context::flow_key(ctx, sock, family, UDP);
     // A v6 socket that is connected to an IPv4 address calls this hook on every send, with the
     // destination that connect has already rewritten.
     context::restore(sock, &mut key.remote, &mut key.port);
     let admission = admit(&key, sock, cgroup_id, Hook::Sendmsg);
     if admission == Admission::Redirect as u64 {
-        // SAFETY: non-null socket storage.
-        let (addr, port) = unsafe { ((*sock).actual, (*sock).actual_port) };
-        context::rewrite(ctx.sock_addr, family, &addr, port);
+        context::redirect(ctx.sock_addr, family, sock);
     }
     i32::from(admission != Admission::Deny as u64)
 }

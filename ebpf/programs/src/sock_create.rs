@@ -1,15 +1,18 @@
 //! `cgroup/sock_create`: only known kinds of socket are made, and each is owned from birth.
 
-use abi::{CloseReason, Direction, Flow, Hook, Reason, Verdict};
+use abi::{Flow, Hook, Reason, Verdict};
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_get_socket_cookie},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::bpf_get_socket_cookie,
+    },
     macros::cgroup_sock,
     programs::SockContext,
 };
 use policy::socket_permitted;
 
-use crate::{admit::deny, attribution, context, emit, ledger};
+use crate::{admit::deny, context, emit, facts, flow, ledger};
 
 #[cgroup_sock(sock_create)]
 pub fn sock_create(ctx: SockContext) -> i32 {
@@ -31,8 +34,10 @@ pub fn sock_create(ctx: SockContext) -> i32 {
 /// Records a socket outside the allow-list: denied, or made under bypass.
 #[inline(always)]
 fn refuse(ctx: &SockContext, cgroup_id: u64, [family, kind, protocol]: [u32; 3]) -> i32 {
-    let now = attribution::now();
-    let bypass_epoch = attribution::bypass_epoch(cgroup_id, now);
+    let now = facts::now();
+    let bypass_epoch = facts::bypass_epoch(cgroup_id, now);
+    // SAFETY: the helper takes the context of this program type.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     let (verdict, reason) = if cgroup_id == 0 {
         (Verdict::Denied, Reason::NotEnrolled)
     } else if bypass_epoch != 0 {
@@ -41,38 +46,18 @@ fn refuse(ctx: &SockContext, cgroup_id: u64, [family, kind, protocol]: [u32; 3])
         (Verdict::Denied, Reason::SocketKind)
     };
     let flow = Flow {
-        start_ns: now,
-        last_ns: now,
-        cgroup_id,
-        // SAFETY: the helper takes the context of this program type.
-        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
-        bytes_in: 0,
-        bytes_out: 0,
-        packets_in: 0,
-        packets_out: 0,
         bypass_epoch,
-        dst: [0; 16],
-        actual_dst: [0; 16],
-        src: [0; 16],
         comm: bpf_get_current_comm().unwrap_or([0; abi::COMM_LEN]),
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
         uid: bpf_get_current_uid_gid() as u32,
-        domain: 0,
-        generation: 0,
-        dst_port: 0,
-        actual_dst_port: 0,
-        src_port: 0,
         socket_family: family as u16,
         // Protocols above 255 (MPTCP, 262) do not fit the IP header's byte either; the socket's own
         // family and type tell them apart.
         l4_proto: protocol as u8,
         verdict: verdict as u8,
         reason: reason as u8,
-        hook: Hook::SockCreate as u8,
-        close_reason: CloseReason::None as u8,
-        direction: Direction::Outbound as u8,
-        flags: 0,
         socket_type: kind as u8,
+        ..flow::attempt(Hook::SockCreate, now, cgroup_id, cookie)
     };
     ledger::metric(&flow);
     if verdict == Verdict::Denied {
@@ -82,14 +67,6 @@ fn refuse(ctx: &SockContext, cgroup_id: u64, [family, kind, protocol]: [u32; 3])
     // Under bypass the socket itself is the attempt: opened and closed at once.
     ledger::opened(cgroup_id);
     ledger::closed(cgroup_id);
-    match emit::reserve() {
-        Some(mut slot) => {
-            // SAFETY: a reference is valid to read.
-            unsafe { emit::fill(&mut slot, &flow, now, 1) };
-            ledger::submitted(cgroup_id, 1);
-            emit::submit(slot);
-        }
-        None => ledger::ring_full(cgroup_id, 1),
-    }
+    emit::record(&flow);
     1
 }

@@ -3,10 +3,7 @@
 use abi::{CloseReason, Flow, Sock, sock_flag, v4_mapped};
 use aya_ebpf::{bindings::bpf_sock_ops, macros::sock_ops, programs::SockOpsContext};
 
-use crate::{
-    attribution, context, flow,
-    maps::FLOWS,
-};
+use crate::{context, facts, flow, maps::FLOWS};
 
 /// `BPF_SOCK_OPS_*` operations.
 const TCP_CONNECT_CB: u32 = 3;
@@ -17,7 +14,7 @@ const STATE_CB: u32 = 10;
 const CALLBACKS: i32 = 1 | 4;
 
 /// `enum bpf_tcp_state`.
-mod state {
+pub mod state {
     pub const SYN_SENT: u32 = 2;
     pub const FIN_WAIT1: u32 = 4;
     pub const FIN_WAIT2: u32 = 5;
@@ -66,7 +63,7 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
 fn close(ops: *const bpf_sock_ops, sock: *mut Sock, from: u32) {
     // SAFETY: non-null socket storage; the context is valid for the program's run.
     let (key, flags) = unsafe { ((*sock).key, (*sock).flags) };
-    let now = attribution::now();
+    let now = facts::now();
     if let Some(flow) = FLOWS.get_ptr_mut(&key) {
         // SAFETY: a live map value.
         unsafe {
@@ -78,9 +75,8 @@ fn close(ops: *const bpf_sock_ops, sock: *mut Sock, from: u32) {
         }
     }
     // SAFETY: as above.
-    let bypass_over = unsafe {
-        (*sock).bypass_epoch != 0 && attribution::bypass_epoch((*sock).cgroup_id, now) != (*sock).bypass_epoch
-    };
+    let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).cgroup_id) };
+    let bypass_over = facts::bypass_over(epoch, cgroup_id);
     flow::end(&key, if bypass_over { CloseReason::BypassEnded } else { reason(flags, from) }, now);
 }
 
@@ -139,7 +135,11 @@ fn reason(flags: u32, from: u32) -> CloseReason {
     if reset {
         return CloseReason::Reset;
     }
-    if from == state::FIN_WAIT2 || from == state::CLOSING || from == state::LAST_ACK || from == state::FIN_WAIT1 {
+    if from == state::FIN_WAIT2
+        || from == state::CLOSING
+        || from == state::LAST_ACK
+        || from == state::FIN_WAIT1
+    {
         return CloseReason::Closed;
     }
     CloseReason::Aborted

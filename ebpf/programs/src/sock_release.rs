@@ -3,16 +3,13 @@
 use abi::{CloseReason, TCP, UDP, sock_flag};
 use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
 
-use crate::{attribution, context, flow, maps::TOMBSTONES};
-
-/// `TCP_CLOSE` of `enum bpf_tcp_state`.
-const TCP_CLOSE: u32 = 7;
+use crate::{context, facts, flow, maps::TOMBSTONES, sock_ops::state};
 
 /// A TCP socket in any other state still has its close to come, in `sock_ops`.
 #[cgroup_sock(sock_release)]
 pub fn sock_release(ctx: SockContext) -> i32 {
     // SAFETY: the context is valid for the program's run.
-    let (protocol, state) = unsafe { ((*ctx.sock).protocol, (*ctx.sock).state) };
+    let (protocol, at) = unsafe { ((*ctx.sock).protocol, (*ctx.sock).state) };
     let Some(sock) = context::sock(ctx.sock) else { return 1 };
     // SAFETY: non-null socket storage.
     let (key, opened) = unsafe {
@@ -22,9 +19,9 @@ pub fn sock_release(ctx: SockContext) -> i32 {
     if key.cookie == 0 {
         return 1;
     }
-    let now = attribution::now();
+    let now = facts::now();
     if protocol == u32::from(TCP) {
-        if state == TCP_CLOSE {
+        if at == state::CLOSE {
             flow::end(&key, CloseReason::Aborted, now);
         }
     } else if protocol == u32::from(UDP) {

@@ -25,11 +25,8 @@ pub fn sweep(ctx: RawTracePointContext) -> i32 {
         pad: 0,
     };
     let (seen_ns, end_ns, reason): (u64, u64, u64) = (ctx.arg(4), ctx.arg(5), ctx.arg(6));
-    let reason = match reason {
-        6 => CloseReason::Idle,
-        7 => CloseReason::BypassEnded,
-        _ => CloseReason::Closed,
-    };
+    // The manager passes members of the set only.
+    let reason = CloseReason::try_from(reason as u8).unwrap_or(CloseReason::Closed);
     let Some(found) = FLOWS.get_ptr(key) else { return 0 };
     // SAFETY: a live map value.
     let (last_ns, flags) = unsafe { ((*found).last_ns, (*found).flags) };

@@ -66,7 +66,12 @@ pub(super) fn agents(cell: &Cell) -> Vec<Agent> {
     let scenario = &cell.scenario;
     let mut agents: Vec<Agent> = scenario.agent.iter().chain(&scenario.agents).cloned().collect();
     if agents.is_empty() {
-        agents.push(Agent { agent: "agent".to_owned(), project: "lab".to_owned(), uid: None, caps: Vec::new() });
+        agents.push(Agent {
+            agent: "agent".to_owned(),
+            project: "lab".to_owned(),
+            uid: None,
+            caps: Vec::new(),
+        });
     }
     agents
 }
@@ -118,7 +123,7 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
         wire: world.wire(),
         fired,
         queries,
-        ttl_floor: cell.scenario.settings.dns_ttl_floor.unwrap_or(Duration::from_secs(60)),
+        ttl_floor: cell.scenario.settings.dns_ttl_floor.unwrap_or(EnrolRequest::DNS_TTL_FLOOR),
     };
     if keep {
         // In the order in which they must go.

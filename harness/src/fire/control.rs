@@ -1,10 +1,6 @@
 //! The control of every denial: the same trigger in a world that is not enforced.
 
-use super::{
-    FireError,
-    cell::agents,
-    steps::act,
-};
+use super::{FireError, cell::agents, steps::act};
 use crate::{
     actor::Action,
     judge::{Control, Fired},
@@ -18,7 +14,12 @@ use crate::{
 /// Runs the denied steps again, not enforced. `None` if none was denied: a case that records no
 /// denial (`recorded`) shows what the kernel itself refuses, and a name that no host of the case has
 /// resolves nowhere.
-pub(super) fn control(cell: &Cell, id: &str, fired: &[Fired], recorded: bool) -> Result<Option<Control>, FireError> {
+pub(super) fn control(
+    cell: &Cell,
+    id: &str,
+    fired: &[Fired],
+    recorded: bool,
+) -> Result<Option<Control>, FireError> {
     let is_denial = |fired: &&Fired| match fired.expected.as_str() {
         "EPERM" => recorded,
         "NXDOMAIN" => step(&cell.scenario.steps, &fired.path).is_some_and(|step| names_host(cell, step)),
@@ -55,7 +56,12 @@ pub(super) fn control(cell: &Cell, id: &str, fired: &[Fired], recorded: bool) ->
 
 /// Whether a step names a host of the case.
 fn names_host(cell: &Cell, step: &Step) -> bool {
-    let to = step.connect.as_ref().map(|connect| &connect.to).or(step.send.as_ref().map(|send| &send.to)).or(step.resolve.as_ref());
+    let to = step
+        .connect
+        .as_ref()
+        .map(|connect| &connect.to)
+        .or(step.send.as_ref().map(|send| &send.to))
+        .or(step.resolve.as_ref());
     to.is_some_and(|to| cell.scenario.hosts.contains_key(to.split(':').next().unwrap_or_default()))
 }
 

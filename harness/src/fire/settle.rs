@@ -79,10 +79,14 @@ fn sentinel(lab: &Lab, world: &World, index: usize, agent: &AgentEvidence) -> Re
         .wait(SENTINEL_LIMIT)
         .map_err(|error| failed(error.to_string()))?;
     end_flows(lab, agent.cgroup_id)?;
-    let is_mine = |document: &Value| is_sentinel(document) && attribute(document, "cgroup_id").as_u64() == Some(agent.cgroup_id);
-    lab.endpoint.wait_for("clawker-egress", is_mine, Instant::now() + SENTINEL_LIMIT).ok_or_else(|| FireError::Sentinel {
-        agent: agent.agent.clone(),
-        limit: SENTINEL_LIMIT,
-        why: lab.explain(agent.cgroup_id),
+    let is_mine = |document: &Value| {
+        is_sentinel(document) && attribute(document, "cgroup_id").as_u64() == Some(agent.cgroup_id)
+    };
+    lab.endpoint.wait_for("clawker-egress", is_mine, Instant::now() + SENTINEL_LIMIT).ok_or_else(|| {
+        FireError::Sentinel {
+            agent: agent.agent.clone(),
+            limit: SENTINEL_LIMIT,
+            why: lab.explain(agent.cgroup_id),
+        }
     })
 }

@@ -50,13 +50,22 @@ impl Script<'_> {
             let started: Vec<_> = steps
                 .iter()
                 .enumerate()
-                .filter_map(|(index, step)| Some((format!("{path}.together[{index}]"), step, Action::of(step)?, this.agent(step))))
-                .map(|(path, step, action, agent)| scope.spawn(move || act(world, agent, &path, step, &action)))
+                .filter_map(|(index, step)| {
+                    Some((format!("{path}.together[{index}]"), step, Action::of(step)?, this.agent(step)))
+                })
+                .map(|(path, step, action, agent)| {
+                    scope.spawn(move || act(world, agent, &path, step, &action))
+                })
                 .collect();
             started
                 .into_iter()
                 .map(|thread| {
-                    thread.join().unwrap_or_else(|_| Err(FireError::Actor { path: path.to_owned(), problem: "its thread panicked".to_owned() }))
+                    thread.join().unwrap_or_else(|_| {
+                        Err(FireError::Actor {
+                            path: path.to_owned(),
+                            problem: "its thread panicked".to_owned(),
+                        })
+                    })
                 })
                 .collect()
         });
@@ -106,7 +115,13 @@ impl Script<'_> {
 }
 
 /// Runs one action as an agent. Its process is waited for in this thread: it dies with it.
-pub(super) fn act(world: &World, agent: usize, path: &str, step: &Step, action: &Action) -> Result<Fired, FireError> {
+pub(super) fn act(
+    world: &World,
+    agent: usize,
+    path: &str,
+    step: &Step,
+    action: &Action,
+) -> Result<Fired, FireError> {
     let failed = |problem: String| FireError::Actor { path: path.to_owned(), problem };
     let started = SystemTime::now();
     let running = world.spawn_actor(agent, action).map_err(|error| failed(error.to_string()))?;
@@ -123,7 +138,8 @@ const fn default_outcome(step: &Step) -> &'static str {
 /// How long a step may take.
 fn limit(step: &Step) -> Duration {
     let connect = step.connect.as_ref().map(|connect| {
-        connect.timeout.unwrap_or(Duration::from_secs(5)).saturating_mul(4) + connect.pause.unwrap_or_default()
+        connect.timeout.unwrap_or(Duration::from_secs(5)).saturating_mul(4)
+            + connect.pause.unwrap_or_default()
     });
     let send = step.send.as_ref().map(|send| send.pause.unwrap_or_default().saturating_mul(send.count));
     let exec = step.exec.as_ref().map(|exec| exec.timeout.unwrap_or(Duration::from_secs(10)));

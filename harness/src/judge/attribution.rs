@@ -9,9 +9,20 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     for document in &evidence.documents {
         let Some(owner) = evidence.owner(number(document, "cgroup_id")) else { continue };
         let labels = (text(document, "agent"), text(document, "project"));
-        if labels != (owner.agent.as_str(), owner.project.as_str()) || text(document, "attribution") != "known" {
-            let message = format!("attributed to agent {:?}, project {:?} ({}), not to its owner: {}", labels.0, labels.1, text(document, "attribution"), describe(document));
-            let detail = format!("cgroup {} is of agent {:?}, project {:?}", owner.cgroup_id, owner.agent, owner.project);
+        if labels != (owner.agent.as_str(), owner.project.as_str())
+            || text(document, "attribution") != "known"
+        {
+            let message = format!(
+                "attributed to agent {:?}, project {:?} ({}), not to its owner: {}",
+                labels.0,
+                labels.1,
+                text(document, "attribution"),
+                describe(document)
+            );
+            let detail = format!(
+                "cgroup {} is of agent {:?}, project {:?}",
+                owner.cgroup_id, owner.agent, owner.project
+            );
             failures.push(evidence.failure(Class::Expectation, "agent", message, detail));
         }
     }

@@ -39,7 +39,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     failures
 }
 
-fn count(evidence: &Evidence<'_>, path: &str, expectation: &DocumentExpectation, found: u64) -> Option<Failure> {
+fn count(
+    evidence: &Evidence<'_>,
+    path: &str,
+    expectation: &DocumentExpectation,
+    found: u64,
+) -> Option<Failure> {
     let (wrong, wanted) = match (expectation.exactly, expectation.at_least) {
         (Some(exactly), _) => (found != exactly, format!("exactly {exactly}")),
         (None, at_least) => (found < at_least.unwrap_or(1), format!("at least {}", at_least.unwrap_or(1))),
@@ -49,17 +54,37 @@ fn count(evidence: &Evidence<'_>, path: &str, expectation: &DocumentExpectation,
     }
     // Too few is a loss if nothing accounts for it; the ledger says whether something does.
     let class = if found == 0 { Class::Loss } else { Class::Expectation };
-    let message = format!("{path}: {wanted} document(s) expected where {}, {found} found", words(&expectation.filter));
-    let class = if evidence.documents.is_empty() || class != Class::Loss { class } else { Class::Expectation };
+    let message =
+        format!("{path}: {wanted} document(s) expected where {}, {found} found", words(&expectation.filter));
+    let class =
+        if evidence.documents.is_empty() || class != Class::Loss { class } else { Class::Expectation };
     Some(evidence.failure(class, path, message, nearest(evidence, expectation)))
 }
 
-fn compare(evidence: &Evidence<'_>, path: &str, expectation: &DocumentExpectation, document: &Value) -> Option<Failure> {
-    let wrong: Vec<&String> =
-        expectation.fields.iter().filter(|(name, value)| !equal(attribute(document, name), value)).map(|(name, _)| name).collect();
+fn compare(
+    evidence: &Evidence<'_>,
+    path: &str,
+    expectation: &DocumentExpectation,
+    document: &Value,
+) -> Option<Failure> {
+    let wrong: Vec<&String> = expectation
+        .fields
+        .iter()
+        .filter(|(name, value)| !equal(attribute(document, name), value))
+        .map(|(name, _)| name)
+        .collect();
     let first = wrong.first()?;
-    let message = format!("{path}: {} of {}", differences(&expectation.fields, document).join(", "), describe(document));
-    Some(evidence.failure(Class::Expectation, &format!("{path}.match.{first}"), message, diff(&expectation.fields, document)))
+    let message = format!(
+        "{path}: {} of {}",
+        differences(&expectation.fields, document).join(", "),
+        describe(document)
+    );
+    Some(evidence.failure(
+        Class::Expectation,
+        &format!("{path}.match.{first}"),
+        message,
+        diff(&expectation.fields, document),
+    ))
 }
 
 /// Whether a document has every value of a filter.
@@ -95,7 +120,11 @@ fn differences(fields: &BTreeMap<String, Value>, document: &Value) -> Vec<String
 fn diff(fields: &BTreeMap<String, Value>, document: &Value) -> String {
     let line = |(name, value): (&String, &Value)| {
         let found = attribute(document, name);
-        if equal(found, value) { format!("    {name}: {value}") } else { format!("  - {name}: {value}\n  + {name}: {found}") }
+        if equal(found, value) {
+            format!("    {name}: {value}")
+        } else {
+            format!("  - {name}: {value}\n  + {name}: {found}")
+        }
     };
     fields.iter().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -104,7 +133,9 @@ fn diff(fields: &BTreeMap<String, Value>, document: &Value) -> String {
 fn nearest(evidence: &Evidence<'_>, expectation: &DocumentExpectation) -> String {
     let mut wanted = expectation.filter.clone();
     wanted.extend(expectation.fields.clone());
-    let score = |document: &&Value| wanted.iter().filter(|(name, value)| equal(attribute(document, name), value)).count();
+    let score = |document: &&Value| {
+        wanted.iter().filter(|(name, value)| equal(attribute(document, name), value)).count()
+    };
     match evidence.documents.iter().max_by_key(score) {
         Some(document) => format!("nearest document: {}\n{}", describe(document), diff(&wanted, document)),
         None => "there is no document of these agents at all".to_owned(),

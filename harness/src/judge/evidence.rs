@@ -8,7 +8,13 @@ use std::{
 use abi::Ledger;
 use serde_json::Value;
 
-use crate::{actor::Report, event::{Class, Failure}, scenario::Cell, scenario::types::Rule, wire::WireSummary};
+use crate::{
+    actor::Report,
+    event::{Class, Failure},
+    scenario::Cell,
+    scenario::types::Rule,
+    wire::WireSummary,
+};
 
 /// One step, as it went.
 #[derive(Clone, Debug)]
@@ -90,8 +96,10 @@ pub struct Control {
 impl Evidence<'_> {
     /// A failure that points at `path` in the YAML.
     pub(super) fn failure(&self, class: Class, path: &str, message: String, detail: String) -> Failure {
-        let excerpt = self.cell.locate(path).map(|(line, column)| self.cell.excerpt(line, column)).unwrap_or_default();
-        let detail = [excerpt, detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
+        let excerpt =
+            self.cell.locate(path).map(|(line, column)| self.cell.excerpt(line, column)).unwrap_or_default();
+        let detail =
+            [excerpt, detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
         Failure { class, message, detail }
     }
 
@@ -123,7 +131,9 @@ pub(super) fn address(document: &Value, name: &str) -> Option<IpAddr> {
 
 /// Whether a document is a look-up that was sent to the resolver view.
 pub(super) fn is_redirected_dns(document: &Value) -> bool {
-    number(document, "dst_port") == 53 && text(document, "verdict") != "DENIED" && number(document, "actual_dst_port") != 53
+    number(document, "dst_port") == 53
+        && text(document, "verdict") != "DENIED"
+        && number(document, "actual_dst_port") != 53
 }
 
 /// One line that names a document.

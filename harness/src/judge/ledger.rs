@@ -31,11 +31,21 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
                 "the ledger of agent {:?} does not close: {attempts} attempts, {documents} documented, {lost} accounted losses, {open} open flows",
                 agent.agent
             );
-            let stage = if ledger.submitted + lost + open < attempts { "before the ring" } else { "between the ring and the store" };
-            let detail = format!("denied {} + opened {} · closed {} · submitted {}: the difference arose {stage}", ledger.denied, ledger.opened, ledger.closed, ledger.submitted);
+            let stage = if ledger.submitted + lost + open < attempts {
+                "before the ring"
+            } else {
+                "between the ring and the store"
+            };
+            let detail = format!(
+                "denied {} + opened {} · closed {} · submitted {}: the difference arose {stage}",
+                ledger.denied, ledger.opened, ledger.closed, ledger.submitted
+            );
             failures.push(evidence.failure(class, "expect.ledger", message, detail));
         } else if open > 0 {
-            let message = format!("agent {:?} still has {open} open flow(s) after every process of it has ended", agent.agent);
+            let message = format!(
+                "agent {:?} still has {open} open flow(s) after every process of it has ended",
+                agent.agent
+            );
             failures.push(evidence.failure(Class::Expectation, "expect.ledger", message, String::new()));
         }
     }

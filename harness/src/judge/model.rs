@@ -15,7 +15,10 @@ use crate::{
     event::{Class, Failure, ModelVerdict},
     fire::SENTINEL,
     model::{Attempt, Judgement, Model, Proto},
-    scenario::{Cell, types::{Family, Rule, Step}},
+    scenario::{
+        Cell,
+        types::{Family, Rule, Step},
+    },
 };
 
 /// Clocks of different processes are compared; what lies this close to a change may be either.
@@ -41,7 +44,12 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Vec<ModelVerdict>) {
             verdicts.push(verdict);
         }
         if !possible.iter().any(|judgement| judgement.verdict.as_str() == recorded) {
-            let message = format!("the model says {} ({}), the document says {}", first.verdict, first.because, describe(document));
+            let message = format!(
+                "the model says {} ({}), the document says {}",
+                first.verdict,
+                first.because,
+                describe(document)
+            );
             failures.push(evidence.failure(Class::Expectation, "rules", message, String::new()));
         }
     }
@@ -64,7 +72,14 @@ fn of_document(evidence: &Evidence<'_>, document: &Value) -> Option<Vec<Judgemen
 }
 
 /// Every judgement possible around one moment, the likeliest first.
-fn at(evidence: &Evidence<'_>, agent: &AgentEvidence, dst: IpAddr, port: u16, l4_proto: Proto, moment: SystemTime) -> Vec<Judgement> {
+fn at(
+    evidence: &Evidence<'_>,
+    agent: &AgentEvidence,
+    dst: IpAddr,
+    port: u16,
+    l4_proto: Proto,
+    moment: SystemTime,
+) -> Vec<Judgement> {
     let mut possible: Vec<Judgement> = Vec::new();
     for time in [moment, moment - SLACK, moment + SLACK] {
         for bypass in holds(&agent.bypass, time) {
@@ -94,7 +109,9 @@ fn holds(windows: &[Window<()>], time: SystemTime) -> BTreeSet<bool> {
         .filter(|window| window.from.0 <= time && window.until.is_none_or(|until| time <= until + SLACK))
         .map(|_| true)
         .collect();
-    let surely = windows.iter().any(|window| window.from.1 <= time && window.until.is_none_or(|until| time + SLACK < until));
+    let surely = windows
+        .iter()
+        .any(|window| window.from.1 <= time && window.until.is_none_or(|until| time + SLACK < until));
     if !surely {
         possible.insert(false);
     }
@@ -103,9 +120,15 @@ fn holds(windows: &[Window<()>], time: SystemTime) -> BTreeSet<bool> {
 
 /// The rules that may have applied at a time.
 fn rules(windows: &[Window<Vec<Rule>>], time: SystemTime) -> Vec<&[Rule]> {
-    let applies = |window: &&Window<Vec<Rule>>| window.from.0 <= time && window.until.is_none_or(|until| time <= until + SLACK);
+    let applies = |window: &&Window<Vec<Rule>>| {
+        window.from.0 <= time && window.until.is_none_or(|until| time <= until + SLACK)
+    };
     let found: Vec<&[Rule]> = windows.iter().filter(applies).map(|window| window.what.as_slice()).collect();
-    if found.is_empty() { windows.first().map(|window| window.what.as_slice()).into_iter().collect() } else { found }
+    if found.is_empty() {
+        windows.first().map(|window| window.what.as_slice()).into_iter().collect()
+    } else {
+        found
+    }
 }
 
 /// Names that lead to an address and were asked for in time.
@@ -141,15 +164,24 @@ fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
         if ip == SENTINEL || to_resolver {
             continue;
         }
-        let moments = evidence.fired.iter().map(|fired| fired.started).chain(evidence.queries.iter().map(|(_, asked)| *asked + SLACK));
+        let moments = evidence
+            .fired
+            .iter()
+            .map(|fired| fired.started)
+            .chain(evidence.queries.iter().map(|(_, asked)| *asked + SLACK));
         let moments: Vec<SystemTime> = moments.chain(evidence.documents.iter().filter_map(started)).collect();
         let permitted = evidence.agents.iter().any(|agent| {
             moments.iter().any(|moment| {
-                at(evidence, agent, ip, port, proto(&count.l4_proto), *moment).iter().any(|judgement| judgement.verdict != Verdict::Denied)
+                at(evidence, agent, ip, port, proto(&count.l4_proto), *moment)
+                    .iter()
+                    .any(|judgement| judgement.verdict != Verdict::Denied)
             })
         });
         if !permitted {
-            let message = format!("{} packet(s) of {} arrived at {}, which the rules permit at no time", count.packets, count.l4_proto, count.dst);
+            let message = format!(
+                "{} packet(s) of {} arrived at {}, which the rules permit at no time",
+                count.packets, count.l4_proto, count.dst
+            );
             failures.push(evidence.failure(Class::Leak, "rules", message, String::new()));
         }
     }
@@ -185,7 +217,11 @@ pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
         let compiled = match manager::Compiled::new(&crate::fire::to_manager(&rules)) {
             Ok(compiled) => compiled,
             Err(error) => {
-                failures.push(Failure { class: Class::BadCase, message: error.to_string(), detail: String::new() });
+                failures.push(Failure {
+                    class: Class::BadCase,
+                    message: error.to_string(),
+                    detail: String::new(),
+                });
                 continue;
             }
         };
@@ -193,7 +229,13 @@ pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
             for (names, bypass) in [(names.clone(), false), (Vec::new(), false), (names, true)] {
                 let number = if l4_proto == Proto::Tcp { abi::TCP } else { abi::UDP };
                 let shipped = compiled.decide(ip, port, number, &names, bypass);
-                let model = Model::new(&rules).judge(&Attempt { dst: ip, port, l4_proto, names: names.clone(), bypass });
+                let model = Model::new(&rules).judge(&Attempt {
+                    dst: ip,
+                    port,
+                    l4_proto,
+                    names: names.clone(),
+                    bypass,
+                });
                 let dst = SocketAddr::new(ip, port).to_string();
                 if (shipped.verdict, shipped.reason) != (model.verdict, model.reason) {
                     let message = format!(

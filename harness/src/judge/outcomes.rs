@@ -11,7 +11,10 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     for fired in &evidence.fired {
         if !same(&fired.report.outcome, &fired.expected) {
             let path = format!("{}.outcome", fired.path);
-            let message = format!("{}: the call ended with {}, not {}", fired.path, fired.report.outcome, fired.expected);
+            let message = format!(
+                "{}: the call ended with {}, not {}",
+                fired.path, fired.report.outcome, fired.expected
+            );
             failures.push(evidence.failure(Class::Trigger, &path, message, detail(fired)));
         }
     }
@@ -50,10 +53,16 @@ fn control(evidence: &Evidence<'_>) -> Vec<Failure> {
             !control.wire.counts.iter().any(|count| count.packets > 0 && count.dst == dst)
         });
         if denied {
-            let message = format!("{}: not enforced, the call still ended with {}, so its denial proves nothing", fired.path, fired.report.outcome);
+            let message = format!(
+                "{}: not enforced, the call still ended with {}, so its denial proves nothing",
+                fired.path, fired.report.outcome
+            );
             failures.push(evidence.failure(Class::Trigger, &fired.path, message, detail(fired)));
         } else if let Some(dst) = unreached {
-            let message = format!("{}: not enforced, nothing arrived at {dst} either, so its denial proves nothing", fired.path);
+            let message = format!(
+                "{}: not enforced, nothing arrived at {dst} either, so its denial proves nothing",
+                fired.path
+            );
             failures.push(evidence.failure(Class::Trigger, &fired.path, message, detail(fired)));
         }
     }

@@ -14,7 +14,10 @@ use crate::{
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     let mut failures: Vec<Failure> = Vec::new();
     if evidence.wire.kernel_drops > 0 {
-        let message = format!("the capture lost {} packet(s), so the wire proves nothing; run with fewer --jobs", evidence.wire.kernel_drops);
+        let message = format!(
+            "the capture lost {} packet(s), so the wire proves nothing; run with fewer --jobs",
+            evidence.wire.kernel_drops
+        );
         failures.push(evidence.failure(Class::Environment, "expect", message, String::new()));
     }
     for (index, expectation) in evidence.cell.scenario.expect.wire.iter().enumerate() {
@@ -46,7 +49,9 @@ fn expected(evidence: &Evidence<'_>, path: &str, expectation: &WireExpectation) 
     }
     let class = if expectation.packets == Some(0) { Class::Leak } else { Class::Expectation };
     let message = format!("{path}: at {}: {}", expectation.to, wrong.join(", "));
-    let detail = evidence.wire.counts.iter().map(|count| format!("  {} {}: {} packets, {} bytes", count.l4_proto, count.dst, count.packets, count.bytes));
+    let detail = evidence.wire.counts.iter().map(|count| {
+        format!("  {} {}: {} packets, {} bytes", count.l4_proto, count.dst, count.packets, count.bytes)
+    });
     Some(evidence.failure(class, path, message, detail.collect::<Vec<_>>().join("\n")))
 }
 
@@ -63,7 +68,9 @@ fn is_meant(evidence: &Evidence<'_>, to: &str, dst: &str) -> bool {
         },
     };
     let (host, wanted) = match to.rsplit_once(':') {
-        Some((host, port)) if port.parse::<u16>().is_ok() && !host.contains(':') => (host, port.parse::<u16>().ok()),
+        Some((host, port)) if port.parse::<u16>().is_ok() && !host.contains(':') => {
+            (host, port.parse::<u16>().ok())
+        }
         _ => (to, None),
     };
     let named = evidence.cell.scenario.hosts.get(host).is_some_and(|host| host.addr.contains(&ip));
@@ -75,9 +82,17 @@ fn bytes(evidence: &Evidence<'_>, document: &Value) -> Option<Failure> {
     if text(document, "l4_proto") != "tcp" || text(document, "verdict") == "DENIED" {
         return None;
     }
-    let agent = SocketAddr::new(address(document, "src_ip")?, u16::try_from(number(document, "src_port")).ok()?);
-    let far = SocketAddr::new(address(document, "actual_dst_ip")?, u16::try_from(number(document, "actual_dst_port")).ok()?);
-    let connection = evidence.wire.connections.iter().find(|connection| connection.agent == agent && connection.far == far)?;
+    let agent =
+        SocketAddr::new(address(document, "src_ip")?, u16::try_from(number(document, "src_port")).ok()?);
+    let far = SocketAddr::new(
+        address(document, "actual_dst_ip")?,
+        u16::try_from(number(document, "actual_dst_port")).ok()?,
+    );
+    let connection = evidence
+        .wire
+        .connections
+        .iter()
+        .find(|connection| connection.agent == agent && connection.far == far)?;
     let recorded = (number(document, "bytes_out"), number(document, "bytes_in"));
     // What a bypass cut off was on its way when it was cut.
     let cut = text(document, "close_reason") == "bypass_ended";
@@ -86,7 +101,11 @@ fn bytes(evidence: &Evidence<'_>, document: &Value) -> Option<Failure> {
     }
     let message = format!(
         "the document says {} bytes out and {} in, the wire {} and {}: {}",
-        recorded.0, recorded.1, connection.bytes_out, connection.bytes_in, describe(document)
+        recorded.0,
+        recorded.1,
+        connection.bytes_out,
+        connection.bytes_in,
+        describe(document)
     );
     Some(evidence.failure(Class::Expectation, "expect", message, String::new()))
 }

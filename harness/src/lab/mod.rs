@@ -7,7 +7,11 @@ mod reader;
 mod sweeper;
 mod tier;
 
-use std::{any::Any, path::PathBuf, sync::{Mutex, PoisonError}};
+use std::{
+    any::Any,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 pub use fault::Fault;
 pub use tier::{Availability, available};
@@ -54,7 +58,8 @@ impl Lab {
         };
         let manager = Manager::load(&options)?;
         let endpoint = Endpoint::start()?;
-        let reader = ReaderProcess::start(&pin_dir, state.path(), &endpoint.uri(), fault.and_then(Fault::reader));
+        let reader =
+            ReaderProcess::start(&pin_dir, state.path(), &endpoint.uri(), fault.and_then(Fault::reader));
         let reader = match reader {
             Ok(reader) => reader,
             Err(error) => {
@@ -63,7 +68,15 @@ impl Lab {
             }
         };
         let sweeper = Some(Sweeper::start(&manager));
-        Ok(Self { sweeper, manager, endpoint, leave_out: fault.map_or_else(Vec::new, Fault::leave_out), kept: Mutex::default(), reader, state })
+        Ok(Self {
+            sweeper,
+            manager,
+            endpoint,
+            leave_out: fault.map_or_else(Vec::new, Fault::leave_out),
+            kept: Mutex::default(),
+            reader,
+            state,
+        })
     }
 
     /// What is known of a container's records on their way, for a failure.

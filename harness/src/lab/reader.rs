@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Seek as _, SeekFrom, Read as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
@@ -27,7 +27,8 @@ pub(super) struct ReaderProcess {
 impl ReaderProcess {
     /// Starts this very program again as the reader.
     pub fn start(pin_dir: &Path, state_dir: &Path, endpoint: &str, fault: Option<&str>) -> io::Result<Self> {
-        let log = fs::File::options().create(true).append(true).read(true).open(state_dir.join("reader.log"))?;
+        let log =
+            fs::File::options().create(true).append(true).read(true).open(state_dir.join("reader.log"))?;
         let mut command = Command::new(crate::actor::program());
         command
             .arg(super::super::reexec::READER)

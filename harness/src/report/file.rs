@@ -17,7 +17,10 @@ pub fn write(path: &Path, what: &str, content: &[u8]) -> io::Result<()> {
         fs::rename(&part, path)
     };
     attempt().map_err(|error| {
-        let text = format!("cannot write the {what} report to {}: {error}; choose another path, or make room", path.display());
+        let text = format!(
+            "cannot write the {what} report to {}: {error}; choose another path, or make room",
+            path.display()
+        );
         io::Error::new(error.kind(), text)
     })
 }

@@ -5,7 +5,9 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Row, Table, TableComponent, presets::UTF8_BORDERS_ONLY};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, Row, Table, TableComponent, presets::UTF8_BORDERS_ONLY,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
@@ -33,7 +35,8 @@ impl Terminal<io::Stdout> {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let colour = wanted && out.is_terminal();
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {prefix} {elapsed} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {prefix} {elapsed} {wide_msg}")
+        {
             bar.set_style(style.progress_chars("━━╌"));
         }
         Self { colour, bar, ..Self::plain(out) }
@@ -49,7 +52,8 @@ impl<W: Write> Terminal<W> {
     /// Writes above the progress bar. After a first error, say a closed pipe, nothing more is tried.
     fn print(&mut self, text: &str) {
         if self.error.is_none() {
-            let written = self.bar.suspend(|| self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()));
+            let written =
+                self.bar.suspend(|| self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()));
             self.error = written.err();
         }
     }
@@ -65,7 +69,8 @@ impl<W: Write> Terminal<W> {
     }
 
     fn failed(&self, cell: &CellReport) -> String {
-        let mut text = format!("{} {} ({})\n", self.paint("1;31", "FAIL"), line(&cell.name), elapsed(cell.duration));
+        let mut text =
+            format!("{} {} ({})\n", self.paint("1;31", "FAIL"), line(&cell.name), elapsed(cell.duration));
         if cell.failures.is_empty() {
             let class = cell.class.map_or_else(|| "fail".to_owned(), |class| class.to_string());
             text += &format!("  {}: {}\n", self.paint("31", class), line(&cell.reason));
@@ -133,7 +138,9 @@ impl<W: Write> Terminal<W> {
         if self.colour {
             table.enforce_styling();
         }
-        table.set_header(headings.into_iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
+        table.set_header(
+            headings.into_iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)),
+        );
         table
     }
 }
@@ -197,7 +204,9 @@ impl<W: Write> Consumer for Terminal<W> {
             // `harness run | head` is no error.
             None => Ok(()),
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Some(error) => Err(io::Error::new(error.kind(), format!("cannot write results to the terminal: {error}"))),
+            Some(error) => {
+                Err(io::Error::new(error.kind(), format!("cannot write results to the terminal: {error}")))
+            }
         }
     }
 }

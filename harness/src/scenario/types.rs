@@ -441,7 +441,8 @@ pub mod duration_text {
     pub fn parse(text: &str) -> Result<Duration, String> {
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(split);
-        let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a duration such as 250ms, 2s or 1m"))?;
+        let number: u64 =
+            number.parse().map_err(|_| format!("`{text}` is not a duration such as 250ms, 2s or 1m"))?;
         match unit {
             "ms" => Ok(Duration::from_millis(number)),
             "s" => Ok(Duration::from_secs(number)),

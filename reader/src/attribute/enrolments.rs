@@ -65,11 +65,7 @@ struct Stamp {
 
 impl Stamp {
     fn of(file: &Metadata) -> Self {
-        Self {
-            inode: file.ino(),
-            size: file.len(),
-            modified: file.modified().ok(),
-        }
+        Self { inode: file.ino(), size: file.len(), modified: file.modified().ok() }
     }
 }
 
@@ -92,10 +88,7 @@ impl Enrolments {
     pub fn refresh(&mut self, clock: Offset) -> Result<(), String> {
         self.checked.clear();
         let failed = |error: io::Error, folder: &Path| {
-            format!(
-                "cannot read {}: {error}; does the reader's user have access?",
-                folder.display()
-            )
+            format!("cannot read {}: {error}; does the reader's user have access?", folder.display())
         };
         let modified = match fs::metadata(&self.folder).and_then(|folder| folder.modified()) {
             Ok(modified) => modified,
@@ -107,55 +100,31 @@ impl Enrolments {
         }
         let mut present = HashSet::new();
         for entry in fs::read_dir(&self.folder).map_err(|error| failed(error, &self.folder))? {
-            let name = entry
-                .map_err(|error| failed(error, &self.folder))?
-                .file_name();
-            let id = name
-                .to_str()
-                .and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
+            let name = entry.map_err(|error| failed(error, &self.folder))?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
             if let Some(id) = id {
                 present.insert(id);
                 self.check(id, clock);
             }
         }
         let now = clock.now_boot_ns();
-        self.ids
-            .retain(|id, history| present.contains(id) || history.is_remembered(now));
+        self.ids.retain(|id, history| present.contains(id) || history.is_remembered(now));
         self.listed = Some(modified);
         Ok(())
     }
 
     /// Who held `cgroup_id` when a flow started at `start_ns`, for a record that came at `arrived_ns`
     /// (both since boot).
-    pub fn owner(
-        &mut self,
-        cgroup_id: u64,
-        start_ns: u64,
-        arrived_ns: u64,
-        clock: Offset,
-    ) -> Owner {
+    pub fn owner(&mut self, cgroup_id: u64, start_ns: u64, arrived_ns: u64, clock: Offset) -> Owner {
         if cgroup_id == 0 {
             return Owner::nobody(Attribution::Unknown);
         }
         self.check(cgroup_id, clock);
-        let holders = self
-            .ids
-            .get(&cgroup_id)
-            .map(|history| history.holders.as_slice())
-            .unwrap_or_default();
+        let holders = self.ids.get(&cgroup_id).map(|history| history.holders.as_slice()).unwrap_or_default();
         // The last one enrolled by then: whoever came before was retired by that.
-        match holders
-            .iter()
-            .rev()
-            .find(|holder| holder.enrolment.enrolled_ns <= start_ns)
-        {
+        match holders.iter().rev().find(|holder| holder.enrolment.enrolled_ns <= start_ns) {
             None => Owner::nobody(Attribution::Unknown),
-            Some(holder)
-                if holder
-                    .enrolment
-                    .retired_ns
-                    .is_some_and(|retired| retired <= start_ns) =>
-            {
+            Some(holder) if holder.enrolment.retired_ns.is_some_and(|retired| retired <= start_ns) => {
                 Owner::nobody(Attribution::Gone)
             }
             Some(holder) => Owner {
@@ -189,10 +158,7 @@ impl Enrolments {
                 };
                 let history = self.ids.entry(id).or_default();
                 history.stamp = Some(stamp);
-                history.add(Holder {
-                    enrolment,
-                    available_ns,
-                });
+                history.add(Holder { enrolment, available_ns });
             }
             Err(Unread::Absent) => {
                 if let Some(history) = self.ids.get_mut(&id) {
@@ -218,16 +184,11 @@ impl Enrolments {
 
 impl History {
     fn add(&mut self, new: Holder) {
-        match self
-            .holders
-            .iter_mut()
-            .find(|old| old.enrolment.enrolled_ns == new.enrolment.enrolled_ns)
-        {
+        match self.holders.iter_mut().find(|old| old.enrolment.enrolled_ns == new.enrolment.enrolled_ns) {
             Some(old) => old.enrolment = new.enrolment,
             None => {
                 self.holders.push(new);
-                self.holders
-                    .sort_by_key(|holder| holder.enrolment.enrolled_ns);
+                self.holders.sort_by_key(|holder| holder.enrolment.enrolled_ns);
                 if self.holders.len() > HOLDERS {
                     self.holders.remove(0);
                 }
@@ -244,10 +205,7 @@ impl History {
 
     fn is_remembered(&self, now_ns: u64) -> bool {
         self.holders.iter().any(|holder| {
-            holder
-                .enrolment
-                .retired_ns
-                .is_none_or(|retired| now_ns.saturating_sub(retired) < REMEMBERED_NS)
+            holder.enrolment.retired_ns.is_none_or(|retired| now_ns.saturating_sub(retired) < REMEMBERED_NS)
         })
     }
 }
@@ -261,10 +219,7 @@ impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Absent,
-            _ => Self::Bad {
-                stamp: None,
-                cause: error.to_string(),
-            },
+            _ => Self::Bad { stamp: None, cause: error.to_string() },
         }
     }
 }
@@ -276,18 +231,13 @@ fn read(path: &Path, id: u64, known: Option<Stamp>) -> Result<Option<(Stamp, Enr
     }
     let file = File::open(path)?;
     let stamp = Stamp::of(&file.metadata()?);
-    let bad = |cause| Unread::Bad {
-        stamp: Some(stamp),
-        cause,
-    };
+    let bad = |cause| Unread::Bad { stamp: Some(stamp), cause };
     let mut text = Vec::new();
-    file.take(FILE_BYTES.saturating_add(1))
-        .read_to_end(&mut text)?;
+    file.take(FILE_BYTES.saturating_add(1)).read_to_end(&mut text)?;
     if text.len() as u64 > FILE_BYTES {
         return Err(bad(format!("longer than {FILE_BYTES} bytes")));
     }
-    let enrolment: Enrolment =
-        serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+    let enrolment: Enrolment = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
     if enrolment.cgroup_id != id {
         return Err(bad(format!("it is about cgroup {}", enrolment.cgroup_id)));
     }

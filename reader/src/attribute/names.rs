@@ -73,10 +73,7 @@ impl DomainNames for PinnedNames {
             Entry::Occupied(known) => return Some(known.get().clone()),
             Entry::Vacant(vacant) => vacant,
         };
-        let read = self
-            .map
-            .as_ref()
-            .and_then(|(_, map)| map.get(&domain, 0).ok());
+        let read = self.map.as_ref().and_then(|(_, map)| map.get(&domain, 0).ok());
         let Some(name) = read.as_ref().and_then(used) else {
             self.counters.name_missing();
             return None;
@@ -115,12 +112,7 @@ mod tests {
 
     #[test]
     fn a_length_beyond_its_room_is_no_name() {
-        let mut name = DomainName {
-            cgroup_id: 1,
-            len: 8,
-            pad: 0,
-            name: [0; abi::NAME_LEN],
-        };
+        let mut name = DomainName { cgroup_id: 1, len: 8, pad: 0, name: [0; abi::NAME_LEN] };
         name.name[..8].copy_from_slice(b"api.test");
         assert_eq!(used(&name).as_deref(), Some("api.test"));
         name.len = 257;

@@ -26,12 +26,7 @@ pub struct Owner {
 impl Owner {
     /// Nobody, and why.
     pub const fn nobody(attribution: Attribution) -> Self {
-        Self {
-            attribution,
-            agent: String::new(),
-            project: String::new(),
-            container_id: String::new(),
-        }
+        Self { attribution, agent: String::new(), project: String::new(), container_id: String::new() }
     }
 }
 
@@ -55,13 +50,7 @@ impl fmt::Display for EventId<'_> {
 impl EgressDocument {
     /// The document of `record`, whose decoded sets are `words`; `dst_host` is the name that led to
     /// its destination, empty if none did.
-    pub fn new(
-        record: &Record,
-        words: Words,
-        id: EventId<'_>,
-        owner: Owner,
-        dst_host: String,
-    ) -> Self {
+    pub fn new(record: &Record, words: Words, id: EventId<'_>, owner: Owner, dst_host: String) -> Self {
         let flow = &record.flow;
         let dst_ip = address(flow.dst);
         let actual_dst_ip = address(flow.actual_dst);

@@ -14,32 +14,16 @@ fn owner() -> Owner {
 }
 
 fn document(record: &abi::Record) -> EgressDocument {
-    let id = EventId {
-        node: "node-1",
-        nonce: 0xabc,
-        sequence: 12,
-    };
-    EgressDocument::new(
-        record,
-        Words::of(record).unwrap(),
-        id,
-        owner(),
-        "api.test".to_owned(),
-    )
+    let id = EventId { node: "node-1", nonce: 0xabc, sequence: 12 };
+    EgressDocument::new(record, Words::of(record).unwrap(), id, owner(), "api.test".to_owned())
 }
 
 fn listing(record: &LogRecord) -> String {
     let body = record.body.as_ref().and_then(|body| body.value.as_ref());
-    let mut text = format!(
-        "time {} observed {} body {body:?}\n",
-        record.time_unix_nano, record.observed_time_unix_nano
-    );
+    let mut text =
+        format!("time {} observed {} body {body:?}\n", record.time_unix_nano, record.observed_time_unix_nano);
     for pair in &record.attributes {
-        let value = pair
-            .value
-            .as_ref()
-            .and_then(|value| value.value.as_ref())
-            .unwrap();
+        let value = pair.value.as_ref().and_then(|value| value.value.as_ref()).unwrap();
         writeln!(text, "{} = {value:?}", pair.key).unwrap();
     }
     text
@@ -47,8 +31,8 @@ fn listing(record: &LogRecord) -> String {
 
 #[test]
 fn a_full_document() {
-    let record = document(&sample::record())
-        .into_log_record(1_700_000_000_000_000_000, 1_700_000_001_000_000_000);
+    let record =
+        document(&sample::record()).into_log_record(1_700_000_000_000_000_000, 1_700_000_001_000_000_000);
     insta::assert_snapshot!(listing(&record));
 }
 
@@ -57,11 +41,7 @@ fn a_full_document_has_every_field_in_order() {
     let attributes = document(&sample::record()).into_attributes();
     let names: Vec<&str> = attributes.iter().map(|pair| pair.key.as_str()).collect();
     assert_eq!(names, EgressDocument::field_names().collect::<Vec<_>>());
-    assert_eq!(
-        names.iter().collect::<HashSet<_>>().len(),
-        names.len(),
-        "names are unique"
-    );
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "names are unique");
 }
 
 #[test]
@@ -82,25 +62,9 @@ fn what_is_not_known_is_left_out() {
     record.flow.actual_dst = [0; 16];
     let document = document(&record);
     assert_eq!(document.summary(), "ALLOWED tcp at connect");
-    let present: HashSet<String> = document
-        .into_attributes()
-        .into_iter()
-        .map(|pair| pair.key)
-        .collect();
-    let absent: Vec<&str> = EgressDocument::field_names()
-        .filter(|name| !present.contains(*name))
-        .collect();
-    assert_eq!(
-        absent,
-        [
-            "src_ip",
-            "src_port",
-            "dst_ip",
-            "dst_port",
-            "actual_dst_ip",
-            "actual_dst_port"
-        ]
-    );
+    let present: HashSet<String> = document.into_attributes().into_iter().map(|pair| pair.key).collect();
+    let absent: Vec<&str> = EgressDocument::field_names().filter(|name| !present.contains(*name)).collect();
+    assert_eq!(absent, ["src_ip", "src_port", "dst_ip", "dst_port", "actual_dst_ip", "actual_dst_port"]);
 }
 
 #[test]
@@ -110,10 +74,7 @@ fn addresses_read_as_people_write_them() {
     record.flow.l4_proto = abi::UDP;
     record.flow.dst_port = 123;
     assert_eq!(document(&record).summary(), "DENIED udp 198.51.100.7:123");
-    record.flow.dst = "2001:db8::7"
-        .parse::<std::net::Ipv6Addr>()
-        .unwrap()
-        .octets();
+    record.flow.dst = "2001:db8::7".parse::<std::net::Ipv6Addr>().unwrap().octets();
     assert_eq!(document(&record).summary(), "DENIED udp [2001:db8::7]:123");
     record.flow.dst = v4_mapped([0, 0, 0, 0]);
     assert_eq!(document(&record).dst_ip, Some("0.0.0.0".parse().unwrap()));
@@ -144,10 +105,7 @@ fn counts_beyond_otlp_stay_at_its_end_and_time_does_not_run_backwards() {
     record.end_ns = 0;
     let document = document(&record);
     assert_eq!(document.duration_ms, 0);
-    assert_eq!(
-        document.bytes_in.into_value(),
-        Some(Value::IntValue(i64::MAX))
-    );
+    assert_eq!(document.bytes_in.into_value(), Some(Value::IntValue(i64::MAX)));
 }
 
 #[test]
@@ -165,15 +123,7 @@ fn every_word() {
     macro_rules! words {
         ($($set:ty),+) => { [$((stringify!($set), <$set>::ALL.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(" "))),+] };
     }
-    let words = words!(
-        Verdict,
-        Reason,
-        Hook,
-        CloseReason,
-        Direction,
-        LossPoint,
-        Attribution
-    );
+    let words = words!(Verdict, Reason, Hook, CloseReason, Direction, LossPoint, Attribution);
     let expected = [
         ("Verdict", "ALLOWED DENIED BYPASSED"),
         (
@@ -181,19 +131,10 @@ fn every_word() {
             "bypass dns loopback domain_rule address_rule no_rule not_enrolled socket_kind flow_table_full",
         ),
         ("Hook", "connect sendmsg sock_create egress"),
-        (
-            "CloseReason",
-            "none closed refused timeout reset aborted idle bypass_ended",
-        ),
+        ("CloseReason", "none closed refused timeout reset aborted idle bypass_ended"),
         ("Direction", "outbound inbound"),
-        (
-            "LossPoint",
-            "ring_full flow_map_full decode spool_full export_limit backend_rejected reboot",
-        ),
+        ("LossPoint", "ring_full flow_map_full decode spool_full export_limit backend_rejected reboot"),
         ("Attribution", "known late gone unknown"),
     ];
-    assert_eq!(
-        words.each_ref().map(|(set, text)| (*set, text.as_str())),
-        expected
-    );
+    assert_eq!(words.each_ref().map(|(set, text)| (*set, text.as_str())), expected);
 }

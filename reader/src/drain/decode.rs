@@ -81,9 +81,6 @@ mod tests {
     fn an_unknown_verdict_is_named() {
         let mut record = crate::document::sample::record();
         record.flow.verdict = 9;
-        assert_eq!(
-            decode(&encode(&record)).unwrap_err().to_string(),
-            "9 is not a known verdict"
-        );
+        assert_eq!(decode(&encode(&record)).unwrap_err().to_string(), "9 is not a known verdict");
     }
 }

@@ -43,17 +43,9 @@ impl ConsumerLock {
     /// Where another process holds it, or the file cannot be made.
     pub fn take(state_dir: &Path) -> Result<Self, LockError> {
         let path = state_dir.join(Self::FILE);
-        let failed = |source| LockError::Io {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| LockError::Io { path: path.clone(), source };
         create_dir_all(state_dir).map_err(failed)?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(LockError::Held { path }),
@@ -70,10 +62,7 @@ mod tests {
     fn a_second_consumer_is_refused_until_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let first = ConsumerLock::take(dir.path()).unwrap();
-        assert!(matches!(
-            ConsumerLock::take(dir.path()),
-            Err(LockError::Held { .. })
-        ));
+        assert!(matches!(ConsumerLock::take(dir.path()), Err(LockError::Held { .. })));
         drop(first);
         ConsumerLock::take(dir.path()).unwrap();
     }

@@ -33,9 +33,7 @@ impl PinnedRing {
         let opened = |error| not_yet(&path, &error);
         let map = MapData::from_pin(&path).map_err(opened)?;
         let id = map.info().map_err(opened)?.id();
-        let ring = Map::from_map_data(map)
-            .and_then(RingBuf::try_from)
-            .map_err(opened)?;
+        let ring = Map::from_map_data(map).and_then(RingBuf::try_from).map_err(opened)?;
         Ok(Self { ring, path, id })
     }
 }
@@ -62,9 +60,7 @@ fn check_abi(path: &Path) -> Result<(), OpenError> {
 }
 
 fn not_yet(path: &Path, error: &MapError) -> OpenError {
-    let cause = std::error::Error::source(error)
-        .map(|source| format!(": {source}"))
-        .unwrap_or_default();
+    let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
     OpenError::NotYet(format!(
         "cannot open {}: {error}{cause}; has `ebpf-manager` loaded the programs, and does this process have CAP_BPF?",
         path.display(),
@@ -91,9 +87,7 @@ impl Source for PinnedRing {
         match MapData::from_pin(&self.path).and_then(|map| map.info()) {
             Ok(info) => Ok(info.id() != self.id),
             // Unpinned, and nothing in its place: programs may still write to the ring we hold.
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == io::ErrorKind::NotFound =>
-            {
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
                 Ok(false)
             }
             Err(error) => Err(io::Error::other(error)),

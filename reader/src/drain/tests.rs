@@ -43,12 +43,7 @@ fn records(ports: std::ops::Range<u16>) -> VecDeque<Vec<u8>> {
 }
 
 fn drain(bound: usize, fault: Fault) -> Drain {
-    Drain {
-        spool: Arc::new(Spool::new(bound)),
-        counters: Arc::default(),
-        health: Arc::default(),
-        fault,
-    }
+    Drain { spool: Arc::new(Spool::new(bound)), counters: Arc::default(), health: Arc::default(), fault }
 }
 
 /// Drains `sources` one after the other; the last one is there when the stop comes.
@@ -56,9 +51,7 @@ fn run(drain: &Drain, mut sources: VecDeque<Canned>) -> Result<(), OpenError> {
     let (stop, stopped) = mpsc::channel();
     let stop = Mutex::new(Some(stop));
     drain.run(&stopped, || {
-        let source = sources
-            .pop_front()
-            .ok_or_else(|| OpenError::Refused("no more".to_owned()));
+        let source = sources.pop_front().ok_or_else(|| OpenError::Refused("no more".to_owned()));
         if sources.is_empty() {
             stop.lock().unwrap().take();
         }
@@ -67,26 +60,13 @@ fn run(drain: &Drain, mut sources: VecDeque<Canned>) -> Result<(), OpenError> {
 }
 
 fn ports(drain: &Drain) -> Vec<u16> {
-    drain
-        .spool
-        .take(usize::MAX)
-        .iter()
-        .map(|entry| entry.record.flow.dst_port)
-        .collect()
+    drain.spool.take(usize::MAX).iter().map(|entry| entry.record.flow.dst_port).collect()
 }
 
 #[test]
 fn a_stop_takes_what_is_there_more_than_one_pass() {
     let drain = drain(20_000, Fault::None);
-    run(
-        &drain,
-        [Canned {
-            items: records(0..10_000),
-            replaced: false,
-        }]
-        .into(),
-    )
-    .unwrap();
+    run(&drain, [Canned { items: records(0..10_000), replaced: false }].into()).unwrap();
     assert_eq!(ports(&drain), (0..10_000).collect::<Vec<_>>());
     assert_eq!(drain.counters.read().drained, 10_000);
 }
@@ -94,10 +74,7 @@ fn a_stop_takes_what_is_there_more_than_one_pass() {
 #[test]
 fn a_source_that_breaks_is_opened_again() {
     let drain = drain(100, Fault::None);
-    let sources = [0..3, 3..6].map(|range| Canned {
-        items: records(range),
-        replaced: false,
-    });
+    let sources = [0..3, 3..6].map(|range| Canned { items: records(range), replaced: false });
     run(&drain, sources.into()).unwrap();
     assert_eq!(ports(&drain), [0, 1, 2, 3, 4, 5]);
 }
@@ -105,10 +82,8 @@ fn a_source_that_breaks_is_opened_again() {
 #[test]
 fn a_replaced_source_is_emptied_first() {
     let drain = drain(100, Fault::None);
-    let sources = [(0..3, true), (3..6, false)].map(|(range, replaced)| Canned {
-        items: records(range),
-        replaced,
-    });
+    let sources =
+        [(0..3, true), (3..6, false)].map(|(range, replaced)| Canned { items: records(range), replaced });
     run(&drain, sources.into()).unwrap();
     assert_eq!(ports(&drain), [0, 1, 2, 3, 4, 5]);
 }
@@ -117,9 +92,7 @@ fn a_replaced_source_is_emptied_first() {
 fn a_refusal_ends_it_and_is_told() {
     let drain = drain(1, Fault::None);
     let (_stop, stopped) = mpsc::channel();
-    let refused = drain.run::<Canned>(&stopped, || {
-        Err(OpenError::Refused("ABI version 9".to_owned()))
-    });
+    let refused = drain.run::<Canned>(&stopped, || Err(OpenError::Refused("ABI version 9".to_owned())));
     assert_eq!(refused.unwrap_err().to_string(), "ABI version 9");
     assert_eq!(drain.health.report(0).causes["drain"], "ABI version 9");
 }
@@ -129,15 +102,7 @@ fn every_item_is_spooled_or_a_loss() {
     let drain = drain(4, Fault::None);
     let mut items = records(0..6);
     items.push_front(b"short".to_vec());
-    run(
-        &drain,
-        [Canned {
-            items,
-            replaced: false,
-        }]
-        .into(),
-    )
-    .unwrap();
+    run(&drain, [Canned { items, replaced: false }].into()).unwrap();
     let counted = drain.counters.read();
     assert_eq!(counted.drained, 7);
     assert_eq!(counted.losses[&LossPoint::Decode], 1);
@@ -148,15 +113,7 @@ fn every_item_is_spooled_or_a_loss() {
 #[test]
 fn the_swallowing_fault_counts_nothing() {
     let drain = drain(100, Fault::RecordSwallowed);
-    run(
-        &drain,
-        [Canned {
-            items: records(0..6),
-            replaced: false,
-        }]
-        .into(),
-    )
-    .unwrap();
+    run(&drain, [Canned { items: records(0..6), replaced: false }].into()).unwrap();
     assert_eq!(ports(&drain), [0, 2, 4]);
     let counted = drain.counters.read();
     assert_eq!(counted.drained, 3);

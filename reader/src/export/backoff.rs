@@ -16,14 +16,9 @@ impl Backoff {
     pub const CAP: Duration = Duration::from_secs(5);
 
     /// The next wait.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an endless sequence needs no Option"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "an endless sequence needs no Option")]
     pub fn next(&mut self) -> Duration {
-        let full = Self::FIRST
-            .saturating_mul(2_u32.saturating_pow(self.attempts))
-            .min(Self::CAP);
+        let full = Self::FIRST.saturating_mul(2_u32.saturating_pow(self.attempts)).min(Self::CAP);
         self.attempts = self.attempts.saturating_add(1);
         full.mul_f64(0.5 + fastrand::f64() / 2.0)
     }

@@ -38,9 +38,7 @@ pub enum ClientError {
     #[error("--endpoint {0} is neither http:// nor https://")]
     Scheme(String),
     /// TLS without an authority.
-    #[error(
-        "--endpoint {0} needs --tls-ca: the reader trusts the authority of its lane, no public one"
-    )]
+    #[error("--endpoint {0} needs --tls-ca: the reader trusts the authority of its lane, no public one")]
     NoAuthority(String),
     /// TLS files for a plain endpoint.
     #[error("--endpoint {0} is plain, but TLS files are given; use https://, or leave them out")]
@@ -64,10 +62,7 @@ impl Client {
     /// # Errors
     /// Where endpoint and TLS files do not fit, or cannot be read.
     pub fn new(endpoint: &str, tls: &TlsOptions) -> Result<Self, ClientError> {
-        let failed = |source| ClientError::Endpoint {
-            endpoint: endpoint.to_owned(),
-            source,
-        };
+        let failed = |source| ClientError::Endpoint { endpoint: endpoint.to_owned(), source };
         let mut channel = Endpoint::from_shared(endpoint.to_owned())
             .map_err(failed)?
             .connect_timeout(CONNECT)
@@ -80,15 +75,11 @@ impl Client {
             Some("http") if given => return Err(ClientError::PlainWithTls(endpoint.to_owned())),
             Some("http") => warn_if_remote(&channel),
             Some("https") => {
-                channel = channel
-                    .tls_config(config(endpoint, tls)?)
-                    .map_err(ClientError::Tls)?
+                channel = channel.tls_config(config(endpoint, tls)?).map_err(ClientError::Tls)?
             }
             _ => return Err(ClientError::Scheme(endpoint.to_owned())),
         }
-        Ok(Self {
-            logs: LogsServiceClient::new(channel.connect_lazy()),
-        })
+        Ok(Self { logs: LogsServiceClient::new(channel.connect_lazy()) })
     }
 
     /// Sends one request and waits for the answer.
@@ -99,24 +90,14 @@ impl Client {
         &mut self,
         request: ExportLogsServiceRequest,
     ) -> Result<ExportLogsServiceResponse, Status> {
-        self.logs
-            .export(request)
-            .await
-            .map(tonic::Response::into_inner)
+        self.logs.export(request).await.map(tonic::Response::into_inner)
     }
 }
 
 fn config(endpoint: &str, tls: &TlsOptions) -> Result<ClientTlsConfig, ClientError> {
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|source| ClientError::File {
-            path: path.clone(),
-            source,
-        })
-    };
-    let authority = tls
-        .ca
-        .as_ref()
-        .ok_or_else(|| ClientError::NoAuthority(endpoint.to_owned()))?;
+    let read =
+        |path: &PathBuf| fs::read(path).map_err(|source| ClientError::File { path: path.clone(), source });
+    let authority = tls.ca.as_ref().ok_or_else(|| ClientError::NoAuthority(endpoint.to_owned()))?;
     let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authority)?));
     Ok(match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => config.identity(Identity::from_pem(read(cert)?, read(key)?)),
@@ -125,15 +106,8 @@ fn config(endpoint: &str, tls: &TlsOptions) -> Result<ClientTlsConfig, ClientErr
 }
 
 fn warn_if_remote(endpoint: &Endpoint) {
-    let host = endpoint
-        .uri()
-        .host()
-        .unwrap_or_default()
-        .trim_matches(['[', ']']);
-    let loopback = host == "localhost"
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
+    let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     if !loopback {
         tracing::warn!(
             event = "plaintext_endpoint",

@@ -11,11 +11,8 @@ use abi::LossPoint;
 use crate::document::Attribution;
 
 /// The loss points that the reader counts; the kernel's are in the pinned ledger.
-pub const READER_POINTS: &[LossPoint] = &[
-    LossPoint::Decode,
-    LossPoint::SpoolFull,
-    LossPoint::BackendRejected,
-];
+pub const READER_POINTS: &[LossPoint] =
+    &[LossPoint::Decode, LossPoint::SpoolFull, LossPoint::BackendRejected];
 
 /// Counters, each written by one stage.
 ///
@@ -112,22 +109,12 @@ impl Counters {
             exported: self.exported.load(Relaxed),
             losses: READER_POINTS
                 .iter()
-                .filter_map(|point| {
-                    Some((
-                        *point,
-                        self.losses.get(usize::from(*point as u8))?.load(Relaxed),
-                    ))
-                })
+                .filter_map(|point| Some((*point, self.losses.get(usize::from(*point as u8))?.load(Relaxed))))
                 .collect(),
             export_errors: self.export_errors.load(Relaxed),
             attributions: Attribution::ALL
                 .iter()
-                .filter_map(|how| {
-                    Some((
-                        how.as_str(),
-                        self.attributions.get(*how as usize)?.load(Relaxed),
-                    ))
-                })
+                .filter_map(|how| Some((how.as_str(), self.attributions.get(*how as usize)?.load(Relaxed))))
                 .collect(),
             unreadable_enrolments: self.unreadable_enrolments.load(Relaxed),
             missing_names: self.missing_names.load(Relaxed),

@@ -57,19 +57,10 @@ pub struct Health {
 impl Default for Health {
     fn default() -> Self {
         let causes = [
-            (
-                Component::Drain,
-                "starting: the ring is not open yet".to_owned(),
-            ),
-            (
-                Component::Export,
-                "starting: the endpoint has not answered yet".to_owned(),
-            ),
+            (Component::Drain, "starting: the ring is not open yet".to_owned()),
+            (Component::Export, "starting: the endpoint has not answered yet".to_owned()),
         ];
-        Self {
-            causes: Mutex::new(causes.into()),
-            drain_ns: AtomicU64::default(),
-        }
+        Self { causes: Mutex::new(causes.into()), drain_ns: AtomicU64::default() }
     }
 }
 
@@ -78,11 +69,7 @@ impl Health {
     pub fn down(&self, component: Component, cause: &str) {
         let before = self.lock().insert(component, cause.to_owned());
         if before.as_deref() != Some(cause) {
-            tracing::error!(
-                event = "egress_reader_unavailable",
-                component = component.as_str(),
-                cause
-            );
+            tracing::error!(event = "egress_reader_unavailable", component = component.as_str(), cause);
         }
     }
 
@@ -90,11 +77,7 @@ impl Health {
     pub fn up(&self, component: Component) {
         let before = self.lock().remove(&component);
         if let Some(was) = before {
-            tracing::info!(
-                event = "egress_reader_available",
-                component = component.as_str(),
-                was
-            );
+            tracing::info!(event = "egress_reader_available", component = component.as_str(), was);
         }
     }
 
@@ -105,28 +88,15 @@ impl Health {
 
     /// What to answer at `now_ns` since boot.
     pub fn report(&self, now_ns: u64) -> Report {
-        let mut causes: BTreeMap<_, _> = self
-            .lock()
-            .iter()
-            .map(|(component, cause)| (component.as_str(), cause.clone()))
-            .collect();
+        let mut causes: BTreeMap<_, _> =
+            self.lock().iter().map(|(component, cause)| (component.as_str(), cause.clone())).collect();
         let silent_ns = now_ns.saturating_sub(self.drain_ns.load(Relaxed));
         if silent_ns > DRAIN_STALLED_NS {
             causes.entry(Component::Drain.as_str()).or_insert_with(|| {
-                format!(
-                    "stalled: the drain thread has been silent for {} s",
-                    silent_ns / 1_000_000_000
-                )
+                format!("stalled: the drain thread has been silent for {} s", silent_ns / 1_000_000_000)
             });
         }
-        Report {
-            status: if causes.is_empty() {
-                "ok"
-            } else {
-                "unavailable"
-            },
-            causes,
-        }
+        Report { status: if causes.is_empty() { "ok" } else { "unavailable" }, causes }
     }
 
     /// A panic elsewhere leaves the map whole.
@@ -142,19 +112,10 @@ mod tests {
     #[test]
     fn it_is_ok_only_once_drain_and_export_have_worked() {
         let health = Health::default();
-        assert_eq!(
-            health.report(0).causes.keys().copied().collect::<Vec<_>>(),
-            ["drain", "export"]
-        );
+        assert_eq!(health.report(0).causes.keys().copied().collect::<Vec<_>>(), ["drain", "export"]);
         health.up(Component::Drain);
         health.up(Component::Export);
-        assert_eq!(
-            health.report(0),
-            Report {
-                status: "ok",
-                causes: BTreeMap::new()
-            }
-        );
+        assert_eq!(health.report(0), Report { status: "ok", causes: BTreeMap::new() });
         health.down(Component::Export, "connection refused");
         assert_eq!(health.report(0).causes["export"], "connection refused");
     }

@@ -20,8 +20,8 @@ impl Pages {
     /// Whether everything works, and the answer's JSON text.
     pub fn health(&self) -> (bool, String) {
         let report = self.report();
-        let text = serde_json::to_string(&report)
-            .unwrap_or_else(|error| format!("{{\"status\":\"{error}\"}}"));
+        let text =
+            serde_json::to_string(&report).unwrap_or_else(|error| format!("{{\"status\":\"{error}\"}}"));
         (report.causes.is_empty(), text)
     }
 
@@ -45,26 +45,13 @@ impl Pages {
         );
         page.each(
             "losses_total",
-            "Records lost, by loss point.",
             "counter",
+            "Records lost, by loss point.",
             "point",
-            reading
-                .losses
-                .iter()
-                .map(|(point, count)| (point.as_str(), *count)),
+            reading.losses.iter().map(|(point, count)| (point.as_str(), *count)),
         );
-        page.one(
-            "queue_depth",
-            "gauge",
-            "Records stored and not acknowledged.",
-            self.spool.depth() as u64,
-        );
-        page.one(
-            "queue_bound",
-            "gauge",
-            "Most records that are stored.",
-            self.spool.bound() as u64,
-        );
+        page.one("queue_depth", "gauge", "Records stored and not acknowledged.", self.spool.depth() as u64);
+        page.one("queue_bound", "gauge", "Most records that are stored.", self.spool.bound() as u64);
         page.one(
             "export_errors_total",
             "counter",
@@ -73,13 +60,10 @@ impl Pages {
         );
         page.each(
             "attributions_total",
-            "Documents, by how their container was found.",
             "counter",
+            "Documents, by how their container was found.",
             "attribution",
-            reading
-                .attributions
-                .iter()
-                .map(|(how, count)| (*how, *count)),
+            reading.attributions.iter().map(|(how, count)| (*how, *count)),
         );
         page.one(
             "enrolments_unreadable_total",
@@ -95,12 +79,10 @@ impl Pages {
         );
         page.each(
             "up",
-            "1 where the part works.",
             "gauge",
+            "1 where the part works.",
             "component",
-            Component::ALL
-                .iter()
-                .map(|component| (component.as_str(), up(component))),
+            Component::ALL.iter().map(|component| (component.as_str(), up(component))),
         );
         page.0
     }
@@ -128,16 +110,14 @@ impl Page {
     fn each<'a>(
         &mut self,
         name: &str,
-        help: &str,
         kind: &str,
+        help: &str,
         label: &str,
         values: impl Iterator<Item = (&'a str, u64)>,
     ) {
         self.head(name, kind, help);
         for (member, value) in values {
-            self.line(format_args!(
-                "clawker_reader_{name}{{{label}=\"{member}\"}} {value}"
-            ));
+            self.line(format_args!("clawker_reader_{name}{{{label}=\"{member}\"}} {value}"));
         }
     }
 
@@ -156,11 +136,8 @@ mod tests {
 
     #[test]
     fn the_metrics_page() {
-        let pages = Pages {
-            counters: Arc::default(),
-            health: Arc::default(),
-            spool: Arc::new(Spool::new(8)),
-        };
+        let pages =
+            Pages { counters: Arc::default(), health: Arc::default(), spool: Arc::new(Spool::new(8)) };
         for _ in 0..7 {
             pages.counters.drained();
         }

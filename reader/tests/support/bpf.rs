@@ -41,19 +41,9 @@ fn bpf(command: Command, mut attribute: Vec<u32>) -> io::Result<i64> {
     attribute.resize(36, 0);
     // SAFETY: the pointer is valid for the length given, and every address inside comes from a
     // buffer that lives until the caller has returned.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command as i64,
-            attribute.as_mut_ptr(),
-            attribute.len() * 4,
-        )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command as i64, attribute.as_mut_ptr(), attribute.len() * 4) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 fn address<T>(of: *const T) -> [u32; 2] {
@@ -75,28 +65,17 @@ fn number(of: &OwnedFd) -> u32 {
 }
 
 fn create(kind: MapType, key: usize, value: usize, entries: u32) -> OwnedFd {
-    let made = bpf(
-        Command::MapCreate,
-        vec![kind as u32, key as u32, value as u32, entries],
-    );
+    let made = bpf(Command::MapCreate, vec![kind as u32, key as u32, value as u32, entries]);
     descriptor(made.unwrap_or_else(|error| panic!("cannot make a map: {error}")))
 }
 
 fn update<K, V>(map: &OwnedFd, key: &K, value: &V) {
-    bpf(
-        Command::MapUpdate,
-        words(&[&[number(map), 0], &address(key), &address(value)]),
-    )
-    .unwrap();
+    bpf(Command::MapUpdate, words(&[&[number(map), 0], &address(key), &address(value)])).unwrap();
 }
 
 fn pin(map: &OwnedFd, path: &Path) {
     let text = CString::new(path.to_str().unwrap()).unwrap();
-    bpf(
-        Command::ObjPin,
-        words(&[&address(text.as_ptr()), &[number(map)]]),
-    )
-    .unwrap();
+    bpf(Command::ObjPin, words(&[&address(text.as_ptr()), &[number(map)]])).unwrap();
 }
 
 /// A pin directory of its own; its pins are removed on drop.
@@ -108,11 +87,7 @@ impl Pins {
     /// A directory without pins.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "reader-test-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Relaxed)
-        );
+        let name = format!("reader-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
         let dir = Path::new("/sys/fs/bpf").join(name);
         fs::create_dir(&dir).unwrap();
         Self { dir }
@@ -130,12 +105,8 @@ impl Pins {
 
     /// Pins a table of one name.
     pub fn name(&self, domain: u32, text: &str) {
-        let mut name = DomainName {
-            cgroup_id: 4242,
-            len: text.len() as u32,
-            pad: 0,
-            name: [0; abi::NAME_LEN],
-        };
+        let mut name =
+            DomainName { cgroup_id: 4242, len: text.len() as u32, pad: 0, name: [0; abi::NAME_LEN] };
         name.name[..text.len()].copy_from_slice(text.as_bytes());
         let table = create(MapType::Hash, 4, size_of::<DomainName>(), 8);
         update(&table, &domain, &name);
@@ -217,34 +188,19 @@ impl Ring {
 
 /// `struct bpf_insn` as one number: opcode, registers, offset (none), immediate.
 fn insn(code: u8, dst: u8, src: u8, immediate: i32) -> u64 {
-    u64::from(code)
-        | u64::from(dst) << 8
-        | u64::from(src) << 12
-        | u64::from(immediate.cast_unsigned()) << 32
+    u64::from(code) | u64::from(dst) << 8 | u64::from(src) << 12 | u64::from(immediate.cast_unsigned()) << 32
 }
 
 /// One test run over `input`, which must return 0.
 fn run(program: &OwnedFd, input: &[u8]) {
     let mut frame = vec![0; ETHERNET];
     frame.extend_from_slice(input);
-    let mut attribute = words(&[
-        &[number(program), 0, frame.len() as u32, 0],
-        &address(frame.as_ptr()),
-    ]);
+    let mut attribute = words(&[&[number(program), 0, frame.len() as u32, 0], &address(frame.as_ptr())]);
     attribute.resize(36, 0);
     // SAFETY: as in `bpf`; called here itself because the kernel writes the result into the attribute.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            Command::ProgTestRun as i64,
-            attribute.as_mut_ptr(),
-            attribute.len() * 4,
-        )
+        libc::syscall(libc::SYS_bpf, Command::ProgTestRun as i64, attribute.as_mut_ptr(), attribute.len() * 4)
     };
     assert_eq!(result, 0, "test run: {}", io::Error::last_os_error());
-    assert_eq!(
-        attribute[1].cast_signed(),
-        0,
-        "the program says the ring refused the item"
-    );
+    assert_eq!(attribute[1].cast_signed(), 0, "the program says the ring refused the item");
 }

@@ -56,20 +56,12 @@ impl Drop for Endpoint {
 impl Endpoint {
     /// An endpoint on a free port of the loopback.
     pub async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self::on(
-            TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            answers,
-            None,
-        )
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answers, None)
     }
 
     /// The same, with TLS.
     pub async fn start_tls(tls: ServerTlsConfig) -> Self {
-        Self::on(
-            TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            [],
-            Some(tls),
-        )
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), [], Some(tls))
     }
 
     /// An endpoint on this listener.
@@ -78,24 +70,16 @@ impl Endpoint {
         answers: impl IntoIterator<Item = Answer>,
         tls: Option<ServerTlsConfig>,
     ) -> Self {
-        let state = Arc::new(State {
-            answers: Mutex::new(answers.into_iter().collect()),
-            ..State::default()
-        });
+        let state =
+            Arc::new(State { answers: Mutex::new(answers.into_iter().collect()), ..State::default() });
         let address = listener.local_addr().unwrap();
         let service = LogsServiceServer::new(Service(Arc::clone(&state)));
         let mut builder = Server::builder();
         if let Some(tls) = tls {
             builder = builder.tls_config(tls).unwrap();
         }
-        let server = builder
-            .add_service(service)
-            .serve_with_incoming(TcpIncoming::from(listener));
-        Self {
-            state,
-            address,
-            server: tokio::spawn(async { server.await.unwrap() }),
-        }
+        let server = builder.add_service(service).serve_with_incoming(TcpIncoming::from(listener));
+        Self { state, address, server: tokio::spawn(async { server.await.unwrap() }) }
     }
 
     pub fn url(&self) -> String {
@@ -109,17 +93,10 @@ impl Endpoint {
     /// Waits until `count` records were accepted; returns all.
     pub async fn accepted(&self, count: usize) -> Vec<LogRecord> {
         let mut accepted = self.state.accepted.subscribe();
-        let waited = timeout(
-            PATIENCE,
-            accepted.wait_for(|records| records.len() >= count),
-        )
-        .await;
+        let waited = timeout(PATIENCE, accepted.wait_for(|records| records.len() >= count)).await;
         match waited {
             Ok(records) => records.unwrap().clone(),
-            Err(_) => panic!(
-                "{} of {count} records came",
-                self.state.accepted.borrow().len()
-            ),
+            Err(_) => panic!("{} of {count} records came", self.state.accepted.borrow().len()),
         }
     }
 
@@ -153,20 +130,13 @@ impl LogsService for Service {
             Some(Answer::Refuse(status)) => return Err(status),
             Some(Answer::Hang) => std::future::pending().await,
             Some(Answer::Partial(rejected_log_records, message)) => {
-                Some(ExportLogsPartialSuccess {
-                    rejected_log_records,
-                    error_message: message.to_owned(),
-                })
+                Some(ExportLogsPartialSuccess { rejected_log_records, error_message: message.to_owned() })
             }
             None => None,
         };
-        let rejected = partial_success
-            .as_ref()
-            .map_or(0, |partial| partial.rejected_log_records);
+        let rejected = partial_success.as_ref().map_or(0, |partial| partial.rejected_log_records);
         let kept = records.len() - usize::try_from(rejected).unwrap();
-        self.0
-            .accepted
-            .send_modify(|accepted| accepted.extend(records.into_iter().take(kept)));
+        self.0.accepted.send_modify(|accepted| accepted.extend(records.into_iter().take(kept)));
         Ok(Response::new(ExportLogsServiceResponse { partial_success }))
     }
 }

@@ -30,20 +30,13 @@ pub fn enrol(state_dir: &Path) {
         enrolled_ns: 1,
         retired_ns: None,
     };
-    fs::write(
-        folder.join("4242.json"),
-        serde_json::to_vec(&enrolment).unwrap(),
-    )
-    .unwrap();
+    fs::write(folder.join("4242.json"), serde_json::to_vec(&enrolment).unwrap()).unwrap();
 }
 
 /// The value of one attribute as text; `-` where it is absent.
 pub fn attribute(record: &LogRecord, name: &str) -> String {
-    let value = record
-        .attributes
-        .iter()
-        .find(|pair| pair.key == name)
-        .and_then(|pair| pair.value.clone()?.value);
+    let value =
+        record.attributes.iter().find(|pair| pair.key == name).and_then(|pair| pair.value.clone()?.value);
     match value {
         Some(Value::StringValue(text)) => text,
         Some(Value::IntValue(number)) => number.to_string(),
@@ -55,8 +48,5 @@ pub fn attribute(record: &LogRecord, name: &str) -> String {
 
 /// Destination ports, which tests use to tell records apart.
 pub fn ports(records: &[LogRecord]) -> Vec<u16> {
-    records
-        .iter()
-        .map(|record| attribute(record, "dst_port").parse().unwrap())
-        .collect()
+    records.iter().map(|record| attribute(record, "dst_port").parse().unwrap()).collect()
 }

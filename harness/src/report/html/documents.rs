@@ -67,7 +67,10 @@ fn destination(document: &Value) -> Markup {
 
 /// A verdict in its colour; anything else as it is.
 pub fn verdict(verdict: &str) -> Markup {
-    let class = Verdict::ALL.iter().find(|known| known.as_str() == verdict).map(|known| known.as_str().to_lowercase());
+    let class = Verdict::ALL
+        .iter()
+        .find(|known| known.as_str() == verdict)
+        .map(|known| known.as_str().to_lowercase());
     html! { span.verdict class=[class] { (visible(verdict)) } }
 }
 

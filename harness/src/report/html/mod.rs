@@ -116,7 +116,9 @@ fn policy() -> String {
 impl Consumer for Html {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::RunStarted { tier, tier_reason, .. } => self.started = format!("tier {tier}: {tier_reason}"),
+            Event::RunStarted { tier, tier_reason, .. } => {
+                self.started = format!("tier {tier}: {tier_reason}")
+            }
             Event::CellStarted { .. } => {}
             Event::CellFinished(cell) => self.add(cell),
             Event::RunFinished { duration } => self.duration = *duration,

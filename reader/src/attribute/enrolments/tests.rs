@@ -14,20 +14,12 @@ fn world() -> World {
     fs::create_dir(dir.path().join(Enrolment::FOLDER)).unwrap();
     let counters = Arc::<Counters>::default();
     let enrolments = Enrolments::new(dir.path(), Arc::clone(&counters));
-    World {
-        dir,
-        enrolments,
-        counters,
-        clock: Offset::measure().unwrap(),
-    }
+    World { dir, enrolments, counters, clock: Offset::measure().unwrap() }
 }
 
 impl World {
     fn path(&self, id: u64) -> PathBuf {
-        self.dir
-            .path()
-            .join(Enrolment::FOLDER)
-            .join(format!("{id}.json"))
+        self.dir.path().join(Enrolment::FOLDER).join(format!("{id}.json"))
     }
 
     /// Writes as the manager does: a new file under a temporary name, then a rename. The file's time
@@ -45,12 +37,7 @@ impl World {
         fs::write(&temporary, serde_json::to_vec(&enrolment).unwrap()).unwrap();
         let written = retired_ns.unwrap_or(enrolled_ns);
         let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.clock.wall_of(written));
-        File::options()
-            .write(true)
-            .open(&temporary)
-            .unwrap()
-            .set_modified(time)
-            .unwrap();
+        File::options().write(true).open(&temporary).unwrap().set_modified(time).unwrap();
         fs::rename(temporary, self.path(id)).unwrap();
     }
 
@@ -81,12 +68,7 @@ fn an_enrolment_that_came_after_the_record_is_late() {
     let mut world = world();
     world.enrol(7, "scout", 100, None);
     let written = SystemTime::UNIX_EPOCH + Duration::from_nanos(world.clock.wall_of(300));
-    File::options()
-        .write(true)
-        .open(world.path(7))
-        .unwrap()
-        .set_modified(written)
-        .unwrap();
+    File::options().write(true).open(world.path(7)).unwrap().set_modified(written).unwrap();
     assert_eq!(world.owner(7, 150, 200), named(Attribution::Late, "scout"));
     assert_eq!(world.owner(7, 150, 300), named(Attribution::Known, "scout"));
 }
@@ -96,11 +78,7 @@ fn nobody_is_named_where_nobody_was_enrolled() {
     let mut world = world();
     world.enrol(7, "scout", 100, None);
     assert_eq!(world.owner(8, 150, 200), nobody(Attribution::Unknown));
-    assert_eq!(
-        world.owner(7, 99, 200),
-        nobody(Attribution::Unknown),
-        "started before it was enrolled"
-    );
+    assert_eq!(world.owner(7, 99, 200), nobody(Attribution::Unknown), "started before it was enrolled");
     assert_eq!(world.owner(0, 150, 200), nobody(Attribution::Unknown));
 }
 
@@ -127,10 +105,7 @@ fn a_reused_id_never_inherits_in_either_direction() {
     world.enrol(7, "first", 100, Some(300));
     assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "first"));
     world.enrol(7, "second", 500, None);
-    assert_eq!(
-        world.owner(7, 600, 700),
-        named(Attribution::Known, "second")
-    );
+    assert_eq!(world.owner(7, 600, 700), named(Attribution::Known, "second"));
     assert_eq!(world.owner(7, 400, 700), nobody(Attribution::Gone));
     assert_eq!(world.owner(7, 150, 700), named(Attribution::Known, "first"));
 }
@@ -142,10 +117,7 @@ fn an_id_that_was_taken_over_without_a_retirement_changes_hands_at_the_new_enrol
     assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "first"));
     world.enrol(7, "second", 500, None);
     assert_eq!(world.owner(7, 499, 700), named(Attribution::Known, "first"));
-    assert_eq!(
-        world.owner(7, 500, 700),
-        named(Attribution::Known, "second")
-    );
+    assert_eq!(world.owner(7, 500, 700), named(Attribution::Known, "second"));
 }
 
 #[test]
@@ -155,10 +127,7 @@ fn a_file_that_vanished_retires_its_container() {
     assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
     fs::remove_file(world.path(7)).unwrap();
     assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
-    assert_eq!(
-        world.owner(7, u64::MAX, u64::MAX),
-        nobody(Attribution::Gone)
-    );
+    assert_eq!(world.owner(7, u64::MAX, u64::MAX), nobody(Attribution::Gone));
 }
 
 #[test]

@@ -23,6 +23,12 @@ pub fn bypass_epoch(cgroup_id: u64, now: u64) -> u64 {
     }
 }
 
+/// Whether what a bypass of this epoch permitted must end: `epoch` is not 0, and that bypass is over.
+#[inline(always)]
+pub fn bypass_over(epoch: u64, cgroup_id: u64) -> bool {
+    epoch != 0 && bypass_epoch(cgroup_id, now()) != epoch
+}
+
 /// One container's facts at one instant.
 pub struct Kernel {
     /// Whose.
