@@ -18,7 +18,11 @@ fn main() -> io::Result<()> {
                 cells.push(sample::cell(topic, "denied_and_recorded", &[("family", family), ("call", call)]));
             }
         }
-        cells.push(sample::skipped(topic, "from_a_container", "needs the stack tier, and there is no Docker"));
+        cells.push(sample::skipped(
+            topic,
+            "from_a_container",
+            "needs the stack tier, and there is no Docker",
+        ));
     }
     let mut reports: Box<dyn Consumer> = Box::new(
         Fanout::default()

@@ -21,12 +21,17 @@ fn crates_know_only_whom_they_may() {
         .no_deps()
         .exec()
         .expect("cargo describes the workspace");
-    let members: BTreeSet<String> = metadata.packages.iter().map(|package| package.name.to_string()).collect();
+    let members: BTreeSet<String> =
+        metadata.packages.iter().map(|package| package.name.to_string()).collect();
     let rules: BTreeMap<&str, &[&str]> = RULES.into_iter().collect();
-    assert_eq!(members.iter().map(String::as_str).collect::<Vec<_>>(), rules.keys().copied().collect::<Vec<_>>());
+    assert_eq!(
+        members.iter().map(String::as_str).collect::<Vec<_>>(),
+        rules.keys().copied().collect::<Vec<_>>()
+    );
     for package in &metadata.packages {
         let allowed = rules[package.name.as_str()];
-        for dependency in package.dependencies.iter().filter(|dependency| members.contains(&dependency.name)) {
+        for dependency in package.dependencies.iter().filter(|dependency| members.contains(&dependency.name))
+        {
             assert!(
                 allowed.contains(&dependency.name.as_str()),
                 "{} must not know {} (ARCHITECTURE.md, Invariants)",

@@ -65,7 +65,9 @@ fn the_json_report_has_the_documented_shape() {
     let cells = report["cells"].as_array().expect("cells");
     assert_eq!(cells.len(), 4);
     for cell in cells {
-        for field in ["name", "file", "tier", "result", "class", "reason", "duration_ms", "documents", "wire", "model"] {
+        for field in
+            ["name", "file", "tier", "result", "class", "reason", "duration_ms", "documents", "wire", "model"]
+        {
             assert!(cell.get(field).is_some(), "{field} is missing in {cell}");
         }
     }

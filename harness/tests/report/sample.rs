@@ -70,7 +70,12 @@ pub fn cell(topic: &str, name: &str, variables: &[(&str, &str)]) -> CellReport {
             document("DENIED", if topic == "tcp" { "tcp" } else { "udp" }, "ntp.test", 123, 0),
             document("ALLOWED", "tcp", "api.test", 443, 517),
         ],
-        wire: vec![WireCount { dst: "198.51.100.9:443".into(), l4_proto: "tcp".into(), packets: 4, bytes: 517 }],
+        wire: vec![WireCount {
+            dst: "198.51.100.9:443".into(),
+            l4_proto: "tcp".into(),
+            packets: 4,
+            bytes: 517,
+        }],
         model: vec![
             verdict("198.51.100.7:123", "udp", "DENIED", "no rule permits udp/123"),
             verdict("198.51.100.9:443", "tcp", "ALLOWED", "rule 1: api.test https"),
@@ -89,7 +94,11 @@ fn verdict(dst: &str, proto: &str, verdict: &str, because: &str) -> ModelVerdict
 /// The same, failed: it arrived although it was denied, and the document is wrong.
 pub fn failed(topic: &str, name: &str) -> CellReport {
     let failures = vec![
-        failure(Class::Leak, "2 packets reached ntp.test, expected 0", "198.51.100.7:123 udp: 2 packets, 96 bytes"),
+        failure(
+            Class::Leak,
+            "2 packets reached ntp.test, expected 0",
+            "198.51.100.7:123 udp: 2 packets, 96 bytes",
+        ),
         failure(Class::Expectation, "document lab:42: verdict is ALLOWED, expected DENIED", DIFF),
     ];
     CellReport {
@@ -144,9 +153,9 @@ pub fn run(cells: Vec<CellReport>) -> Vec<Event> {
     let tier_reason = "root, cgroup v2 and BTF are there".into();
     let started = Event::RunStarted { cells: cells.len(), tier: Tier::Lab, tier_reason };
     let ended = Event::RunFinished { duration: Duration::from_millis(12_340) };
-    let cells = cells
-        .into_iter()
-        .flat_map(|cell| [Event::CellStarted { name: cell.name.clone() }, Event::CellFinished(Box::new(cell))]);
+    let cells = cells.into_iter().flat_map(|cell| {
+        [Event::CellStarted { name: cell.name.clone() }, Event::CellFinished(Box::new(cell))]
+    });
     std::iter::once(started).chain(cells).chain([ended]).collect()
 }
 
