@@ -13,7 +13,10 @@ use crate::{
     actor::Action,
     judge::{AgentEvidence, attribute},
     lab::Lab,
-    scenario::types::{Family, Send, SendVia},
+    scenario::{
+        fields::EGRESS_STREAM,
+        types::{Family, Send, SendVia},
+    },
     world::World,
 };
 
@@ -41,7 +44,7 @@ pub(super) fn settle(lab: &Lab, world: &World, agents: &[AgentEvidence]) -> Resu
         let cgroup_id = attribute(document, "cgroup_id").as_u64();
         agents.iter().any(|agent| Some(agent.cgroup_id) == cgroup_id) && !is_sentinel(document)
     };
-    Ok(Settled { documents: lab.endpoint.documents("clawker-egress", of_ours), sentinels })
+    Ok(Settled { documents: lab.endpoint.documents(EGRESS_STREAM, of_ours), sentinels })
 }
 
 fn end_flows(lab: &Lab, cgroup_id: u64) -> Result<(), FireError> {
@@ -82,7 +85,7 @@ fn sentinel(lab: &Lab, world: &World, index: usize, agent: &AgentEvidence) -> Re
     let is_mine = |document: &Value| {
         is_sentinel(document) && attribute(document, "cgroup_id").as_u64() == Some(agent.cgroup_id)
     };
-    lab.endpoint.wait_for("clawker-egress", is_mine, Instant::now() + SENTINEL_LIMIT).ok_or_else(|| {
+    lab.endpoint.wait_for(EGRESS_STREAM, is_mine, Instant::now() + SENTINEL_LIMIT).ok_or_else(|| {
         FireError::Sentinel {
             agent: agent.agent.clone(),
             limit: SENTINEL_LIMIT,

@@ -400,7 +400,7 @@ pub struct DocumentExpectation {
 }
 
 fn default_stream() -> String {
-    "clawker-egress".to_owned()
+    super::fields::EGRESS_STREAM.to_owned()
 }
 
 /// What the far side saw.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use reader::EgressDocument;
 use serde_json::Value;
 
 use super::{Check, hosts};
@@ -66,7 +67,7 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
 fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
     let Some(kind) = fields::kind(name) else {
         let message = format!("unknown attribute `{}`", printable(name));
-        check.fault_of_key(path, message).suggest(name, fields::EGRESS.iter().map(|(name, _)| *name));
+        check.fault_of_key(path, message).suggest(name, EgressDocument::field_names());
         return;
     };
     let text = value.as_str();
