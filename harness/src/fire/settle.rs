@@ -2,6 +2,7 @@
 //! the whole chain. The chain keeps order, so what is not in the store before the sentinel never will be.
 
 use std::{
+    collections::HashSet,
     thread,
     time::{Duration, Instant},
 };
@@ -44,7 +45,14 @@ pub(super) fn settle(lab: &Lab, world: &World, agents: &[AgentEvidence]) -> Resu
         let cgroup_id = attribute(document, "cgroup_id").as_u64();
         agents.iter().any(|agent| Some(agent.cgroup_id) == cgroup_id) && !is_sentinel(document)
     };
-    Ok(Settled { documents: lab.endpoint.documents(EGRESS_STREAM, of_ours), sentinels })
+    let mut documents = lab.endpoint.documents(EGRESS_STREAM, of_ours);
+    // Delivery is at least once, so what is counted is distinct events.
+    let mut seen = HashSet::new();
+    documents.retain(|document| match attribute(document, "event_id").as_str() {
+        Some(id) => seen.insert(id.to_owned()),
+        None => true,
+    });
+    Ok(Settled { documents, sentinels })
 }
 
 fn end_flows(lab: &Lab, cgroup_id: u64) -> Result<(), FireError> {
