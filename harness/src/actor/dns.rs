@@ -22,15 +22,15 @@ use crate::scenario::types::Family;
 /// What an agent's libc would do without `options timeout:`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Both families; `NODATA` if the name has neither.
+/// Both families, over one socket as libc asks; `NODATA` if the name has neither.
 pub fn run(name: &str, report: &mut Report) -> Result<(), Stop> {
-    let mut found = ask(name, RecordType::A, report)?;
-    found.extend(ask(name, RecordType::AAAA, report)?);
-    if found.is_empty() {
-        return Err(no_address(name));
-    }
+    let client = Client::open()?;
+    report.dst = Some(client.server);
+    report.src = client.socket.local();
+    let mut found = client.ask(name, RecordType::A)?;
+    found.extend(client.ask(name, RecordType::AAAA)?);
     report.resolved = found;
-    Ok(())
+    if report.resolved.is_empty() { Err(no_address(name)) } else { Ok(()) }
 }
 
 /// The first address of `name`; without a family, IPv4 if it has one.
@@ -40,8 +40,9 @@ pub fn one(name: &str, family: Option<Family>, report: &mut Report) -> Result<Ip
         Some(Family::V6) => &[RecordType::AAAA],
         None => &[RecordType::A, RecordType::AAAA],
     };
+    let client = Client::open()?;
     for &kind in kinds {
-        report.resolved = ask(name, kind, report)?;
+        report.resolved = client.ask(name, kind)?;
         if let Some(&first) = report.resolved.first() {
             return Ok(first);
         }
@@ -53,46 +54,53 @@ fn no_address(name: &str) -> Stop {
     Stop::new("NODATA", format!("`{name}` exists but has no such address"))
 }
 
-fn ask(name: &str, kind: RecordType, report: &mut Report) -> Result<Vec<IpAddr>, Stop> {
-    let (server, timeout) = resolver()?;
-    let absolute = Name::from_str(&format!("{}.", name.trim_end_matches('.')))
-        .map_err(|error| Stop::new("EINVAL", format!("`{name}` is not a name: {error}")))?;
-    let mut query = Message::query();
-    query.metadata.recursion_desired = true;
-    query.add_query(Query::query(absolute, kind));
-    let bytes = query.to_vec().map_err(|error| Stop::new("EINVAL", format!("`{name}`: {error}")))?;
+/// A socket connected to the nameserver: one flow, whatever it is asked.
+struct Client {
+    socket: Socket,
+    server: SocketAddr,
+    timeout: Duration,
+}
 
-    report.dst = Some(server);
-    let socket = Socket::open(server)?;
-    socket.connect(server)?;
-    report.src = socket.local();
-    socket.send(&bytes).map_err(Stop::errno("send to the nameserver"))?;
-    let deadline = Instant::now() + timeout;
-    let mut buffer = vec![0; usize::from(u16::MAX)];
-    loop {
-        if !udp::readable(&socket, deadline) {
-            return Err(Stop::new("timeout", format!("no answer from {server} about {name}")));
-        }
-        let (len, _) = socket
-            .receive(&mut buffer, MsgFlags::empty())
-            .map_err(Stop::errno("receive from the nameserver"))?;
-        let Ok(answer) = Message::from_vec(&buffer[..len]) else {
-            continue;
-        };
-        if answer.metadata.id != query.metadata.id {
-            continue;
-        }
-        return match answer.metadata.response_code {
-            ResponseCode::NoError => Ok(addresses(&answer)),
-            ResponseCode::NXDomain => Err(Stop::new("NXDOMAIN", format!("{server} knows no {name}"))),
-            ResponseCode::Refused => {
-                Err(Stop::new("REFUSED", format!("{server} refused to answer about {name}")))
+impl Client {
+    fn open() -> Result<Self, Stop> {
+        let (server, timeout) = resolver()?;
+        let socket = Socket::open(server)?;
+        socket.connect(server)?;
+        Ok(Self { socket, server, timeout })
+    }
+
+    fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<IpAddr>, Stop> {
+        let server = self.server;
+        let absolute = Name::from_str(&format!("{}.", name.trim_end_matches('.')))
+            .map_err(|error| Stop::new("EINVAL", format!("`{name}` is not a name: {error}")))?;
+        let mut query = Message::query();
+        query.metadata.recursion_desired = true;
+        query.add_query(Query::query(absolute, kind));
+        let bytes = query.to_vec().map_err(|error| Stop::new("EINVAL", format!("`{name}`: {error}")))?;
+        self.socket.send(&bytes).map_err(Stop::errno("send to the nameserver"))?;
+        let deadline = Instant::now() + self.timeout;
+        let mut buffer = vec![0; usize::from(u16::MAX)];
+        loop {
+            if !udp::readable(&self.socket, deadline) {
+                return Err(Stop::new("timeout", format!("no answer from {server} about {name}")));
             }
-            ResponseCode::ServFail => {
-                Err(Stop::new("SERVFAIL", format!("{server} failed to answer about {name}")))
+            let (len, _) = self
+                .socket
+                .receive(&mut buffer, MsgFlags::empty())
+                .map_err(Stop::errno("receive from the nameserver"))?;
+            let Ok(answer) = Message::from_vec(&buffer[..len]) else { continue };
+            if answer.metadata.id != query.metadata.id {
+                continue;
             }
-            other => Err(Stop::new(&other.to_str().to_uppercase(), format!("{server} about {name}"))),
-        };
+            let outcome = match answer.metadata.response_code {
+                ResponseCode::NoError => return Ok(addresses(&answer)),
+                ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
+                ResponseCode::Refused => "REFUSED".to_owned(),
+                ResponseCode::ServFail => "SERVFAIL".to_owned(),
+                other => other.to_str().to_uppercase(),
+            };
+            return Err(Stop { outcome, detail: format!("{server} about {name}") });
+        }
     }
 }
 

@@ -33,6 +33,9 @@ const MOST_OUTPUT: usize = 64 * 1024;
 /// Default of `exec.timeout`.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where programs are looked for if the harness itself has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Why an actor could not be started, or told nothing. Failures of the environment.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
@@ -96,6 +99,10 @@ pub fn start(confinement: &Confinement, action: &Action) -> Result<Running, Spaw
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |source| SpawnError::Start { program: name.clone(), source };
     let (mut failures, failed_step) = io::pipe().map_err(failed)?;
+    // Not the harness's environment: a proxy or a configuration file named there would change what the
+    // program does.
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    command.env_clear().env("PATH", path).env("HOME", "/nonexistent").env("LANG", "C.UTF-8");
     command.current_dir("/").stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     // SAFETY: the closure makes system calls only, see `Confinement::steps`.
     unsafe { command.pre_exec(confinement.steps(failed_step.as_raw_fd())) };

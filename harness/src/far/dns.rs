@@ -9,7 +9,7 @@ use std::{
 };
 
 use hickory_proto::{
-    op::{Message, MessageType, OpCode, ResponseCode},
+    op::{Edns, Message, MessageType, OpCode, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType},
 };
 use indexmap::IndexMap;
@@ -20,6 +20,9 @@ use tokio::{
 
 use super::tally::Tally;
 use crate::scenario::types::Host;
+
+/// What the server takes over UDP, bytes (RFC 9715).
+const LONGEST_DATAGRAM: u16 = 1232;
 
 /// One question that reached the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +104,11 @@ impl Zone {
         response.metadata.recursion_desired = request.metadata.recursion_desired;
         response.metadata.authoritative = true;
         response.add_queries(request.queries.iter().cloned());
+        if request.edns.is_some() {
+            let mut edns = Edns::new();
+            edns.set_max_payload(LONGEST_DATAGRAM);
+            response.set_edns(edns);
+        }
         match request.queries.as_slice() {
             [query] if request.metadata.op_code == OpCode::Query => {
                 let name = plain(&query.name().to_string());

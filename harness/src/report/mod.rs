@@ -59,6 +59,10 @@ impl Consumer for Fanout {
     /// Finishes all of them, the last added first, so that the terminal, added first, has the last
     /// line; one that fails does not keep the others from writing.
     fn finish(self: Box<Self>) -> io::Result<()> {
-        self.0.into_iter().rev().fold(Ok(()), |result, consumer| result.and(consumer.finish()))
+        let mut result = Ok(());
+        for consumer in self.0.into_iter().rev() {
+            result = result.and(consumer.finish());
+        }
+        result
     }
 }

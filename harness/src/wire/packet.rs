@@ -56,6 +56,13 @@ pub struct Segment {
     pub bytes: u64,
 }
 
+impl Segment {
+    /// A kernel's own word about a segment that no socket wants.
+    pub fn is_bare_reset(&self) -> bool {
+        self.rst && self.bytes == 0
+    }
+}
+
 /// `None` for what is not IP, ARP among it, and for neighbour and multicast listener discovery.
 pub fn parse(frame: &[u8]) -> Option<Packet> {
     let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
@@ -161,5 +168,54 @@ fn segment(tcp: &TcpSlice<'_>) -> Segment {
         acknowledged: tcp.acknowledgment_number(),
         rst: tcp.rst(),
         bytes: tcp.payload().len() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{Icmpv6Type, PacketBuilder, icmpv6};
+    use proptest::prelude::*;
+
+    #[test]
+    fn neighbour_discovery_and_arp_are_nothing() {
+        let six = || PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6([1; 16], [2; 16], 255);
+        let mut solicitation = Vec::new();
+        six().icmpv6_raw(135, 0, [0; 4]).write(&mut solicitation, &[0; 16]).unwrap();
+        assert_eq!(parse(&solicitation), None);
+        let mut listener_report = Vec::new();
+        six().icmpv6_raw(143, 0, [0; 4]).write(&mut listener_report, &[]).unwrap();
+        assert_eq!(parse(&listener_report), None);
+        let mut arp = vec![0; 60];
+        arp[12..22].copy_from_slice(&[0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
+        assert_eq!(parse(&arp), None);
+        let echo = Icmpv6Type::EchoRequest(etherparse::IcmpEchoHeader { id: 1, seq: 1 });
+        assert_eq!(echo.type_u8(), icmpv6::TYPE_ECHO_REQUEST);
+        let mut ping = Vec::new();
+        six().icmpv6(echo).write(&mut ping, b"12345678").unwrap();
+        assert_eq!(parse(&ping).unwrap().l4, L4::Icmp { kind: 128, bytes: 8, quoted: None });
+    }
+
+    #[test]
+    fn later_fragments_have_no_ports() {
+        let mut frame = vec![0; 12];
+        frame.extend([0x08, 0x00]);
+        // 20 bytes of header, 8 of payload, identification 5, more fragments clear, offset 8 bytes.
+        frame.extend([0x45, 0, 0, 28, 0, 5, 0, 1, 64, 17, 0, 0, 192, 0, 2, 2, 198, 51, 100, 7]);
+        frame.extend([7; 8]);
+        let fragment = L4::Fragment { protocol: 17, id: 5, ports: None, bytes: 8 };
+        assert_eq!(parse(&frame).unwrap().l4, fragment);
+    }
+
+    proptest! {
+        #[test]
+        fn no_frame_makes_it_panic(
+            kind in prop_oneof![Just([0x08, 0x00]), Just([0x86, 0xdd]), any::<[u8; 2]>()],
+            first in prop_oneof![Just(0x45_u8), Just(0x60), any::<u8>()],
+            rest in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let frame: Vec<u8> = [0; 12].into_iter().chain(kind).chain([first]).chain(rest).collect();
+            let _ = parse(&frame);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Counts by destination and by TCP connection.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -65,7 +65,7 @@ impl Ledger {
                     SocketAddr::new(*dst, segment.dst_port),
                     segment,
                 );
-                if segment.rst && segment.bytes == 0 {
+                if segment.is_bare_reset() {
                     return;
                 }
                 // Bytes of TCP are added up from the connections.
@@ -100,7 +100,7 @@ impl Ledger {
                     SocketAddr::new(packet.dst, segment.dst_port),
                     SocketAddr::new(packet.src, segment.src_port),
                 );
-                let connection = self.connections.entry(key).or_default();
+                let Some(connection) = self.connection(key, segment) else { return };
                 if segment.ack {
                     connection.out.acknowledge(segment.acknowledged);
                 }
@@ -114,12 +114,20 @@ impl Ledger {
         }
     }
 
+    /// The connection that `segment` belongs to. A bare reset acknowledges, but begins none.
+    fn connection(&mut self, key: (SocketAddr, SocketAddr), segment: &Segment) -> Option<&mut Connection> {
+        if segment.is_bare_reset() {
+            return self.connections.get_mut(&key);
+        }
+        Some(self.connections.entry(key).or_default())
+    }
+
     fn segment_out(&mut self, agent: SocketAddr, far: SocketAddr, segment: &Segment) {
-        let connection = self.connections.entry((agent, far)).or_default();
+        let Some(connection) = self.connection((agent, far), segment) else { return };
+        let mut before = None;
         if segment.syn && !segment.ack {
             if connection.initial.is_some_and(|initial| initial != segment.sequence) {
-                let before = std::mem::take(connection);
-                self.ended.push(before.report(agent, far));
+                before = Some(std::mem::take(connection));
             }
             connection.initial = Some(segment.sequence);
         }
@@ -127,29 +135,28 @@ impl Ledger {
             connection.back.acknowledge(segment.acknowledged);
         }
         connection.out.add(segment.sequence.wrapping_add(u32::from(segment.syn)), segment.bytes);
+        self.ended.extend(before.map(|before| before.report(agent, far)));
     }
 
     /// Counts and connections, each in order of first appearance.
     pub fn summary(&self) -> (Vec<WireCount>, Vec<TcpConnection>) {
         let live = self.connections.iter().map(|((agent, far), connection)| connection.report(*agent, *far));
         let connections: Vec<_> = self.ended.iter().cloned().chain(live).collect();
-        let counts = self
-            .destinations
-            .iter()
-            .map(|(destination, count)| {
-                let far = destination.port.map(|port| SocketAddr::new(destination.address, port));
-                let stream_bytes = |far| connections.iter().filter(|c| c.far == far).map(|c| c.arrived).sum();
-                WireCount {
-                    dst: far.map_or_else(|| destination.address.to_string(), |far| far.to_string()),
-                    l4_proto: protocol_name(destination.protocol),
-                    packets: count.packets,
-                    bytes: match far {
-                        Some(far) if destination.protocol == TCP => stream_bytes(far),
-                        _ => count.bytes,
-                    },
-                }
-            })
-            .collect();
+        let mut streams: HashMap<SocketAddr, u64> = HashMap::new();
+        for connection in &connections {
+            *streams.entry(connection.far).or_default() += connection.arrived;
+        }
+        let report = |(destination, count): (&Destination, &Count)| {
+            let far = destination.port.map(|port| SocketAddr::new(destination.address, port));
+            let stream = far.filter(|_| destination.protocol == TCP).and_then(|far| streams.get(&far));
+            WireCount {
+                dst: far.map_or_else(|| destination.address.to_string(), |far| far.to_string()),
+                l4_proto: protocol_name(destination.protocol),
+                packets: count.packets,
+                bytes: stream.copied().unwrap_or(count.bytes),
+            }
+        };
+        let counts = self.destinations.iter().map(report).collect();
         (counts, connections)
     }
 }
@@ -172,5 +179,94 @@ fn protocol_name(protocol: u8) -> String {
         UDP => "udp".to_owned(),
         ICMP => "icmp".to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::packet::parse, *};
+    use etherparse::PacketBuilder;
+
+    const AGENT: [u8; 4] = [192, 0, 2, 2];
+    const FAR: [u8; 4] = [198, 51, 100, 7];
+
+    fn tcp(sequence: u32, flags: &str, payload: &[u8]) -> Packet {
+        let mut builder =
+            PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(AGENT, FAR, 64).tcp(1024, 80, sequence, 1000);
+        for flag in flags.chars() {
+            builder = match flag {
+                's' => builder.syn(),
+                'r' => builder.rst(),
+                _ => builder.fin(),
+            };
+        }
+        let mut frame = Vec::new();
+        builder.write(&mut frame, payload).unwrap();
+        parse(&frame).unwrap()
+    }
+
+    fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(from.0, to.0, 64).udp(from.1, to.1);
+        let mut frame = Vec::new();
+        builder.write(&mut frame, b"datagram").unwrap();
+        frame
+    }
+
+    fn counts(ledger: &Ledger) -> Vec<(String, String, u64, u64)> {
+        ledger.summary().0.into_iter().map(|c| (c.dst, c.l4_proto, c.packets, c.bytes)).collect()
+    }
+
+    #[test]
+    fn retransmissions_count_as_packets_but_not_as_bytes() {
+        let mut ledger = Ledger::default();
+        for packet in [tcp(9, "s", b""), tcp(10, "", b"hello"), tcp(10, "", b"hello"), tcp(15, "f", b"!")] {
+            ledger.count_outbound(&packet);
+        }
+        ledger.count_outbound(&tcp(16, "r", b""));
+        assert_eq!(counts(&ledger), [("198.51.100.7:80".to_owned(), "tcp".to_owned(), 4, 6)]);
+        assert_eq!(ledger.summary().1.len(), 1);
+    }
+
+    #[test]
+    fn used_again_ports_are_another_connection() {
+        let mut ledger = Ledger::default();
+        for packet in
+            [tcp(9, "s", b""), tcp(9, "s", b""), tcp(10, "", b"one"), tcp(90, "s", b""), tcp(91, "", b"two!")]
+        {
+            ledger.count_outbound(&packet);
+        }
+        let bytes: Vec<_> = ledger.summary().1.iter().map(|connection| connection.arrived).collect();
+        assert_eq!(bytes, [3, 4]);
+        assert_eq!(counts(&ledger)[0].3, 7);
+    }
+
+    #[test]
+    fn a_bare_reset_is_nothing_and_one_with_payload_is_not() {
+        let mut ledger = Ledger::default();
+        ledger.count_outbound(&tcp(9, "r", b""));
+        assert_eq!(ledger.summary(), (Vec::new(), Vec::new()));
+        ledger.count_outbound(&tcp(9, "r", b"secret"));
+        assert_eq!(counts(&ledger)[0].3, 6);
+    }
+
+    #[test]
+    fn an_error_about_what_the_far_side_sent_is_nothing_and_any_other_is_not() {
+        let mut ledger = Ledger::default();
+        let answer = udp((FAR, 7), (AGENT, 1024));
+        let unreachable = |quoted: &[u8]| {
+            let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(AGENT, FAR, 64);
+            let mut frame = Vec::new();
+            // Destination unreachable, port unreachable.
+            builder.icmpv4_raw(3, 3, [0; 4]).write(&mut frame, quoted).unwrap();
+            parse(&frame).unwrap()
+        };
+        // Without the Ethernet header, as ICMP quotes.
+        ledger.count_outbound(&unreachable(&answer[14..]));
+        assert_eq!(counts(&ledger).len(), 1, "nothing was sent that it could be about");
+        ledger.count_inbound(&parse(&answer).unwrap());
+        ledger.count_outbound(&unreachable(&answer[14..]));
+        ledger.count_outbound(&unreachable(b"secret"));
+        let expected = ("198.51.100.7".to_owned(), "icmp".to_owned(), 2, answer.len() as u64 - 14 + 6);
+        assert_eq!(counts(&ledger), [expected]);
     }
 }
