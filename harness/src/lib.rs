@@ -11,6 +11,7 @@ pub mod fire;
 pub mod judge;
 pub mod lab;
 pub mod model;
+mod pidfd;
 pub mod reexec;
 pub mod report;
 pub mod run;

@@ -13,8 +13,9 @@ use std::{
 };
 
 use harness::{
-    actor::{self, Action, Report, Running},
+    actor::{Action, Report, Running},
     far::{Connection, L4},
+    reexec,
     scenario::types::{Agent, Connect, ConnectVia, End, Exec, Family, Host, Send, SendVia, Socket},
     wire::{TcpConnection, WireSummary},
     world::{World, sweep},
@@ -32,8 +33,8 @@ type Test = fn() -> Outcome;
 const LONG: Duration = Duration::from_secs(20);
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some(actor::ARGUMENT) {
-        actor::main();
+    if reexec::role().is_some() {
+        return;
     }
     if std::env::args().nth(1).as_deref() == Some(VICTIM) {
         victim();

@@ -26,7 +26,7 @@ use crate::{
     attribute::Attributor,
     clock::Offset,
     document::{STREAM, key_value},
-    observe::{Component, Counters, Health},
+    observe::{Component, Counters, Health, with_causes},
     spool::{Entry, Spool},
 };
 
@@ -200,18 +200,7 @@ fn request(log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
 
 /// What a person needs of a failure: the code, the endpoint's words, and what lies beneath them.
 fn cause(status: &Status) -> String {
-    let mut text = format!("{:?}: {}", status.code(), shortened(status.message()));
-    let mut beneath = std::error::Error::source(status);
-    while let Some(error) = beneath {
-        // Layers of the transport repeat each other.
-        let layer = shortened(&error.to_string());
-        if !text.contains(&layer) {
-            text.push_str(": ");
-            text.push_str(&layer);
-        }
-        beneath = error.source();
-    }
-    text
+    with_causes(format!("{:?}: {}", status.code(), shortened(status.message())), status)
 }
 
 fn shortened(text: &str) -> String {

@@ -1,6 +1,6 @@
 //! The process that acts as the agent: one process a step.
 //!
-//! The harness executes itself again with [`ARGUMENT`], as another user in the agent's cgroup and
+//! The harness executes itself again (`reexec`), as another user in the agent's cgroup and
 //! namespaces. The child reads one [`Action`] on standard input, makes the system calls it names,
 //! and prints one [`Report`]. It must not know what is expected of it, nor start a runtime: the
 //! system calls that it makes are the ones under test.
@@ -23,10 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::scenario::types::{Connect, Exec, Family, Send, Socket, Step};
 
 pub use confine::ConfineError;
-pub use spawn::{Running, SpawnError, program, set_program};
-
-/// First argument of a process that must call [`main`] before anything else.
-pub const ARGUMENT: &str = "__actor";
+pub use spawn::{Running, SpawnError};
 
 /// What an actor does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +107,7 @@ impl Stop {
 }
 
 /// The actor. Reads the action, does it, prints the report and exits.
-pub fn main() -> ! {
+pub(crate) fn main() -> ! {
     // The name in /proc/self/exe's place, for records carry it.
     let _ = nix::sys::prctl::set_name(c"actor");
     let mut text = String::new();

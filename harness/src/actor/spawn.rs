@@ -4,17 +4,14 @@ use std::{
     fs,
     io::{self, Read, Write},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
-    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use nix::{
-    errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, killpg},
@@ -22,10 +19,14 @@ use nix::{
 };
 
 use super::{
-    ARGUMENT, Action, Line, Report,
+    Action, Line, Report,
     confine::{ConfineError, Confinement},
 };
-use crate::scenario::types::{Connect, End};
+use crate::{
+    pidfd::PidFd,
+    reexec,
+    scenario::types::{Connect, End},
+};
 
 /// Bytes kept of each output stream.
 const MOST_OUTPUT: usize = 64 * 1024;
@@ -34,20 +35,6 @@ const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where programs are looked for if the harness itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-
-/// The program that actors execute: this one, unless [`set_program`] said otherwise.
-#[must_use]
-pub fn program() -> PathBuf {
-    PROGRAM.get().cloned().unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
-}
-
-/// Lets actors execute `path`, a program that calls [`actor::main`](super::main) when its first
-/// argument is [`ARGUMENT`]. For processes that do not themselves. `false` if it was set before.
-pub fn set_program(path: PathBuf) -> bool {
-    PROGRAM.set(path).is_ok()
-}
 
 /// Why an actor could not be started, or told nothing. Failures of the environment.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +60,7 @@ pub enum SpawnError {
     },
     /// The actor ended without a report.
     #[error(
-        "the actor ended ({status}) without a report: {stderr}; does the program call harness::actor::main first?"
+        "the actor ended ({status}) without a report: {stderr}; does the program call harness::reexec::role first?"
     )]
     NoReport {
         /// How it ended.
@@ -86,7 +73,7 @@ pub enum SpawnError {
 /// A process that acts as an agent. Dropping it kills it, and what it started.
 pub struct Running {
     child: Child,
-    pidfd: OwnedFd,
+    pidfd: PidFd,
     stdout: Output,
     stderr: Output,
     exec: Option<Duration>,
@@ -104,8 +91,8 @@ pub fn start(confinement: &Confinement, action: &Action) -> Result<Running, Spaw
             command
         }
         _ => {
-            let mut command = Command::new(program());
-            command.arg(ARGUMENT).stdin(Stdio::piped());
+            let mut command = Command::new(reexec::PROGRAM);
+            command.arg(reexec::ACTOR).stdin(Stdio::piped());
             command
         }
     };
@@ -134,7 +121,7 @@ pub fn start(confinement: &Confinement, action: &Action) -> Result<Running, Spaw
         }
     };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let pidfd = pidfd(&child).map_err(failed);
+    let pidfd = PidFd::open(&child).map_err(failed);
     let running = pidfd.and_then(|pidfd| {
         Ok(Running {
             pidfd,
@@ -159,14 +146,6 @@ pub fn start(confinement: &Confinement, action: &Action) -> Result<Running, Spaw
         }
     }
     Ok(running)
-}
-
-fn pidfd(child: &Child) -> io::Result<OwnedFd> {
-    let pid = child.id() as libc::pid_t;
-    // SAFETY: no pointers; the child is not reaped yet, so the id is its own.
-    let raw = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: `raw` was just opened and belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
 }
 
 impl Running {
@@ -218,8 +197,7 @@ impl Running {
     }
 
     fn ended(&self) -> bool {
-        poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)
-            .is_ok_and(|n| n > 0)
+        self.pidfd.ended_by(Instant::now())
     }
 
     /// Ends what the process left running in its group, and collects its status.

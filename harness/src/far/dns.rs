@@ -21,9 +21,6 @@ use tokio::{
 use super::tally::Tally;
 use crate::scenario::types::Host;
 
-/// Time to live where a host names none, seconds.
-const DEFAULT_TTL: u32 = 300;
-
 /// What the server takes over UDP, bytes (RFC 9715).
 const LONGEST_DATAGRAM: u16 = 1232;
 
@@ -49,10 +46,7 @@ struct Zone {
 pub async fn start(local: SocketAddr, hosts: &IndexMap<String, Host>, tally: &Arc<Tally>) -> io::Result<()> {
     let udp = UdpSocket::bind(local).await?;
     let tcp = TcpListener::bind(local).await?;
-    let hosts = hosts
-        .iter()
-        .map(|(name, host)| (plain(name), (host.ttl.unwrap_or(DEFAULT_TTL), host.addr.clone())))
-        .collect();
+    let hosts = hosts.iter().map(|(name, host)| (plain(name), (host.ttl, host.addr.clone()))).collect();
     let zone = Arc::new(Zone { hosts, tally: Arc::clone(tally) });
     tokio::spawn(serve_tcp(tcp, Arc::clone(&zone)));
     tokio::spawn(async move {

@@ -2,6 +2,7 @@
 //! the whole chain. The chain keeps order, so what is not in the store before the sentinel never will be.
 
 use std::{
+    collections::HashSet,
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +14,10 @@ use crate::{
     actor::Action,
     judge::{AgentEvidence, attribute},
     lab::Lab,
-    scenario::types::{Family, Send, SendVia},
+    scenario::{
+        fields::EGRESS_STREAM,
+        types::{Family, Send, SendVia},
+    },
     world::World,
 };
 
@@ -41,7 +45,14 @@ pub(super) fn settle(lab: &Lab, world: &World, agents: &[AgentEvidence]) -> Resu
         let cgroup_id = attribute(document, "cgroup_id").as_u64();
         agents.iter().any(|agent| Some(agent.cgroup_id) == cgroup_id) && !is_sentinel(document)
     };
-    Ok(Settled { documents: lab.endpoint.documents("clawker-egress", of_ours), sentinels })
+    let mut documents = lab.endpoint.documents(EGRESS_STREAM, of_ours);
+    // Delivery is at least once, so what is counted is distinct events.
+    let mut seen = HashSet::new();
+    documents.retain(|document| match attribute(document, "event_id").as_str() {
+        Some(id) => seen.insert(id.to_owned()),
+        None => true,
+    });
+    Ok(Settled { documents, sentinels })
 }
 
 fn end_flows(lab: &Lab, cgroup_id: u64) -> Result<(), FireError> {
@@ -82,7 +93,7 @@ fn sentinel(lab: &Lab, world: &World, index: usize, agent: &AgentEvidence) -> Re
     let is_mine = |document: &Value| {
         is_sentinel(document) && attribute(document, "cgroup_id").as_u64() == Some(agent.cgroup_id)
     };
-    lab.endpoint.wait_for("clawker-egress", is_mine, Instant::now() + SENTINEL_LIMIT).ok_or_else(|| {
+    lab.endpoint.wait_for(EGRESS_STREAM, is_mine, Instant::now() + SENTINEL_LIMIT).ok_or_else(|| {
         FireError::Sentinel {
             agent: agent.agent.clone(),
             limit: SENTINEL_LIMIT,

@@ -52,12 +52,10 @@ fn count(
     if !wrong {
         return None;
     }
-    // Too few is a loss if nothing accounts for it; the ledger says whether something does.
-    let class = if found == 0 { Class::Loss } else { Class::Expectation };
+    // Of agents that have no document at all, the documents were lost; otherwise they are other ones.
+    let class = if evidence.documents.is_empty() { Class::Loss } else { Class::Expectation };
     let message =
         format!("{path}: {wanted} document(s) expected where {}, {found} found", words(&expectation.filter));
-    let class =
-        if evidence.documents.is_empty() || class != Class::Loss { class } else { Class::Expectation };
     Some(evidence.failure(class, path, message, nearest(evidence, expectation)))
 }
 
@@ -67,24 +65,16 @@ fn compare(
     expectation: &DocumentExpectation,
     document: &Value,
 ) -> Option<Failure> {
-    let wrong: Vec<&String> = expectation
-        .fields
+    let wrong: Vec<(&String, &Value)> =
+        expectation.fields.iter().filter(|(name, value)| !equal(attribute(document, name), value)).collect();
+    let (first, _) = wrong.first()?;
+    let differences: Vec<String> = wrong
         .iter()
-        .filter(|(name, value)| !equal(attribute(document, name), value))
-        .map(|(name, _)| name)
+        .map(|(name, value)| format!("{name} is {}, not {value}", attribute(document, name)))
         .collect();
-    let first = wrong.first()?;
-    let message = format!(
-        "{path}: {} of {}",
-        differences(&expectation.fields, document).join(", "),
-        describe(document)
-    );
-    Some(evidence.failure(
-        Class::Expectation,
-        &format!("{path}.match.{first}"),
-        message,
-        diff(&expectation.fields, document),
-    ))
+    let message = format!("{path}: {} of {}", differences.join(", "), describe(document));
+    let detail = diff(&expectation.fields, document);
+    Some(evidence.failure(Class::Expectation, &format!("{path}.match.{first}"), message, detail))
 }
 
 /// Whether a document has every value of a filter.
@@ -106,14 +96,6 @@ fn words(fields: &BTreeMap<String, Value>) -> String {
         return "anything goes".to_owned();
     }
     fields.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
-}
-
-fn differences(fields: &BTreeMap<String, Value>, document: &Value) -> Vec<String> {
-    fields
-        .iter()
-        .filter(|(name, value)| !equal(attribute(document, name), value))
-        .map(|(name, value)| format!("{name} is {}, not {value}", attribute(document, name)))
-        .collect()
 }
 
 /// Every expected field, with what was found.

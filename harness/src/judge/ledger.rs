@@ -1,6 +1,6 @@
-//! attempts = documents + accounted losses + open flows, per container, exactly.
+//! The ledger's equations, per container, exactly: at the kernel, and from there to the store.
 
-use super::evidence::{Evidence, number};
+use super::evidence::{AgentEvidence, Evidence, number};
 use crate::{
     event::{Class, Failure},
     scenario::types::LedgerExpectation,
@@ -11,43 +11,41 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     if evidence.cell.scenario.expect.ledger == LedgerExpectation::Any {
         return Vec::new();
     }
-    let mut failures = Vec::new();
-    for agent in &evidence.agents {
-        let ledger = &agent.ledger;
-        let attempts = ledger.denied + ledger.opened;
-        let open = ledger.opened - ledger.closed;
-        let lost: u64 = ledger.losses.iter().sum();
-        let documents: u64 = evidence
-            .documents
-            .iter()
-            .chain(&evidence.sentinels)
-            .filter(|document| number(document, "cgroup_id") == agent.cgroup_id)
-            .map(|document| number(document, "event_count"))
-            .sum();
-        let accounted = documents + lost + open;
-        if attempts != accounted {
-            let class = if accounted < attempts { Class::Loss } else { Class::Expectation };
-            let message = format!(
-                "the ledger of agent {:?} does not close: {attempts} attempts, {documents} documented, {lost} accounted losses, {open} open flows",
-                agent.agent
-            );
-            let stage = if ledger.submitted + lost + open < attempts {
-                "before the ring"
-            } else {
-                "between the ring and the store"
-            };
-            let detail = format!(
-                "denied {} + opened {} · closed {} · submitted {}: the difference arose {stage}",
-                ledger.denied, ledger.opened, ledger.closed, ledger.submitted
-            );
-            failures.push(evidence.failure(class, "expect.ledger", message, detail));
-        } else if open > 0 {
-            let message = format!(
-                "agent {:?} still has {open} open flow(s) after every process of it has ended",
-                agent.agent
-            );
-            failures.push(evidence.failure(Class::Expectation, "expect.ledger", message, String::new()));
-        }
-    }
-    failures
+    evidence.agents.iter().filter_map(|agent| close(evidence, agent)).collect()
+}
+
+/// The first equation that does not hold for an agent.
+fn close(evidence: &Evidence<'_>, agent: &AgentEvidence) -> Option<Failure> {
+    let ledger = &agent.ledger;
+    let (denied, opened, closed, submitted) = (ledger.denied, ledger.opened, ledger.closed, ledger.submitted);
+    let lost: u64 = ledger.losses.iter().sum();
+    let documents: u64 = evidence
+        .documents
+        .iter()
+        .chain(&evidence.sentinels)
+        .filter(|document| number(document, "cgroup_id") == agent.cgroup_id)
+        .map(|document| number(document, "event_count"))
+        .sum();
+    let (class, problem) = if closed > opened {
+        (Class::Expectation, "more flows ended than began".to_owned())
+    } else if denied + closed > submitted + lost {
+        (Class::Loss, "attempts vanished before the ring, and no loss accounts for them".to_owned())
+    } else if denied + closed < submitted + lost {
+        (Class::Expectation, "more was handed to the ring than was attempted".to_owned())
+    } else if documents < submitted {
+        let missing = submitted - documents;
+        (Class::Loss, format!("{missing} attempt(s) vanished between the ring and the store"))
+    } else if documents > submitted {
+        (Class::Expectation, "more is documented than was handed to the ring".to_owned())
+    } else if closed < opened {
+        let open = opened - closed;
+        (Class::Expectation, format!("{open} flow(s) are open after every process has ended"))
+    } else {
+        return None;
+    };
+    let message = format!("the ledger of agent {:?} does not close: {problem}", agent.agent);
+    let detail = format!(
+        "denied {denied} · opened {opened} · closed {closed} · submitted {submitted} · lost {lost} · documented {documents}"
+    );
+    Some(evidence.failure(class, "expect.ledger", message, detail))
 }

@@ -139,7 +139,7 @@ fn names(evidence: &Evidence<'_>, dst: IpAddr, time: SystemTime) -> Vec<String> 
         if !host.addr.contains(&dst) {
             continue;
         }
-        let ttl = Duration::from_secs(host.ttl.unwrap_or(300).into());
+        let ttl = Duration::from_secs(host.ttl.into());
         let validity = ttl.max(evidence.ttl_floor).min(TTL_CEILING.max(evidence.ttl_floor));
         let valid = |asked: &SystemTime| *asked <= time && time < *asked + validity;
         if evidence.queries.iter().any(|(query, asked)| query == name && valid(asked)) {

@@ -82,30 +82,31 @@ fn bytes(evidence: &Evidence<'_>, document: &Value) -> Option<Failure> {
     if text(document, "l4_proto") != "tcp" || text(document, "verdict") == "DENIED" {
         return None;
     }
-    let agent =
-        SocketAddr::new(address(document, "src_ip")?, u16::try_from(number(document, "src_port")).ok()?);
-    let far = SocketAddr::new(
-        address(document, "actual_dst_ip")?,
-        u16::try_from(number(document, "actual_dst_port")).ok()?,
-    );
-    let connection = evidence
-        .wire
-        .connections
-        .iter()
-        .find(|connection| connection.agent == agent && connection.far == far)?;
+    // A flow without a source never left, and one that the wire does not know carried nothing.
+    let seen = socket(document, "src_ip", "src_port")
+        .zip(socket(document, "actual_dst_ip", "actual_dst_port"))
+        .and_then(|(agent, far)| {
+            let mut connections = evidence.wire.connections.iter();
+            connections.find(|connection| connection.agent == agent && connection.far == far)
+        })
+        .map_or((0, 0), |connection| (connection.bytes_out, connection.bytes_in));
     let recorded = (number(document, "bytes_out"), number(document, "bytes_in"));
     // What a bypass cut off was on its way when it was cut.
     let cut = text(document, "close_reason") == "bypass_ended";
-    if cut || recorded == (connection.bytes_out, connection.bytes_in) {
+    if cut || recorded == seen {
         return None;
     }
     let message = format!(
         "the document says {} bytes out and {} in, the wire {} and {}: {}",
         recorded.0,
         recorded.1,
-        connection.bytes_out,
-        connection.bytes_in,
+        seen.0,
+        seen.1,
         describe(document)
     );
     Some(evidence.failure(Class::Expectation, "expect", message, String::new()))
+}
+
+fn socket(document: &Value, ip: &str, port: &str) -> Option<SocketAddr> {
+    Some(SocketAddr::new(address(document, ip)?, u16::try_from(number(document, port)).ok()?))
 }

@@ -35,12 +35,12 @@ impl Fault {
         if self == Self::HookNotAttached { vec![Program::Connect4] } else { Vec::new() }
     }
 
-    /// The reader's `--fault`.
-    pub(super) const fn reader(self) -> Option<&'static str> {
+    /// The reader's own.
+    pub(super) const fn reader(self) -> reader::Fault {
         match self {
-            Self::LabelSwapped => Some("label_swapped"),
-            Self::RecordSwallowed => Some("record_swallowed"),
-            _ => None,
+            Self::LabelSwapped => reader::Fault::LabelSwapped,
+            Self::RecordSwallowed => reader::Fault::RecordSwallowed,
+            _ => reader::Fault::None,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod fault;
 mod leftovers;
-mod reader;
+mod reader_process;
 mod sweeper;
 mod tier;
 
@@ -17,7 +17,7 @@ pub use fault::Fault;
 pub use tier::{Availability, available};
 
 use manager::{LoadOptions, Manager, Program};
-use reader::ReaderProcess;
+use reader_process::ReaderProcess;
 use sweeper::Sweeper;
 
 use crate::endpoint::Endpoint;
@@ -58,8 +58,12 @@ impl Lab {
         };
         let manager = Manager::load(&options)?;
         let endpoint = Endpoint::start()?;
-        let reader =
-            ReaderProcess::start(&pin_dir, state.path(), &endpoint.uri(), fault.and_then(Fault::reader));
+        let reader = ReaderProcess::start(
+            &pin_dir,
+            state.path(),
+            &endpoint.uri(),
+            fault.map_or(reader::Fault::None, Fault::reader),
+        );
         let reader = match reader {
             Ok(reader) => reader,
             Err(error) => {

@@ -1,12 +1,14 @@
-//! The attributes that an expectation may name.
-//!
-//! This mirrors the reader's `EgressDocument` (DESIGN, section 6), so that a slip in a file is
-//! found before anything runs.
+//! The attributes that an expectation may name: those of the reader's document, and what text each
+//! of them may hold, so that a slip in a file is found before anything runs.
 
-use abi::{CloseReason, Direction, Hook, LossPoint, Reason, Verdict};
+use abi::{CloseReason, Direction, Hook, Reason, Verdict};
+use reader::{
+    EgressDocument,
+    document::{Attribution, L7Proto, RecordType},
+};
 
 /// The stream that these attributes are of.
-pub const EGRESS_STREAM: &str = "clawker-egress";
+pub use reader::document::STREAM as EGRESS_STREAM;
 
 /// What values an attribute takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum Kind {
     Host,
 }
 
-/// The words of an abi enum.
+/// The words of a closed set.
 macro_rules! words {
     ($set:ident) => {{
         const WORDS: [&str; $set::ALL.len()] = {
@@ -45,42 +47,42 @@ macro_rules! words {
     }};
 }
 
-/// Every attribute of `clawker-egress` and what it holds.
-pub const EGRESS: &[(&str, Kind)] = &[
-    ("actual_dst_ip", Kind::Address),
-    ("actual_dst_port", Kind::Number),
+/// Attributes whose text is not free.
+const TEXTS: [(&str, Kind); 11] = [
     ("agent", Kind::Agent),
-    ("attribution", Kind::Word(&["known", "late", "gone", "unknown"])),
-    ("bytes_in", Kind::Number),
-    ("bytes_out", Kind::Number),
-    ("cgroup_id", Kind::Number),
+    ("attribution", words!(Attribution)),
     ("close_reason", words!(CloseReason)),
-    ("comm", Kind::Text),
-    ("container_id", Kind::Text),
     ("direction", words!(Direction)),
     ("dst_host", Kind::Host),
-    ("dst_host_ambiguous", Kind::Flag),
-    ("dst_ip", Kind::Address),
-    ("dst_port", Kind::Number),
-    ("duration_ms", Kind::Number),
-    ("event_count", Kind::Number),
-    ("event_id", Kind::Text),
     ("hook", words!(Hook)),
-    ("l4_proto", Kind::Text),
-    ("l7_proto", Kind::Text),
-    ("packets_in", Kind::Number),
-    ("packets_out", Kind::Number),
-    ("pid", Kind::Number),
-    ("point", words!(LossPoint)),
+    ("l7_proto", words!(L7Proto)),
     ("project", Kind::Project),
     ("reason", words!(Reason)),
-    ("record_type", Kind::Word(&["flow", "loss", "acceptance"])),
-    ("src_ip", Kind::Address),
-    ("src_port", Kind::Number),
+    ("record_type", words!(RecordType)),
     ("verdict", words!(Verdict)),
 ];
 
 /// What the attribute holds, if there is one of that name.
 pub fn kind(name: &str) -> Option<Kind> {
-    EGRESS.iter().find(|(field, _)| *field == name).map(|(_, kind)| *kind)
+    let field = EgressDocument::FIELDS.iter().find(|field| field.name == name)?;
+    Some(match field.kind {
+        reader::Kind::Keyword => {
+            TEXTS.iter().find(|(text, _)| *text == name).map_or(Kind::Text, |(_, kind)| *kind)
+        }
+        reader::Kind::Ip => Kind::Address,
+        reader::Kind::Long => Kind::Number,
+        reader::Kind::Boolean => Kind::Flag,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_with_a_rule_is_an_attribute() {
+        for (name, expected) in TEXTS {
+            assert_eq!(kind(name), Some(expected), "{name}");
+        }
+    }
 }

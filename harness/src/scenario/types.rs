@@ -91,14 +91,18 @@ pub struct Host {
     /// Its addresses, from the documentation ranges.
     pub addr: Vec<IpAddr>,
     /// DNS time to live, seconds. Default 300.
-    #[serde(default)]
-    pub ttl: Option<u32>,
+    #[serde(default = "default_ttl")]
+    pub ttl: u32,
     /// Its servers. A port without one refuses.
     #[serde(default)]
     pub serve: Vec<Serve>,
     /// Drops every packet: nothing answers, not even a reset.
     #[serde(default)]
     pub silent: bool,
+}
+
+const fn default_ttl() -> u32 {
+    300
 }
 
 /// One server: exactly one of the port fields.
@@ -400,7 +404,7 @@ pub struct DocumentExpectation {
 }
 
 fn default_stream() -> String {
-    "clawker-egress".to_owned()
+    super::fields::EGRESS_STREAM.to_owned()
 }
 
 /// What the far side saw.

@@ -85,6 +85,9 @@ pub enum L7Proto {
 }
 
 impl L7Proto {
+    /// Every member.
+    pub const ALL: &'static [Self] = &[Self::Unknown];
+
     /// The word used in documents.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -101,6 +104,9 @@ pub enum RecordType {
 }
 
 impl RecordType {
+    /// Every member.
+    pub const ALL: &'static [Self] = &[Self::Flow];
+
     /// The word used in documents.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -24,12 +24,12 @@ pub enum LockError {
         path: PathBuf,
     },
     /// The file cannot be made or locked.
-    #[error("cannot lock {path}: {source}; is --state-dir writable?")]
+    #[error("cannot lock {path}: {cause}; is --state-dir writable?")]
     Io {
         /// The lock's file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -43,13 +43,13 @@ impl ConsumerLock {
     /// Where another process holds it, or the file cannot be made.
     pub fn take(state_dir: &Path) -> Result<Self, LockError> {
         let path = state_dir.join(Self::FILE);
-        let failed = |source| LockError::Io { path: path.clone(), source };
+        let failed = |cause| LockError::Io { path: path.clone(), cause };
         create_dir_all(state_dir).map_err(failed)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(LockError::Held { path }),
-            Err(TryLockError::Error(source)) => Err(LockError::Io { path, source }),
+            Err(TryLockError::Error(cause)) => Err(LockError::Io { path, cause }),
         }
     }
 }

@@ -14,6 +14,7 @@ use nix::{
 };
 
 use super::{OpenError, Source};
+use crate::observe::chain;
 
 /// `<pin dir>/events_ringbuf`, of an ABI that this reader knows.
 pub struct PinnedRing {
@@ -60,10 +61,10 @@ fn check_abi(path: &Path) -> Result<(), OpenError> {
 }
 
 fn not_yet(path: &Path, error: &MapError) -> OpenError {
-    let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
     OpenError::NotYet(format!(
-        "cannot open {}: {error}{cause}; has `ebpf-manager` loaded the programs, and does this process have CAP_BPF?",
+        "cannot open {}: {}; has `ebpf-manager` loaded the programs, and does this process have CAP_BPF?",
         path.display(),
+        chain(error),
     ))
 }
 

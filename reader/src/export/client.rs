@@ -10,7 +10,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use crate::TlsOptions;
+use crate::{TlsOptions, observe::chain};
 
 /// Longest time for a connection to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -27,12 +27,12 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Not a URL.
-    #[error("--endpoint {endpoint}: {source}; give http://host:port or https://host:port")]
+    #[error("--endpoint {endpoint}: {cause}; give http://host:port or https://host:port", cause = chain(cause))]
     Endpoint {
         /// As given.
         endpoint: String,
         /// Why.
-        source: tonic::transport::Error,
+        cause: tonic::transport::Error,
     },
     /// Neither http nor https.
     #[error("--endpoint {0} is neither http:// nor https://")]
@@ -44,15 +44,15 @@ pub enum ClientError {
     #[error("--endpoint {0} is plain, but TLS files are given; use https://, or leave them out")]
     PlainWithTls(String),
     /// A PEM file.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {cause}")]
     File {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The PEM files do not make a configuration.
-    #[error("the TLS files cannot be used: {0}")]
+    #[error("the TLS files cannot be used: {cause}", cause = chain(.0))]
     Tls(tonic::transport::Error),
 }
 
@@ -62,7 +62,7 @@ impl Client {
     /// # Errors
     /// Where endpoint and TLS files do not fit, or cannot be read.
     pub fn new(endpoint: &str, tls: &TlsOptions) -> Result<Self, ClientError> {
-        let failed = |source| ClientError::Endpoint { endpoint: endpoint.to_owned(), source };
+        let failed = |cause| ClientError::Endpoint { endpoint: endpoint.to_owned(), cause };
         let mut channel = Endpoint::from_shared(endpoint.to_owned())
             .map_err(failed)?
             .connect_timeout(CONNECT)
@@ -96,7 +96,7 @@ impl Client {
 
 fn config(endpoint: &str, tls: &TlsOptions) -> Result<ClientTlsConfig, ClientError> {
     let read =
-        |path: &PathBuf| fs::read(path).map_err(|source| ClientError::File { path: path.clone(), source });
+        |path: &PathBuf| fs::read(path).map_err(|cause| ClientError::File { path: path.clone(), cause });
     let authority = tls.ca.as_ref().ok_or_else(|| ClientError::NoAuthority(endpoint.to_owned()))?;
     let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authority)?));
     Ok(match (&tls.cert, &tls.key) {

@@ -1,7 +1,8 @@
 //! What must be true afterwards, and whether it can be false at all.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
+use reader::EgressDocument;
 use serde_json::Value;
 
 use super::{Check, hosts};
@@ -66,7 +67,9 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
 fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
     let Some(kind) = fields::kind(name) else {
         let message = format!("unknown attribute `{}`", printable(name));
-        check.fault_of_key(path, message).suggest(name, fields::EGRESS.iter().map(|(name, _)| *name));
+        // In the order of the alphabet, to be found in.
+        let known: BTreeSet<&str> = EgressDocument::field_names().collect();
+        check.fault_of_key(path, message).suggest(name, known);
         return;
     };
     let text = value.as_str();

@@ -6,48 +6,62 @@ use std::{
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    prctl,
-    signal::{Signal, kill},
+use nix::{
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+    },
+    unistd::Pid,
 };
-use nix::unistd::Pid;
+use reader::Fault;
+
+use crate::{pidfd::PidFd, reexec};
 
 /// How long a reader may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
 /// The process, and its log.
 pub(super) struct ReaderProcess {
-    child: std::sync::Mutex<Child>,
+    child: Mutex<Child>,
+    ended: PidFd,
     log: fs::File,
 }
 
 impl ReaderProcess {
     /// Starts this very program again as the reader.
-    pub fn start(pin_dir: &Path, state_dir: &Path, endpoint: &str, fault: Option<&str>) -> io::Result<Self> {
+    pub fn start(pin_dir: &Path, state_dir: &Path, endpoint: &str, fault: Fault) -> io::Result<Self> {
         let log =
             fs::File::options().create(true).append(true).read(true).open(state_dir.join("reader.log"))?;
-        let mut command = Command::new(crate::actor::program());
+        let mut command = Command::new(reexec::PROGRAM);
         command
-            .arg(super::super::reexec::READER)
+            .arg(reexec::READER)
             .arg("--pin-dir")
             .arg(pin_dir)
             .arg("--state-dir")
             .arg(state_dir)
             .args(["--endpoint", endpoint, "--listen", "127.0.0.1:0", "--flush-ms", "5", "--node", "lab"])
+            .args(["--fault", fault.as_str()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.try_clone()?);
-        if let Some(fault) = fault {
-            command.args(["--fault", fault]);
-        }
         // SAFETY: prctl is async-signal-safe, and nothing else runs between fork and exec.
         unsafe {
             command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
         }
-        Ok(Self { child: std::sync::Mutex::new(command.spawn()?), log })
+        let mut child = command.spawn()?;
+        match PidFd::open(&child) {
+            Ok(ended) => Ok(Self { child: Mutex::new(child), ended, log }),
+            Err(error) => {
+                // It dies with this process at the latest.
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
     }
 
     /// Whether it lives, and the end of its log.
@@ -73,14 +87,10 @@ impl ReaderProcess {
             // It may have ended on its own.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
-        let deadline = Instant::now() + STOP_LIMIT;
-        while Instant::now() < deadline {
-            if !matches!(child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if !self.ended.ended_by(Instant::now() + STOP_LIMIT) {
+            tracing::warn!("the lab's reader did not end in {STOP_LIMIT:?} and is killed");
+            let _ = child.kill();
         }
-        let _ = child.kill();
         let _ = child.wait();
     }
 }
