@@ -118,10 +118,17 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
     if ledger::open_flows(flow.cgroup_id) >= quota {
         return false;
     }
-    // A race with another thread on the same socket and destination is one flow: the loser's entry exists.
     match FLOWS.insert(key, flow, BPF_NOEXIST.into()) {
         Ok(()) => {}
-        Err(EEXIST) => return true,
+        // A race with another thread on the same socket and destination is one flow. But a flow that
+        // ended and waits for room in the ring cannot take in a new one.
+        Err(EEXIST) => {
+            return match FLOWS.get_ptr(key) {
+                // SAFETY: a live map value.
+                Some(known) => unsafe { (*known).flags & flow_flag::ENDED == 0 },
+                None => false,
+            };
+        }
         Err(_) => return false,
     }
     ledger::opened(flow.cgroup_id);
