@@ -48,8 +48,8 @@ impl Lab {
     /// If the kernel refuses the programs or a process cannot be started.
     pub fn start(fault: Option<Fault>) -> anyhow::Result<Self> {
         leftovers::sweep()?;
-        let state = tempfile::Builder::new().prefix("clawker-lab-").tempdir()?;
-        let pin_dir: PathBuf = leftovers::pin_dir(std::process::id());
+        let state = leftovers::state_dir()?;
+        let pin_dir: PathBuf = leftovers::pin_dir();
         let options = LoadOptions {
             pin_dir: pin_dir.clone(),
             state_dir: state.path().to_owned(),

@@ -2,18 +2,21 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, OwnedFd},
     thread,
+    time::{Duration, Instant},
 };
 
+use futures_util::TryStreamExt as _;
 use indexmap::IndexMap;
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::{
         address::AddressHeaderFlags,
-        link::{InfoData, InfoVeth, LinkAttribute},
+        link::{InfoData, InfoVeth, LinkAttribute, State},
+        neighbour::NeighbourState,
         route::{RouteMessage, RouteType},
     },
 };
@@ -25,6 +28,14 @@ use super::{
 };
 use crate::{scenario::types::Host, wire};
 
+/// How long a veth pair may take to carry packets.
+const OPERATIONAL_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_micros(500);
+/// Locally administered; every veth is a network of its own.
+const AGENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The other end's.
+const FAR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// `lo` is always first.
 const LOOPBACK: u32 = 1;
 /// The agent's end of its veth.
@@ -57,7 +68,7 @@ pub fn network(id: &str, hosts: &IndexMap<String, Host>, agents: usize) -> Resul
 
 fn build(prefix: &str, hosts: &BTreeSet<IpAddr>, agents: usize) -> Result<Network, WorldError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .map_err(WorldError::io("start a runtime"))?;
     // A netlink socket stays in the namespace that it was made in, so the thread walks through the
@@ -140,10 +151,12 @@ async fn join(far: &Handle, netns: &Netns, agent: &Handle, i: usize) -> Result<(
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name("eth0".to_owned())
         .index(AGENT_LINK)
+        .address(AGENT_MAC.to_vec())
         .append_extra_attribute(LinkAttribute::NetNsFd(netns.fd().as_raw_fd()))
         .build();
     let link = LinkMessageBuilder::<LinkVeth>::new(&format!("a{i}"), "eth0")
         .index(far_link(i))
+        .address(FAR_MAC.to_vec())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
     far.link().add(link).execute().await.map_err(netlink("create a veth pair"))?;
@@ -151,12 +164,25 @@ async fn join(far: &Handle, netns: &Netns, agent: &Handle, i: usize) -> Result<(
     up(agent, LOOPBACK).await?;
     up(far, far_link(i)).await?;
     up(agent, AGENT_LINK).await?;
+    operational(far, far_link(i)).await?;
+    operational(agent, AGENT_LINK).await?;
     for (handle, link, v4, v6) in [
         (far, far_link(i), addresses::far_v4(i), addresses::far_v6(i)),
         (agent, AGENT_LINK, addresses::agent_v4(i), addresses::agent_v6(i)),
     ] {
         add_address(handle, link, v4.into(), V4_PREFIX).await?;
         add_address(handle, link, v6.into(), V6_PREFIX).await?;
+    }
+    // A first packet that waits for its neighbour to be found may arrive after it was looked for.
+    for (handle, link, mac, v4, v6) in [
+        (far, far_link(i), AGENT_MAC, addresses::agent_v4(i), addresses::agent_v6(i)),
+        (agent, AGENT_LINK, FAR_MAC, addresses::far_v4(i), addresses::far_v6(i)),
+    ] {
+        for address in [v4.into(), v6.into()] {
+            let neighbour = handle.neighbours().add(link, address).link_local_address(&mac);
+            let neighbour = neighbour.state(NeighbourState::Permanent);
+            neighbour.execute().await.map_err(netlink(&format!("add the neighbour {address}")))?;
+        }
     }
     let v4 = RouteMessageBuilder::<Ipv4Addr>::new().gateway(addresses::far_v4(i)).build();
     add_route(agent, v4, "the agent's IPv4 default").await?;
@@ -167,6 +193,25 @@ async fn join(far: &Handle, netns: &Netns, agent: &Handle, i: usize) -> Result<(
 async fn up(handle: &Handle, link: u32) -> Result<(), WorldError> {
     let message = LinkUnspec::new_with_index(link).up().build();
     handle.link().set(message).execute().await.map_err(netlink(&format!("bring link {link} up")))
+}
+
+/// Waits until a link carries packets. The kernel enables the queue of the end that was up first in a
+/// work item of its own; what is sent before that is dropped.
+async fn operational(handle: &Handle, link: u32) -> Result<(), WorldError> {
+    let deadline = Instant::now() + OPERATIONAL_LIMIT;
+    loop {
+        let found = handle.link().get().match_index(link).execute().try_next().await;
+        let found = found.map_err(netlink(&format!("read the state of link {link}")))?;
+        let is_up = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::OperState(State::Up));
+        if found.is_some_and(|message| message.attributes.iter().any(is_up)) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let problem = io::Error::new(io::ErrorKind::TimedOut, format!("link {link} is not operational"));
+            return Err(WorldError::io("bring a veth pair up")(problem));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 async fn add_address(handle: &Handle, link: u32, address: IpAddr, prefix: u8) -> Result<(), WorldError> {
