@@ -195,6 +195,8 @@ pub mod sock_flag {
     pub const TIMED_OUT: u32 = 1 << 4;
     /// The handshake finished.
     pub const ESTABLISHED: u32 = 1 << 5;
+    /// The handshake began, so `sock_ops` will see its end.
+    pub const STARTED: u32 = 1 << 6;
 }
 
 /// Value of `ledger`, by cgroup id (0 collects what had no identity). Monotone: only atomic adds.

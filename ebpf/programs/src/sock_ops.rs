@@ -32,9 +32,7 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     if op == TCP_CONNECT_CB {
         // Refused only if the kernel lacks the callbacks, which the floor has.
         let _ = ctx.set_cb_flags(CALLBACKS);
-        return 1;
-    }
-    if op != ACTIVE_ESTABLISHED_CB && op != RTO_CB && op != STATE_CB {
+    } else if op != ACTIVE_ESTABLISHED_CB && op != RTO_CB && op != STATE_CB {
         return 1;
     }
     // SAFETY: the context is valid for the program's run; `sk` is checked against null below.
@@ -45,6 +43,7 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     let Some(sock) = context::sock(sk) else { return 1 };
     // SAFETY: non-null socket storage, here and below.
     match op {
+        TCP_CONNECT_CB => unsafe { (*sock).flags |= sock_flag::STARTED },
         ACTIVE_ESTABLISHED_CB => unsafe { (*sock).flags |= sock_flag::ESTABLISHED },
         RTO_CB => {
             // args: retransmits, time-out, whether this was the last one.

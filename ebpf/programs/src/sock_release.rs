@@ -8,23 +8,24 @@ use crate::{attribution, context, flow, maps::TOMBSTONES};
 /// `TCP_CLOSE` of `enum bpf_tcp_state`.
 const TCP_CLOSE: u32 = 7;
 
-/// A TCP socket in any other state still has its close to come, in `sock_ops`.
+/// A TCP socket whose handshake began and that is not closed yet has its close to come, in `sock_ops`. A
+/// deferred Fast Open is `SYN_SENT` before its handshake begins, and its close is announced to nobody.
 #[cgroup_sock(sock_release)]
 pub fn sock_release(ctx: SockContext) -> i32 {
     // SAFETY: the context is valid for the program's run.
     let (protocol, state) = unsafe { ((*ctx.sock).protocol, (*ctx.sock).state) };
     let Some(sock) = context::sock(ctx.sock) else { return 1 };
     // SAFETY: non-null socket storage.
-    let (key, opened) = unsafe {
+    let (key, opened, started) = unsafe {
         (*sock).flags |= sock_flag::RELEASED;
-        ((*sock).key, (*sock).opened)
+        ((*sock).key, (*sock).opened, (*sock).flags & sock_flag::STARTED != 0)
     };
     if key.cookie == 0 {
         return 1;
     }
     let now = attribution::now();
     if protocol == u32::from(TCP) {
-        if state == TCP_CLOSE {
+        if state == TCP_CLOSE || !started {
             flow::end(&key, CloseReason::Aborted, now);
         }
     } else if protocol == u32::from(UDP) {
