@@ -38,8 +38,7 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
         unsafe {
             if (*known).flags & flow_flag::ENDED == 0 && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch) {
                 (*known).last_ns = now;
-                let redirected = (*known).actual_dst_port != (*known).dst_port || (*known).actual_dst != (*known).dst;
-                return if redirected { Admission::Redirect as u64 } else { Admission::Pass as u64 };
+                return if redirect(sock, known) { Admission::Redirect as u64 } else { Admission::Pass as u64 };
             }
         }
         // Permitted by a bypass that is over: that flow ends here, and this call is a new attempt.
@@ -117,7 +116,9 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
         deny(&flow);
         return Admission::Deny as u64;
     }
-    if decision.to_resolver { Admission::Redirect as u64 } else { Admission::Pass as u64 }
+    // The resolver itself, asked on its own address, needs no other.
+    let elsewhere = flow.actual_dst_port != flow.dst_port || flow.actual_dst != flow.dst;
+    if decision.to_resolver && elsewhere { Admission::Redirect as u64 } else { Admission::Pass as u64 }
 }
 
 /// Puts a flow into the table and the socket. False if there is no room for it.
@@ -143,13 +144,28 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
         (*sock).key = *key;
         (*sock).bypass_epoch = flow.bypass_epoch;
         (*sock).opened = (*sock).opened.wrapping_add(1);
-        if flow.actual_dst_port != flow.dst_port || flow.actual_dst != flow.dst {
-            (*sock).intended = flow.dst;
-            (*sock).intended_port = flow.dst_port;
-            (*sock).actual = flow.actual_dst;
-            (*sock).actual_port = flow.actual_dst_port;
-            (*sock).flags |= sock_flag::REDIRECTED;
+        redirect(sock, flow);
+    }
+    true
+}
+
+/// Notes in the socket where this flow's packets go instead of where they were meant to; false if
+/// they go there. Of a socket that asks two name servers in turn, the one asked last counts.
+///
+/// # Safety
+/// `sock` is non-null socket storage, and `flow` is valid to read.
+#[inline(always)]
+unsafe fn redirect(sock: *mut Sock, flow: *const Flow) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*flow).actual_dst_port == (*flow).dst_port && (*flow).actual_dst == (*flow).dst {
+            return false;
         }
+        (*sock).intended = (*flow).dst;
+        (*sock).intended_port = (*flow).dst_port;
+        (*sock).actual = (*flow).actual_dst;
+        (*sock).actual_port = (*flow).actual_dst_port;
+        (*sock).flags |= sock_flag::REDIRECTED;
     }
     true
 }
