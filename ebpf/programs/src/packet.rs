@@ -16,6 +16,7 @@ use crate::{
     atomic::add,
     attribution, context,
     maps::FLOWS,
+    sock_ops::state,
 };
 
 const ETH_P_IP: u32 = 0x0800;
@@ -33,6 +34,15 @@ struct Packet {
     transport: u32,
 }
 
+/// Whose packet.
+#[derive(Clone, Copy)]
+enum Way {
+    /// The peer's.
+    In,
+    /// Ours.
+    Out,
+}
+
 /// Which address of a packet.
 #[derive(Clone, Copy)]
 enum End {
@@ -46,7 +56,14 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
     match packet.l4_proto {
         UDP => udp_out(&ctx, sk, &packet),
         TCP => match context::sock(sk) {
-            Some(sock) => i32::from(!bypass_over(sock)),
+            Some(sock) => {
+                // A FIN leaves in no other state; what is sent before needs no look at its header.
+                // SAFETY: `sk` is a full socket.
+                if matches!(unsafe { (*sk).state }, state::FIN_WAIT1 | state::LAST_ACK | state::CLOSING) {
+                    note_flags(&ctx, sock, &packet, Way::Out);
+                }
+                i32::from(!bypass_over(sock))
+            }
             None => 1,
         },
         _ => 1,
@@ -60,7 +77,7 @@ pub fn ingress(ctx: SkBuffContext) -> i32 {
     match packet.l4_proto {
         UDP => udp_in(&ctx, sock, &packet),
         TCP => {
-            note_flags(&ctx, sock, &packet);
+            note_flags(&ctx, sock, &packet, Way::In);
             i32::from(!bypass_over(sock))
         }
         _ => 1,
@@ -113,9 +130,9 @@ fn bypass_over(sock: *const Sock) -> bool {
     epoch != 0 && attribution::bypass_epoch(cgroup_id, attribution::now()) != epoch
 }
 
-/// Remembers the peer's FIN and RST, which tell how the connection ended and what its bytes are.
+/// Remembers a FIN, and the peer's RST, which tell how the connection ended and what its bytes are.
 #[inline(always)]
-fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) {
+fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet, way: Way) {
     let Ok(header) = ctx.load::<[u8; 14]>(packet.transport as usize) else { return };
     let flags = header[13];
     if flags & (FIN | RST) == 0 {
@@ -123,7 +140,7 @@ fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) {
     }
     // SAFETY: non-null socket storage.
     unsafe {
-        if flags & RST != 0 {
+        if flags & RST != 0 && matches!(way, Way::In) {
             (*sock).flags |= sock_flag::RST_IN;
         }
         if flags & FIN != 0 {
@@ -131,8 +148,17 @@ fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) {
             let headers = packet.transport + u32::from(header[12] >> 4) * 4;
             let payload = (*ctx.skb.skb).len.wrapping_sub(headers);
             let syn = u32::from(flags & SYN != 0);
-            (*sock).fin_end = sequence.wrapping_add(payload).wrapping_add(syn).wrapping_add(1);
-            (*sock).flags |= sock_flag::FIN_IN;
+            let end = sequence.wrapping_add(payload).wrapping_add(syn).wrapping_add(1);
+            match way {
+                Way::In => {
+                    (*sock).fin_end = end;
+                    (*sock).flags |= sock_flag::FIN_IN;
+                }
+                Way::Out => {
+                    (*sock).fin_out_end = end;
+                    (*sock).flags |= sock_flag::FIN_OUT;
+                }
+            }
         }
     }
 }
