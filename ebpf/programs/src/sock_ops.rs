@@ -11,6 +11,7 @@ use crate::{
 /// `BPF_SOCK_OPS_*` operations.
 const TCP_CONNECT_CB: u32 = 3;
 const ACTIVE_ESTABLISHED_CB: u32 = 4;
+const PASSIVE_ESTABLISHED_CB: u32 = 5;
 const RTO_CB: u32 = 8;
 const STATE_CB: u32 = 10;
 /// `BPF_SOCK_OPS_RTO_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG`.
@@ -31,7 +32,7 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     if op == TCP_CONNECT_CB {
         // Refused only if the kernel lacks the callbacks, which the floor has.
         let _ = ctx.set_cb_flags(CALLBACKS);
-    } else if op != ACTIVE_ESTABLISHED_CB && op != RTO_CB && op != STATE_CB {
+    } else if op != ACTIVE_ESTABLISHED_CB && op != PASSIVE_ESTABLISHED_CB && op != RTO_CB && op != STATE_CB {
         return 1;
     }
     // SAFETY: the context is valid for the program's run; `sk` is checked against null below.
@@ -43,7 +44,8 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     // SAFETY: non-null socket storage, here and below.
     match op {
         TCP_CONNECT_CB => unsafe { (*sock).flags |= sock_flag::STARTED },
-        ACTIVE_ESTABLISHED_CB => unsafe { (*sock).flags |= sock_flag::ESTABLISHED },
+        // Passive: both sides' SYNs crossed. An accepted socket has no storage, and does not come here.
+        ACTIVE_ESTABLISHED_CB | PASSIVE_ESTABLISHED_CB => unsafe { (*sock).flags |= sock_flag::ESTABLISHED },
         RTO_CB => {
             // args: retransmits, time-out, whether this was the last one.
             if ctx.arg(2) != 0 {
