@@ -1,6 +1,6 @@
 //! The one path from an attempt to its verdict, its counters and its state.
 
-use abi::{CloseReason, Direction, Flow, FlowKey, Hook, Reason, Sock, Verdict, fault, flow_flag, sock_flag};
+use abi::{CloseReason, Direction, Flow, FlowKey, Hook, Reason, Sock, TCP, Verdict, fault, flow_flag, sock_flag};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use policy::{Decision, Destination, decide};
 
@@ -48,6 +48,9 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     let facts = Kernel { cgroup_id, now, bypass_epoch };
     let mut decision = if cgroup_id == 0 {
         Decision { verdict: Verdict::Denied, reason: Reason::NotEnrolled, to_resolver: false }
+    } else if hook == Hook::Egress && key.l4_proto == TCP {
+        // A connection goes where `connect` was told, or nowhere: this packet does not.
+        Decision { verdict: Verdict::Denied, reason: Reason::NoRule, to_resolver: false }
     } else {
         decide(&facts, dst)
     };

@@ -21,6 +21,12 @@ use crate::{
 
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
+/// IPv6 next headers that are not the transport: hop by hop, routing, destination options.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const DESTINATION_OPTIONS: u8 = 60;
+/// Most of them that are read past; Linux sends at most one of each, and destination options twice.
+const MOST_EXTENSIONS: usize = 4;
 /// TCP header flags.
 const FIN: u8 = 1;
 const RST: u8 = 1 << 2;
@@ -32,6 +38,8 @@ struct Packet {
     l4_proto: u8,
     /// Offset of the transport header.
     transport: u32,
+    /// It has an IPv6 routing header: where it goes is not what the socket hooks were told.
+    routed: bool,
 }
 
 /// Whose packet.
@@ -55,6 +63,7 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
     let Some((sk, packet)) = read(&ctx) else { return 1 };
     match packet.l4_proto {
         UDP => udp_out(&ctx, sk, &packet),
+        TCP if packet.routed => routed_out(&ctx, sk, &packet),
         TCP => match context::sock(sk) {
             Some(sock) => {
                 // A FIN leaves in no other state; what is sent before needs no look at its header.
@@ -103,11 +112,27 @@ fn read(ctx: &SkBuffContext) -> Option<(*mut bpf_sock, Packet)> {
             v4: true,
             l4_proto: ctx.load(9).ok()?,
             transport: u32::from(ctx.load::<u8>(0).ok()? & 0xf) * 4,
+            routed: false,
         },
-        ETH_P_IPV6 => Packet { v4: false, l4_proto: ctx.load(6).ok()?, transport: 40 },
+        ETH_P_IPV6 => extensions(ctx, Packet { v4: false, l4_proto: ctx.load(6).ok()?, transport: 40, routed: false })?,
         _ => return None,
     };
     Some((full, packet))
+}
+
+/// Reads past IPv6 extension headers. An unprivileged socket option puts them there.
+#[inline(always)]
+fn extensions(ctx: &SkBuffContext, mut packet: Packet) -> Option<Packet> {
+    for _ in 0..MOST_EXTENSIONS {
+        if !matches!(packet.l4_proto, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {
+            break;
+        }
+        packet.routed |= packet.l4_proto == ROUTING;
+        let [next, length]: [u8; 2] = ctx.load(packet.transport as usize).ok()?;
+        packet.l4_proto = next;
+        packet.transport += (u32::from(length) + 1) * 8;
+    }
+    Some(packet)
 }
 
 /// An address of the packet; all zero if the header is cut short, which matches no flow.
@@ -226,6 +251,29 @@ fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
         (*flow).src_port = source_port;
     }
     1
+}
+
+/// A segment whose routing header may take it elsewhere than `connect6` was told: it leaves only to
+/// where its flow was decided to go. Any other is denied, and recorded by where it would have gone.
+#[inline(always)]
+fn routed_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
+    let cgroup_id = context::cgroup_id();
+    if attribution::bypass_epoch(cgroup_id, attribution::now()) != 0 {
+        return 1;
+    }
+    let Some(sock) = context::sock_or_new(sk, cgroup_id) else { return 0 };
+    let Ok(port) = ctx.load::<[u8; 2]>(packet.transport as usize + 2) else { return 0 };
+    let key = FlowKey {
+        // SAFETY: the helper takes the context of this program type.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        remote: address(ctx, packet, End::Destination),
+        // SAFETY: non-null socket storage.
+        generation: unsafe { (*sock).generation },
+        port: u16::from_be_bytes(port),
+        l4_proto: TCP,
+        pad: 0,
+    };
+    i32::from(admit(&key, sock, cgroup_id, Hook::Egress) == Admission::Pass as u64)
 }
 
 #[inline(always)]
