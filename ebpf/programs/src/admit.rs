@@ -36,7 +36,14 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     if let Some(known) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live map value.
         unsafe {
-            if (*known).flags & flow_flag::ENDED == 0 && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch) {
+            // Ended by idling, and its record waits for room in the ring: it goes on.
+            let waits = (*known).flags & flow_flag::ENDED != 0;
+            let goes_on = !waits || (*known).close_reason == CloseReason::Idle as u8;
+            if goes_on && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch) {
+                if waits {
+                    (*known).flags &= !flow_flag::ENDED;
+                    (*known).close_reason = CloseReason::None as u8;
+                }
                 (*known).last_ns = now;
                 return if redirect(sock, known) { Admission::Redirect as u64 } else { Admission::Pass as u64 };
             }
@@ -135,11 +142,17 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
     if ledger::open_flows(flow.cgroup_id) >= quota {
         return false;
     }
-    // A race with another thread on the same socket and destination is one flow: the loser's entry exists.
-    match FLOWS.insert(key, flow, BPF_NOEXIST.into()) {
-        Ok(()) => {}
-        Err(errno) if errno == -17 => return true,
-        Err(_) => return false,
+    if FLOWS.insert(key, flow, BPF_NOEXIST.into()).is_err() {
+        // A race with another thread on the same socket and destination is one flow: the loser's entry
+        // exists. One that has ended, and waits for room in the ring, is another flow in this one's place.
+        return match FLOWS.get_ptr(key) {
+            // SAFETY: a live map value, and non-null socket storage.
+            Some(other) => unsafe {
+                redirect(sock, other);
+                (*other).flags & flow_flag::ENDED == 0
+            },
+            None => false,
+        };
     }
     ledger::opened(flow.cgroup_id);
     // SAFETY: non-null socket storage.

@@ -2,7 +2,7 @@
 //!
 //! Here UDP is held to its flows, and connections that a bypass permitted are cut when it is over.
 
-use abi::{Address, Flow, FlowKey, Hook, Sock, TCP, UDP, sock_flag, v4_mapped};
+use abi::{Address, Flow, FlowKey, Hook, Sock, TCP, UDP, flow_flag, sock_flag, v4_mapped};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, bpf_sock},
@@ -214,8 +214,8 @@ fn payload(ctx: &SkBuffContext, packet: &Packet) -> (u64, u64) {
     (u64::from(len.saturating_sub(packet.transport + 8)), if segments > 1 { u64::from(segments) } else { 1 })
 }
 
-/// A datagram leaves only as part of a decided flow. A connected socket whose flow ended by idling
-/// asks again here, because no socket hook will see its next send.
+/// A datagram leaves only as part of a decided flow. A connected socket whose flow is over, by idling
+/// or with a bypass, asks again here, because no socket hook will see its next send.
 #[inline(always)]
 fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
     let cgroup_id = context::cgroup_id();
@@ -225,8 +225,8 @@ fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
     let port = u16::from_be_bytes([ports[2], ports[3]]);
     let (key, redirected) = flow_key(ctx, sock, packet, End::Destination, port);
     let found = match FLOWS.get_ptr_mut(&key) {
-        Some(flow) => Some(flow),
-        None => {
+        Some(flow) if !over(flow) => Some(flow),
+        _ => {
             let admission = admit(&key, sock, cgroup_id, Hook::Egress);
             // A packet cannot be sent elsewhere from here: one that should go to the resolver but does
             // not is dropped.
@@ -238,9 +238,6 @@ fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
         }
     };
     let Some(flow) = found else { return 1 };
-    if flow_bypass_over(flow) {
-        return 0;
-    }
     let (bytes, datagrams) = payload(ctx, packet);
     // SAFETY: a live map value; counted with plain atomic adds, as several threads may send.
     unsafe {
@@ -281,7 +278,7 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
     let Ok(ports) = ctx.load::<[u8; 2]>(packet.transport as usize) else { return 1 };
     let (key, _) = flow_key(ctx, sock, packet, End::Source, u16::from_be_bytes(ports));
     let Some(flow) = FLOWS.get_ptr_mut(&key) else { return 1 };
-    if flow_bypass_over(flow) {
+    if over(flow) {
         return 0;
     }
     let (bytes, datagrams) = payload(ctx, packet);
@@ -294,10 +291,10 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
     1
 }
 
-/// Whether a flow was permitted by a bypass that is over.
+/// Whether a flow has ended, or was permitted by a bypass that is over.
 #[inline(always)]
-fn flow_bypass_over(flow: *const Flow) -> bool {
+fn over(flow: *const Flow) -> bool {
     // SAFETY: a live map value.
-    let (epoch, cgroup_id) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id) };
-    epoch != 0 && attribution::bypass_epoch(cgroup_id, attribution::now()) != epoch
+    let (epoch, cgroup_id, flags) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id, (*flow).flags) };
+    flags & flow_flag::ENDED != 0 || epoch != 0 && attribution::bypass_epoch(cgroup_id, attribution::now()) != epoch
 }
