@@ -169,14 +169,14 @@ pub struct Sock {
     pub opened: u32,
     /// Sequence number after the peer's FIN.
     pub fin_end: u32,
+    /// Sequence number after our FIN.
+    pub fin_out_end: u32,
     /// Port of `intended`, host order.
     pub intended_port: u16,
     /// Port of `actual`, host order.
     pub actual_port: u16,
     /// Bits of [`sock_flag`].
     pub flags: u32,
-    #[doc(hidden)]
-    pub pad: u32,
 }
 
 /// Bits of [`Sock::flags`].
@@ -193,6 +193,10 @@ pub mod sock_flag {
     pub const TIMED_OUT: u32 = 1 << 4;
     /// The handshake finished.
     pub const ESTABLISHED: u32 = 1 << 5;
+    /// The handshake began, so `sock_ops` will see its end.
+    pub const STARTED: u32 = 1 << 6;
+    /// We sent a FIN; `fin_out_end` is valid.
+    pub const FIN_OUT: u32 = 1 << 7;
 }
 
 /// Value of `ledger`, by cgroup id (0 collects what had no identity). Monotone: only atomic adds.

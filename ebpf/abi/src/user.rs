@@ -84,7 +84,7 @@ mod tests {
             ("PrefixKey", 24),
             ("Record", 16 + 168),
             ("Routes", 16 * 8),
-            ("Sock", 8 + 8 + 32 + 3 * 16 + 5 * 4 + 2 * 2 + 4 + 4),
+            ("Sock", 8 + 8 + 32 + 3 * 16 + 6 * 4 + 2 * 2 + 4),
         ];
         assert_eq!(SHAPES, expected);
     }

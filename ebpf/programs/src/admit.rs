@@ -1,6 +1,6 @@
 //! The one path from an attempt to its verdict, its counters and its state.
 
-use abi::{CloseReason, Flow, FlowKey, Hook, Reason, Sock, Verdict, fault, flow_flag, sock_flag};
+use abi::{CloseReason, Flow, FlowKey, Hook, Reason, Sock, TCP, Verdict, fault, flow_flag, sock_flag};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use policy::{Decision, Destination, decide};
 
@@ -40,13 +40,20 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     if let Some(known) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live map value.
         unsafe {
-            if (*known).flags & flow_flag::ENDED == 0
-                && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch)
-            {
+            // Ended by idling, and its record waits for room in the ring: it goes on.
+            let waits = (*known).flags & flow_flag::ENDED != 0;
+            let goes_on = !waits || (*known).close_reason == CloseReason::Idle as u8;
+            if goes_on && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch) {
+                if waits {
+                    (*known).flags &= !flow_flag::ENDED;
+                    (*known).close_reason = CloseReason::None as u8;
+                }
                 (*known).last_ns = now;
-                let redirected =
-                    (*known).actual_dst_port != (*known).dst_port || (*known).actual_dst != (*known).dst;
-                return if redirected { Admission::Redirect as u64 } else { Admission::Pass as u64 };
+                return if redirect(sock, known) {
+                    Admission::Redirect as u64
+                } else {
+                    Admission::Pass as u64
+                };
             }
         }
         // Permitted by a bypass that is over: that flow ends here, and this call is a new attempt.
@@ -56,6 +63,9 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     let facts = Kernel { cgroup_id, now, bypass_epoch };
     let mut decision = if cgroup_id == 0 {
         Decision { verdict: Verdict::Denied, reason: Reason::NotEnrolled, to_resolver: false }
+    } else if hook == Hook::Egress && key.l4_proto == TCP {
+        // A connection goes where `connect` was told, or nowhere: this packet does not.
+        Decision { verdict: Verdict::Denied, reason: Reason::NoRule, to_resolver: false }
     } else {
         decide(&facts, dst)
     };
@@ -104,7 +114,9 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
         deny(&flow);
         return Admission::Deny as u64;
     }
-    if decision.to_resolver { Admission::Redirect as u64 } else { Admission::Pass as u64 }
+    // The resolver itself, asked on its own address, needs no other.
+    let elsewhere = flow.actual_dst_port != flow.dst_port || flow.actual_dst != flow.dst;
+    if decision.to_resolver && elsewhere { Admission::Redirect as u64 } else { Admission::Pass as u64 }
 }
 
 /// Puts a flow into the table and the socket. False if there is no room for it.
@@ -118,18 +130,17 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
     if ledger::open_flows(flow.cgroup_id) >= quota {
         return false;
     }
-    match FLOWS.insert(key, flow, BPF_NOEXIST.into()) {
-        Ok(()) => {}
-        // A race with another thread on the same socket and destination is one flow. But a flow that
-        // ended and waits for room in the ring cannot take in a new one.
-        Err(EEXIST) => {
-            return match FLOWS.get_ptr(key) {
-                // SAFETY: a live map value.
-                Some(known) => unsafe { (*known).flags & flow_flag::ENDED == 0 },
-                None => false,
-            };
-        }
-        Err(_) => return false,
+    if FLOWS.insert(key, flow, BPF_NOEXIST.into()).is_err() {
+        // A race with another thread on the same socket and destination is one flow: the loser's entry
+        // exists. One that has ended, and waits for room in the ring, is another flow in this one's place.
+        return match FLOWS.get_ptr(key) {
+            // SAFETY: a live map value, and non-null socket storage.
+            Some(other) => unsafe {
+                redirect(sock, other);
+                (*other).flags & flow_flag::ENDED == 0
+            },
+            None => false,
+        };
     }
     ledger::opened(flow.cgroup_id);
     // SAFETY: non-null socket storage.
@@ -137,13 +148,28 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
         (*sock).key = *key;
         (*sock).bypass_epoch = flow.bypass_epoch;
         (*sock).opened = (*sock).opened.wrapping_add(1);
-        if flow.actual_dst_port != flow.dst_port || flow.actual_dst != flow.dst {
-            (*sock).intended = flow.dst;
-            (*sock).intended_port = flow.dst_port;
-            (*sock).actual = flow.actual_dst;
-            (*sock).actual_port = flow.actual_dst_port;
-            (*sock).flags |= sock_flag::REDIRECTED;
+        redirect(sock, flow);
+    }
+    true
+}
+
+/// Notes in the socket where this flow's packets go instead of where they were meant to; false if
+/// they go there. Of a socket that asks two name servers in turn, the one asked last counts.
+///
+/// # Safety
+/// `sock` is non-null socket storage, and `flow` is valid to read.
+#[inline(always)]
+unsafe fn redirect(sock: *mut Sock, flow: *const Flow) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*flow).actual_dst_port == (*flow).dst_port && (*flow).actual_dst == (*flow).dst {
+            return false;
         }
+        (*sock).intended = (*flow).dst;
+        (*sock).intended_port = (*flow).dst_port;
+        (*sock).actual = (*flow).actual_dst;
+        (*sock).actual_port = (*flow).actual_dst_port;
+        (*sock).flags |= sock_flag::REDIRECTED;
     }
     true
 }

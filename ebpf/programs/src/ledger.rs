@@ -59,11 +59,11 @@ fn of(cgroup_id: u64) -> Option<*mut Ledger> {
 #[inline(always)]
 pub fn open_flows(cgroup_id: u64) -> u64 {
     match of(cgroup_id) {
-        // SAFETY: a live map value; whole-word reads. `closed` is read first, so that the difference
-        // is never negative.
+        // SAFETY: a live map value; whole-word reads. A flow is counted after it is in the table, and may
+        // have ended by then, so the difference can be negative for a moment.
         Some(ledger) => unsafe {
             let closed = core::ptr::read_volatile(&raw const (*ledger).closed);
-            core::ptr::read_volatile(&raw const (*ledger).opened).wrapping_sub(closed)
+            core::ptr::read_volatile(&raw const (*ledger).opened).saturating_sub(closed)
         },
         None => 0,
     }

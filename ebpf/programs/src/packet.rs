@@ -2,7 +2,7 @@
 //!
 //! Here UDP is held to its flows, and connections that a bypass permitted are cut when it is over.
 
-use abi::{Address, Flow, FlowKey, Hook, Sock, TCP, UDP, sock_flag, v4_mapped};
+use abi::{Address, Flow, FlowKey, Hook, Sock, TCP, UDP, flow_flag, sock_flag, v4_mapped};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, bpf_sock},
@@ -16,10 +16,17 @@ use crate::{
     atomic::add,
     context, facts,
     maps::FLOWS,
+    sock_ops::state,
 };
 
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
+/// IPv6 next headers that are not the transport: hop by hop, routing, destination options.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const DESTINATION_OPTIONS: u8 = 60;
+/// Most of them that are read past; Linux sends at most one of each, and destination options twice.
+const MOST_EXTENSIONS: usize = 4;
 /// TCP header flags.
 const FIN: u8 = 1;
 const RST: u8 = 1 << 2;
@@ -31,6 +38,17 @@ struct Packet {
     l4_proto: u8,
     /// Offset of the transport header.
     transport: u32,
+    /// It has an IPv6 routing header: where it goes is not what the socket hooks were told.
+    routed: bool,
+}
+
+/// Whose packet.
+#[derive(Clone, Copy)]
+enum Way {
+    /// The peer's.
+    In,
+    /// Ours.
+    Out,
 }
 
 /// Which address of a packet.
@@ -45,8 +63,16 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
     let Some((sk, packet)) = read(&ctx) else { return 1 };
     match packet.l4_proto {
         UDP => udp_out(&ctx, sk, &packet),
+        TCP if packet.routed => routed_out(&ctx, sk, &packet),
         TCP => match context::sock(sk) {
-            Some(sock) => i32::from(!bypass_over(sock)),
+            Some(sock) => {
+                // A FIN leaves in no other state; what is sent before needs no look at its header.
+                // SAFETY: `sk` is a full socket.
+                if matches!(unsafe { (*sk).state }, state::FIN_WAIT1 | state::LAST_ACK | state::CLOSING) {
+                    note_flags(&ctx, sock, &packet, Way::Out);
+                }
+                i32::from(!bypass_over(sock))
+            }
             None => 1,
         },
         _ => 1,
@@ -60,7 +86,7 @@ pub fn ingress(ctx: SkBuffContext) -> i32 {
     match packet.l4_proto {
         UDP => udp_in(&ctx, sock, &packet),
         TCP => {
-            note_flags(&ctx, sock, &packet);
+            note_flags(&ctx, sock, &packet, Way::In);
             i32::from(!bypass_over(sock))
         }
         _ => 1,
@@ -87,11 +113,29 @@ fn read(ctx: &SkBuffContext) -> Option<(*mut bpf_sock, Packet)> {
             v4: true,
             l4_proto: ctx.load(9).ok()?,
             transport: u32::from(ctx.load::<u8>(0).ok()? & 0xf) * 4,
+            routed: false,
         },
-        ETH_P_IPV6 => Packet { v4: false, l4_proto: ctx.load(6).ok()?, transport: 40 },
+        ETH_P_IPV6 => {
+            extensions(ctx, Packet { v4: false, l4_proto: ctx.load(6).ok()?, transport: 40, routed: false })?
+        }
         _ => return None,
     };
     Some((full, packet))
+}
+
+/// Reads past IPv6 extension headers. An unprivileged socket option puts them there.
+#[inline(always)]
+fn extensions(ctx: &SkBuffContext, mut packet: Packet) -> Option<Packet> {
+    for _ in 0..MOST_EXTENSIONS {
+        if !matches!(packet.l4_proto, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {
+            break;
+        }
+        packet.routed |= packet.l4_proto == ROUTING;
+        let [next, length]: [u8; 2] = ctx.load(packet.transport as usize).ok()?;
+        packet.l4_proto = next;
+        packet.transport += (u32::from(length) + 1) * 8;
+    }
+    Some(packet)
 }
 
 /// An address of the packet; all zero if the header is cut short, which matches no flow.
@@ -114,9 +158,9 @@ fn bypass_over(sock: *const Sock) -> bool {
     facts::bypass_over(epoch, cgroup_id)
 }
 
-/// Remembers the peer's FIN and RST, which tell how the connection ended and what its bytes are.
+/// Remembers a FIN, and the peer's RST, which tell how the connection ended and what its bytes are.
 #[inline(always)]
-fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) {
+fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet, way: Way) {
     let Ok(header) = ctx.load::<[u8; 14]>(packet.transport as usize) else { return };
     let flags = header[13];
     if flags & (FIN | RST) == 0 {
@@ -124,7 +168,7 @@ fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) {
     }
     // SAFETY: non-null socket storage.
     unsafe {
-        if flags & RST != 0 {
+        if flags & RST != 0 && matches!(way, Way::In) {
             (*sock).flags |= sock_flag::RST_IN;
         }
         if flags & FIN != 0 {
@@ -132,8 +176,17 @@ fn note_flags(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) {
             let headers = packet.transport + u32::from(header[12] >> 4) * 4;
             let payload = (*ctx.skb.skb).len.wrapping_sub(headers);
             let syn = u32::from(flags & SYN != 0);
-            (*sock).fin_end = sequence.wrapping_add(payload).wrapping_add(syn).wrapping_add(1);
-            (*sock).flags |= sock_flag::FIN_IN;
+            let end = sequence.wrapping_add(payload).wrapping_add(syn).wrapping_add(1);
+            match way {
+                Way::In => {
+                    (*sock).fin_end = end;
+                    (*sock).flags |= sock_flag::FIN_IN;
+                }
+                Way::Out => {
+                    (*sock).fin_out_end = end;
+                    (*sock).flags |= sock_flag::FIN_OUT;
+                }
+            }
         }
     }
 }
@@ -170,8 +223,8 @@ fn payload(ctx: &SkBuffContext, packet: &Packet) -> (u64, u64) {
     (u64::from(len.saturating_sub(packet.transport + 8)), if segments > 1 { u64::from(segments) } else { 1 })
 }
 
-/// A datagram leaves only as part of a decided flow. A connected socket whose flow ended by idling
-/// asks again here, because no socket hook will see its next send.
+/// A datagram leaves only as part of a decided flow. A connected socket whose flow is over, by idling
+/// or with a bypass, asks again here, because no socket hook will see its next send.
 #[inline(always)]
 fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
     let cgroup_id = context::cgroup_id();
@@ -181,8 +234,8 @@ fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
     let port = u16::from_be_bytes([ports[2], ports[3]]);
     let (key, redirected) = flow_key(ctx, sock, packet, End::Destination, port);
     let found = match FLOWS.get_ptr_mut(&key) {
-        Some(flow) => Some(flow),
-        None => {
+        Some(flow) if !over(flow) => Some(flow),
+        _ => {
             let admission = admit(&key, sock, cgroup_id, Hook::Egress);
             // A packet cannot be sent elsewhere from here: one that should go to the resolver but does
             // not is dropped.
@@ -194,9 +247,6 @@ fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
         }
     };
     let Some(flow) = found else { return 1 };
-    if flow_bypass_over(flow) {
-        return 0;
-    }
     let (bytes, datagrams) = payload(ctx, packet);
     // SAFETY: a live map value; counted with plain atomic adds, as several threads may send.
     unsafe {
@@ -209,12 +259,35 @@ fn udp_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
     1
 }
 
+/// A segment whose routing header may take it elsewhere than `connect6` was told: it leaves only to
+/// where its flow was decided to go. Any other is denied, and recorded by where it would have gone.
+#[inline(always)]
+fn routed_out(ctx: &SkBuffContext, sk: *mut bpf_sock, packet: &Packet) -> i32 {
+    let cgroup_id = context::cgroup_id();
+    if facts::bypass_epoch(cgroup_id, facts::now()) != 0 {
+        return 1;
+    }
+    let Some(sock) = context::sock_or_new(sk, cgroup_id) else { return 0 };
+    let Ok(port) = ctx.load::<[u8; 2]>(packet.transport as usize + 2) else { return 0 };
+    let key = FlowKey {
+        // SAFETY: the helper takes the context of this program type.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        remote: address(ctx, packet, End::Destination),
+        // SAFETY: non-null socket storage.
+        generation: unsafe { (*sock).generation },
+        port: u16::from_be_bytes(port),
+        l4_proto: TCP,
+        pad: 0,
+    };
+    i32::from(admit(&key, sock, cgroup_id, Hook::Egress) == Admission::Pass as u64)
+}
+
 #[inline(always)]
 fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
     let Ok(ports) = ctx.load::<[u8; 2]>(packet.transport as usize) else { return 1 };
     let (key, _) = flow_key(ctx, sock, packet, End::Source, u16::from_be_bytes(ports));
     let Some(flow) = FLOWS.get_ptr_mut(&key) else { return 1 };
-    if flow_bypass_over(flow) {
+    if over(flow) {
         return 0;
     }
     let (bytes, datagrams) = payload(ctx, packet);
@@ -227,10 +300,10 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
     1
 }
 
-/// Whether a flow was permitted by a bypass that is over.
+/// Whether a flow has ended, or was permitted by a bypass that is over.
 #[inline(always)]
-fn flow_bypass_over(flow: *const Flow) -> bool {
+fn over(flow: *const Flow) -> bool {
     // SAFETY: a live map value.
-    let (epoch, cgroup_id) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id) };
-    facts::bypass_over(epoch, cgroup_id)
+    let (epoch, cgroup_id, flags) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id, (*flow).flags) };
+    flags & flow_flag::ENDED != 0 || facts::bypass_over(epoch, cgroup_id)
 }

@@ -8,6 +8,7 @@ use crate::{context, facts, flow, maps::FLOWS};
 /// `BPF_SOCK_OPS_*` operations.
 const TCP_CONNECT_CB: u32 = 3;
 const ACTIVE_ESTABLISHED_CB: u32 = 4;
+const PASSIVE_ESTABLISHED_CB: u32 = 5;
 const RTO_CB: u32 = 8;
 const STATE_CB: u32 = 10;
 /// `BPF_SOCK_OPS_RTO_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG`.
@@ -17,7 +18,6 @@ const CALLBACKS: i32 = 1 | 4;
 pub mod state {
     pub const SYN_SENT: u32 = 2;
     pub const FIN_WAIT1: u32 = 4;
-    pub const FIN_WAIT2: u32 = 5;
     pub const CLOSE: u32 = 7;
     pub const LAST_ACK: u32 = 9;
     pub const CLOSING: u32 = 11;
@@ -29,9 +29,7 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     if op == TCP_CONNECT_CB {
         // Refused only if the kernel lacks the callbacks, which the floor has.
         let _ = ctx.set_cb_flags(CALLBACKS);
-        return 1;
-    }
-    if op != ACTIVE_ESTABLISHED_CB && op != RTO_CB && op != STATE_CB {
+    } else if op != ACTIVE_ESTABLISHED_CB && op != PASSIVE_ESTABLISHED_CB && op != RTO_CB && op != STATE_CB {
         return 1;
     }
     // SAFETY: the context is valid for the program's run; `sk` is checked against null below.
@@ -42,7 +40,9 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     let Some(sock) = context::sock(sk) else { return 1 };
     // SAFETY: non-null socket storage, here and below.
     match op {
-        ACTIVE_ESTABLISHED_CB => unsafe { (*sock).flags |= sock_flag::ESTABLISHED },
+        TCP_CONNECT_CB => unsafe { (*sock).flags |= sock_flag::STARTED },
+        // Passive: both sides' SYNs crossed. An accepted socket has no storage, and does not come here.
+        ACTIVE_ESTABLISHED_CB | PASSIVE_ESTABLISHED_CB => unsafe { (*sock).flags |= sock_flag::ESTABLISHED },
         RTO_CB => {
             // args: retransmits, time-out, whether this was the last one.
             if ctx.arg(2) != 0 {
@@ -61,13 +61,13 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
 /// The connection is over: every ending passes here exactly once.
 #[inline(always)]
 fn close(ops: *const bpf_sock_ops, sock: *mut Sock, from: u32) {
-    // SAFETY: non-null socket storage; the context is valid for the program's run.
-    let (key, flags) = unsafe { ((*sock).key, (*sock).flags) };
+    // SAFETY: non-null socket storage.
+    let key = unsafe { (*sock).key };
     let now = facts::now();
     if let Some(flow) = FLOWS.get_ptr_mut(&key) {
         // SAFETY: a live map value.
         unsafe {
-            (*flow).bytes_out = acknowledged(ops, flags, from);
+            (*flow).bytes_out = acknowledged(ops, sock);
             (*flow).bytes_in = received(ops, sock);
             (*flow).packets_in = u64::from((*ops).segs_in);
             (*flow).packets_out = u64::from((*ops).segs_out);
@@ -77,28 +77,39 @@ fn close(ops: *const bpf_sock_ops, sock: *mut Sock, from: u32) {
     // SAFETY: as above.
     let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).cgroup_id) };
     let bypass_over = facts::bypass_over(epoch, cgroup_id);
-    flow::end(&key, if bypass_over { CloseReason::BypassEnded } else { reason(flags, from) }, now);
+    flow::end(&key, if bypass_over { CloseReason::BypassEnded } else { reason(ops, sock, from) }, now);
 }
 
 /// Payload the peer acknowledged. `bytes_acked` counts our SYN once it is acknowledged, and our FIN.
 #[inline(always)]
-unsafe fn acknowledged(ops: *const bpf_sock_ops, flags: u32, from: u32) -> u64 {
-    // SAFETY: the caller's context.
-    let (acked, una, nxt) = unsafe { ((*ops).bytes_acked, (*ops).snd_una, (*ops).snd_nxt) };
-    let syn = flags & sock_flag::ESTABLISHED != 0;
-    let fin = from == state::FIN_WAIT2
-        || ((from == state::FIN_WAIT1 || from == state::CLOSING || from == state::LAST_ACK) && una == nxt);
-    acked.saturating_sub(u64::from(syn) + u64::from(fin))
+unsafe fn acknowledged(ops: *const bpf_sock_ops, sock: *const Sock) -> u64 {
+    // SAFETY: the caller's context and non-null socket storage.
+    unsafe {
+        let syn = (*sock).flags & sock_flag::ESTABLISHED != 0;
+        (*ops).bytes_acked.saturating_sub(u64::from(syn) + u64::from(fin_acknowledged(ops, sock)))
+    }
 }
 
 /// Payload received in order. `bytes_received` counts the peer's FIN once it is in order.
 #[inline(always)]
 unsafe fn received(ops: *const bpf_sock_ops, sock: *const Sock) -> u64 {
     // SAFETY: the caller's context and non-null socket storage.
-    unsafe {
-        let fin = (*sock).flags & sock_flag::FIN_IN != 0 && (*ops).rcv_nxt == (*sock).fin_end;
-        (*ops).bytes_received.saturating_sub(u64::from(fin))
-    }
+    unsafe { (*ops).bytes_received.saturating_sub(u64::from(fin_received(ops, sock))) }
+}
+
+/// The peer has our FIN. The state alone does not tell: a FIN that waits behind a closed window is not
+/// sent, and everything sent may be acknowledged.
+#[inline(always)]
+unsafe fn fin_acknowledged(ops: *const bpf_sock_ops, sock: *const Sock) -> bool {
+    // SAFETY: the caller's context and non-null socket storage.
+    unsafe { (*sock).flags & sock_flag::FIN_OUT != 0 && (*ops).snd_una == (*sock).fin_out_end }
+}
+
+/// We have the peer's FIN, and all before it.
+#[inline(always)]
+unsafe fn fin_received(ops: *const bpf_sock_ops, sock: *const Sock) -> bool {
+    // SAFETY: the caller's context and non-null socket storage.
+    unsafe { (*sock).flags & sock_flag::FIN_IN != 0 && (*ops).rcv_nxt == (*sock).fin_end }
 }
 
 /// The container's own address, which the kernel chose after `connect` was decided.
@@ -122,9 +133,15 @@ unsafe fn local(ops: *const bpf_sock_ops, flow: *mut Flow) {
 
 /// Why it ended, from the state it left and what was seen on the way.
 #[inline(always)]
-fn reason(flags: u32, from: u32) -> CloseReason {
+fn reason(ops: *const bpf_sock_ops, sock: *const Sock, from: u32) -> CloseReason {
+    // SAFETY: the caller's context and non-null socket storage.
+    let (flags, sent, got) = unsafe { ((*sock).flags, fin_acknowledged(ops, sock), fin_received(ops, sock)) };
     let reset = flags & sock_flag::RST_IN != 0;
     let released = flags & sock_flag::RELEASED != 0;
+    // Before anything else: a reset that the kernel did not believe changes nothing about this.
+    if sent && got {
+        return CloseReason::Closed;
+    }
     if flags & sock_flag::TIMED_OUT != 0 {
         return CloseReason::Timeout;
     }
@@ -135,12 +152,6 @@ fn reason(flags: u32, from: u32) -> CloseReason {
     if reset {
         return CloseReason::Reset;
     }
-    if from == state::FIN_WAIT2
-        || from == state::CLOSING
-        || from == state::LAST_ACK
-        || from == state::FIN_WAIT1
-    {
-        return CloseReason::Closed;
-    }
-    CloseReason::Aborted
+    // The peer need not have finished: a socket that is closed on both ways here waits for nobody.
+    if sent { CloseReason::Closed } else { CloseReason::Aborted }
 }

@@ -5,23 +5,24 @@ use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
 
 use crate::{context, facts, flow, maps::TOMBSTONES, sock_ops::state};
 
-/// A TCP socket in any other state still has its close to come, in `sock_ops`.
+/// A TCP socket whose handshake began and that is not closed yet has its close to come, in `sock_ops`. A
+/// deferred Fast Open is `SYN_SENT` before its handshake begins, and its close is announced to nobody.
 #[cgroup_sock(sock_release)]
 pub fn sock_release(ctx: SockContext) -> i32 {
     // SAFETY: the context is valid for the program's run.
     let (protocol, at) = unsafe { ((*ctx.sock).protocol, (*ctx.sock).state) };
     let Some(sock) = context::sock(ctx.sock) else { return 1 };
     // SAFETY: non-null socket storage.
-    let (key, opened) = unsafe {
+    let (key, opened, started) = unsafe {
         (*sock).flags |= sock_flag::RELEASED;
-        ((*sock).key, (*sock).opened)
+        ((*sock).key, (*sock).opened, (*sock).flags & sock_flag::STARTED != 0)
     };
     if key.cookie == 0 {
         return 1;
     }
     let now = facts::now();
     if protocol == u32::from(TCP) {
-        if at == state::CLOSE {
+        if at == state::CLOSE || !started {
             flow::end(&key, CloseReason::Aborted, now);
         }
     } else if protocol == u32::from(UDP) {
