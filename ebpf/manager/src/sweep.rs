@@ -72,6 +72,9 @@ impl Manager {
 /// Twice the flow table.
 const MOST_SEEN: usize = 131_072;
 
+/// How long a datagram that was on its way when its flow ended may take through the packet hook: 10 ms.
+const SETTLE_NS: u64 = 10_000_000;
+
 /// What tells that a flow is over.
 struct Watch {
     tombstones: HashMap<MapData, u64, u64>,
@@ -84,8 +87,9 @@ impl Watch {
     /// Whether a flow is over, why, and since when.
     fn due(&self, key: &FlowKey, flow: &Flow) -> Result<Option<(CloseReason, u64)>> {
         if flow.flags & flow_flag::ENDED != 0 {
-            // The kernel keeps the reason and time that it noted when the ring was full.
-            return Ok(Some((CloseReason::Closed, flow.last_ns)));
+            // The kernel keeps the reason and time that it noted.
+            let settled = self.now.saturating_sub(flow.last_ns) >= SETTLE_NS;
+            return Ok(settled.then_some((CloseReason::Closed, flow.last_ns)));
         }
         if key.l4_proto != UDP {
             return Ok(None);
