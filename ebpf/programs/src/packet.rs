@@ -75,7 +75,11 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
             }
             None => 1,
         },
-        _ => 1,
+        // Sockets of these kinds are made under bypass only.
+        _ => match context::sock(sk) {
+            Some(sock) => i32::from(!bypass_over(sock)),
+            None => 1,
+        },
     }
 }
 
