@@ -26,6 +26,7 @@ pub fn sweep(ctx: RawTracePointContext) -> i32 {
     };
     let (seen_ns, end_ns, reason): (u64, u64, u64) = (ctx.arg(4), ctx.arg(5), ctx.arg(6));
     let reason = match reason {
+        5 => CloseReason::Aborted,
         6 => CloseReason::Idle,
         7 => CloseReason::BypassEnded,
         _ => CloseReason::Closed,
