@@ -129,6 +129,9 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<u8> {
     if tier > availability.tier {
         anyhow::bail!("tier {tier} is not possible here: {}", availability.reason);
     }
+    if tier < Tier::Lab && (args.fault.is_some() || args.keep) {
+        anyhow::bail!("--fault and --keep need the lab tier, and this is tier {tier}: {tier_reason}");
+    }
     let lab = if tier == Tier::Lab { Some(Lab::start(args.fault)?) } else { None };
     let mut report = Box::new(consumers(args));
     let options = RunOptions { tier, tier_reason, jobs: args.jobs, keep: args.keep };

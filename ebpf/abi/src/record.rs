@@ -81,7 +81,7 @@ pub struct Flow {
 pub mod flow_flag {
     /// More than one live name leads to the destination.
     pub const AMBIGUOUS: u8 = 1;
-    /// Ended, but the ring was full: the sweeper emits it.
+    /// Ended, and left to the sweeper to emit: the ring was full, or datagrams may be on their way.
     pub const ENDED: u8 = 1 << 1;
 }
 

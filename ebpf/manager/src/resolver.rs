@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use abi::NAME_LEN;
 use hickory_proto::{
     op::{Header, HeaderCounts, Message, MessageType, Metadata, OpCode, ResponseCode},
     rr::{RData, Record, RecordType},
@@ -127,7 +128,9 @@ impl Handler {
             return Answer::empty(ResponseCode::NotImp);
         }
         let Ok(info) = request.request_info() else { return Answer::empty(ResponseCode::FormErr) };
-        let name = info.query.name().to_string().trim_end_matches('.').to_ascii_lowercase();
+        let Some(name) = plain(&info.query.name().to_string()) else {
+            return Answer::empty(ResponseCode::NXDomain);
+        };
         let kind = info.query.query_type();
         match self.known(&name) {
             Ok(Some(floor)) => {
@@ -188,6 +191,14 @@ impl Handler {
     }
 }
 
+/// A name as rules and maps have it: lower case, without the final dot. `None` if its text is not its
+/// labels: in `x\.api.test` the dot belongs to a label, which `*.api.test` must not take for its own,
+/// and escapes make it longer than the maps hold, where what is cut off could end like another name.
+fn plain(presentation: &str) -> Option<String> {
+    let name = presentation.strip_suffix('.').unwrap_or(presentation);
+    (name.len() < NAME_LEN && !name.contains('\\')).then(|| name.to_ascii_lowercase())
+}
+
 /// The addresses of an answer, and the shortest life among its records.
 fn addresses(answers: &[Record]) -> (Vec<IpAddr>, u32) {
     let addresses = answers
@@ -246,4 +257,34 @@ fn answers(question: &Message, bytes: &[u8]) -> Option<Message> {
         && reply.metadata.message_type == MessageType::Response
         && reply.queries == question.queries;
     same.then_some(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::Name;
+
+    use super::plain;
+
+    fn text(labels: &[&[u8]]) -> Option<String> {
+        plain(&Name::from_labels(labels.iter().copied()).ok()?.to_string())
+    }
+
+    #[test]
+    fn ordinary_names_lose_their_case_and_final_dot() {
+        assert_eq!(text(&[b"Api", b"TEST"]).as_deref(), Some("api.test"));
+        assert_eq!(text(&[b"_dns-sd", b"x--1", b"test"]).as_deref(), Some("_dns-sd.x--1.test"));
+    }
+
+    /// Rules cannot say such names, so none is meant.
+    #[test]
+    fn names_whose_text_is_not_their_labels_are_nobodys() {
+        assert_eq!(text(&[b"x.api", b"test"]), None, "a dot within a label");
+        let long = [1u8; 63];
+        assert_eq!(text(&[&long, &long, &long, b"test"]), None, "longer than the maps hold");
+        for byte in (0..=b' ').chain([b'"', b'\\', 127, 128, 255]) {
+            let label = [b'a', byte];
+            let name = text(&[&label, b"test"]);
+            assert!(name.as_ref().is_none_or(|name| name.len() == 7), "byte {byte} became {name:?}");
+        }
+    }
 }

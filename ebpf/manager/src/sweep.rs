@@ -1,7 +1,7 @@
 //! Ending flows that no hook will end: idle UDP, sockets that had several flows, a bypass that is
-//! over, and whatever found the ring full.
+//! over, connections of a container that is retired, and whatever found the ring full.
 
-use abi::{Bypass, CloseReason, Container, Flow, FlowKey, UDP, flow_flag};
+use abi::{Bypass, CloseReason, Container, Flow, FlowKey, TCP, flow_flag};
 use aya::{
     maps::{HashMap, MapData, MapError},
     programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _},
@@ -79,6 +79,9 @@ impl Manager {
 /// Twice the flow table.
 const MOST_SEEN: usize = 131_072;
 
+/// How long a datagram that was on its way when its flow ended may take through the packet hook: 10 ms.
+const SETTLE_NS: u64 = 10_000_000;
+
 /// What tells that a flow is over.
 struct Watch {
     tombstones: HashMap<MapData, u64, u64>,
@@ -91,11 +94,14 @@ impl Watch {
     /// Whether a flow is over, why, and since when.
     fn due(&self, key: &FlowKey, flow: &Flow) -> Result<Option<(CloseReason, u64)>> {
         if flow.flags & flow_flag::ENDED != 0 {
-            // The kernel keeps the reason and time that it noted when the ring was full.
-            return Ok(Some((CloseReason::Closed, flow.last_ns)));
+            // The kernel keeps the reason and time that it noted.
+            let settled = self.now.saturating_sub(flow.last_ns) >= SETTLE_NS;
+            return Ok(settled.then_some((CloseReason::Closed, flow.last_ns)));
         }
-        if key.l4_proto != UDP {
-            return Ok(None);
+        let container = found("container_map", self.containers.get(&flow.cgroup_id, 0))?;
+        if key.l4_proto == TCP {
+            // Its end is the kernel's to tell; for a container that is retired no hook listens any more.
+            return Ok(container.is_none().then_some((CloseReason::Aborted, self.now)));
         }
         if let Some(released_ns) = found("tombstones", self.tombstones.get(&key.cookie, 0))? {
             return Ok(Some((CloseReason::Closed, released_ns)));
@@ -109,8 +115,7 @@ impl Watch {
                 return Ok(Some((CloseReason::BypassEnded, end)));
             }
         }
-        let idle = found("container_map", self.containers.get(&flow.cgroup_id, 0))?
-            .map_or(nanoseconds(EnrolRequest::UDP_IDLE), |container| container.udp_idle_ns);
+        let idle = container.map_or(nanoseconds(EnrolRequest::UDP_IDLE), |container| container.udp_idle_ns);
         let over = self.now.saturating_sub(flow.last_ns) >= idle;
         Ok(over.then_some((CloseReason::Idle, flow.last_ns)))
     }

@@ -40,11 +40,11 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     if let Some(known) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live map value.
         unsafe {
-            // Ended by idling, and its record waits for room in the ring: it goes on.
             let waits = (*known).flags & flow_flag::ENDED != 0;
-            let goes_on = !waits || (*known).close_reason == CloseReason::Idle as u8;
-            if goes_on && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch) {
-                if waits {
+            let cut = waits && (*known).close_reason == CloseReason::BypassEnded as u8;
+            if !cut && ((*known).bypass_epoch == 0 || (*known).bypass_epoch == bypass_epoch) {
+                if waits && (*known).close_reason == CloseReason::Idle as u8 {
+                    // Its record waits for room in the ring: it goes on.
                     (*known).flags &= !flow_flag::ENDED;
                     (*known).close_reason = CloseReason::None as u8;
                 }
@@ -132,12 +132,13 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
     }
     if FLOWS.insert(key, flow, BPF_NOEXIST.into()).is_err() {
         // A race with another thread on the same socket and destination is one flow: the loser's entry
-        // exists. One that has ended, and waits for room in the ring, is another flow in this one's place.
+        // exists. One that was cut, and waits for room in the ring, is another flow in this one's place.
         return match FLOWS.get_ptr(key) {
             // SAFETY: a live map value, and non-null socket storage.
             Some(other) => unsafe {
                 redirect(sock, other);
                 (*other).flags & flow_flag::ENDED == 0
+                    || (*other).close_reason != CloseReason::BypassEnded as u8
             },
             None => false,
         };

@@ -37,8 +37,12 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         (*sock).bypass_epoch = 0;
     }
     if previous.cookie != 0 && previous.l4_proto == protocol as u8 {
-        let reason = if protocol == u32::from(TCP) { CloseReason::Aborted } else { CloseReason::Closed };
-        flow::end(&previous, reason, facts::now());
+        if protocol == u32::from(TCP) {
+            // It never got to its close: a socket that is connected does not come here.
+            flow::end(&previous, CloseReason::Aborted, facts::now());
+        } else {
+            flow::leave(&previous, CloseReason::Closed, facts::now());
+        }
     }
 
     let key = context::flow_key(ctx, sock, family, protocol as u8);

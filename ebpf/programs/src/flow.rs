@@ -53,6 +53,21 @@ fn opaque_zero() -> u64 {
     unsafe { core::ptr::read_volatile(&raw const ZERO) }
 }
 
+/// Marks a flow as ended, for the sweeper to emit. For a socket that is still in use: another thread's
+/// datagram of this flow may be on its way, and is to be counted in it, not in an entry that is gone.
+#[inline(always)]
+pub fn leave(key: &FlowKey, reason: CloseReason, end_ns: u64) {
+    let Some(flow) = FLOWS.get_ptr_mut(key) else { return };
+    // SAFETY: a live map value.
+    unsafe {
+        if (*flow).flags & flow_flag::ENDED == 0 {
+            (*flow).close_reason = reason as u8;
+            (*flow).last_ns = end_ns;
+            (*flow).flags |= flow_flag::ENDED;
+        }
+    }
+}
+
 /// Ends a flow and emits its record. Whoever removes the entry emits: never two records for one
 /// flow. If the ring is full the flow stays, marked, for the sweeper: delayed, not lost.
 ///

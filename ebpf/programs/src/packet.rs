@@ -2,7 +2,7 @@
 //!
 //! Here UDP is held to its flows, and connections that a bypass permitted are cut when it is over.
 
-use abi::{Address, Flow, FlowKey, Hook, Sock, TCP, UDP, flow_flag, sock_flag, v4_mapped};
+use abi::{Address, CloseReason, Flow, FlowKey, Hook, Sock, TCP, UDP, flow_flag, sock_flag, v4_mapped};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, bpf_sock},
@@ -75,7 +75,11 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
             }
             None => 1,
         },
-        _ => 1,
+        // Sockets of these kinds are made under bypass only.
+        _ => match context::sock(sk) {
+            Some(sock) => i32::from(!bypass_over(sock)),
+            None => 1,
+        },
     }
 }
 
@@ -287,7 +291,7 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
     let Ok(ports) = ctx.load::<[u8; 2]>(packet.transport as usize) else { return 1 };
     let (key, _) = flow_key(ctx, sock, packet, End::Source, u16::from_be_bytes(ports));
     let Some(flow) = FLOWS.get_ptr_mut(&key) else { return 1 };
-    if over(flow) {
+    if flow_bypass_over(flow) {
         return 0;
     }
     let (bytes, datagrams) = payload(ctx, packet);
@@ -300,10 +304,19 @@ fn udp_in(ctx: &SkBuffContext, sock: *mut Sock, packet: &Packet) -> i32 {
     1
 }
 
-/// Whether a flow has ended, or was permitted by a bypass that is over.
+/// Whether the next datagram of a flow needs a decision of its own: the flow idled out, or was permitted
+/// by a bypass that is over. One that its socket has left still takes the datagrams that were on their way.
 #[inline(always)]
 fn over(flow: *const Flow) -> bool {
     // SAFETY: a live map value.
-    let (epoch, cgroup_id, flags) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id, (*flow).flags) };
-    flags & flow_flag::ENDED != 0 || facts::bypass_over(epoch, cgroup_id)
+    let (reason, flags) = unsafe { ((*flow).close_reason, (*flow).flags) };
+    flags & flow_flag::ENDED != 0 && reason != CloseReason::Closed as u8 || flow_bypass_over(flow)
+}
+
+/// Whether a flow was permitted by a bypass that is over.
+#[inline(always)]
+fn flow_bypass_over(flow: *const Flow) -> bool {
+    // SAFETY: a live map value.
+    let (epoch, cgroup_id) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id) };
+    facts::bypass_over(epoch, cgroup_id)
 }

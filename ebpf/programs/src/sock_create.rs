@@ -64,6 +64,10 @@ fn refuse(ctx: &SockContext, cgroup_id: u64, [family, kind, protocol]: [u32; 3])
         deny(&flow);
         return 0;
     }
+    // It lives as long as this bypass: without storage the packet hook would not know it.
+    let Some(sock) = context::sock_or_new(ctx.sock, cgroup_id) else { return 0 };
+    // SAFETY: non-null socket storage.
+    unsafe { (*sock).bypass_epoch = bypass_epoch };
     // Under bypass the socket itself is the attempt: opened and closed at once.
     ledger::opened(cgroup_id);
     ledger::closed(cgroup_id);

@@ -1,6 +1,6 @@
 //! `cgroup/sock_release`: the last descriptor of a socket is gone.
 
-use abi::{CloseReason, TCP, UDP, sock_flag};
+use abi::{CloseReason, TCP, sock_flag};
 use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
 
 use crate::{context, facts, flow, maps::TOMBSTONES, sock_ops::state};
@@ -25,7 +25,7 @@ pub fn sock_release(ctx: SockContext) -> i32 {
         if at == state::CLOSE || !started {
             flow::end(&key, CloseReason::Aborted, now);
         }
-    } else if protocol == u32::from(UDP) {
+    } else {
         flow::end(&key, CloseReason::Closed, now);
         if opened > 1 {
             // Failing only delays the other flows' end to their idle time.

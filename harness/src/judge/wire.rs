@@ -1,6 +1,6 @@
 //! What arrived on the far side, against the case and against the documents.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde_json::Value;
 
@@ -10,7 +10,8 @@ use crate::{
     scenario::types::WireExpectation,
 };
 
-/// The case's own wire expectations, and that documents and wire agree on every TCP connection.
+/// The case's own wire expectations, and that documents and wire agree on every TCP
+/// connection, and on every destination of datagrams.
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     let mut failures: Vec<Failure> = Vec::new();
     if evidence.wire.kernel_drops > 0 {
@@ -26,6 +27,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     for document in &evidence.documents {
         failures.extend(bytes(evidence, document));
     }
+    failures.extend(datagrams(evidence));
     failures
 }
 
@@ -109,4 +111,39 @@ fn bytes(evidence: &Evidence<'_>, document: &Value) -> Option<Failure> {
 
 fn socket(document: &Value, ip: &str, port: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address(document, ip)?, u16::try_from(number(document, port)).ok()?))
+}
+
+/// What the UDP documents of a destination sent, taken together, is what arrived there.
+fn datagrams(evidence: &Evidence<'_>) -> Vec<Failure> {
+    let mut recorded: BTreeMap<SocketAddr, u64> = BTreeMap::new();
+    for document in &evidence.documents {
+        if text(document, "l4_proto") != "udp" || text(document, "verdict") == "DENIED" {
+            continue;
+        }
+        let Some(ip) = address(document, "actual_dst_ip") else { continue };
+        // What an agent sends to itself crosses no wire.
+        if ip.is_loopback() || evidence.agents.iter().any(|agent| agent.addresses.contains(&ip)) {
+            continue;
+        }
+        let Ok(port) = u16::try_from(number(document, "actual_dst_port")) else { continue };
+        *recorded.entry(SocketAddr::new(ip, port)).or_default() += number(document, "bytes_out");
+    }
+    let arrived = |to: SocketAddr| -> u64 {
+        let counts = evidence
+            .wire
+            .counts
+            .iter()
+            .filter(|count| count.l4_proto == "udp" && count.dst.parse() == Ok(to));
+        counts.map(|count| count.bytes).sum()
+    };
+    let differ = recorded.into_iter().filter(|(to, bytes)| *bytes != arrived(*to));
+    differ
+        .map(|(to, bytes)| {
+            let message = format!(
+                "the documents say {bytes} bytes of datagrams went to {to}, the wire {}",
+                arrived(to)
+            );
+            evidence.failure(Class::Expectation, "expect", message, String::new())
+        })
+        .collect()
 }

@@ -17,7 +17,10 @@ pub struct Availability {
 pub fn available() -> Availability {
     match missing() {
         None => Availability { tier: Tier::Lab, reason: "root, cgroup v2 and bpffs are there".to_owned() },
-        Some(missing) => Availability { tier: Tier::Model, reason: format!("not lab: {missing}") },
+        Some(missing) => Availability {
+            tier: Tier::Model,
+            reason: format!("not lab: {missing}; no socket is opened, and expectations are not judged"),
+        },
     }
 }
 

@@ -99,6 +99,9 @@ fn build(prefix: &str, hosts: &BTreeSet<IpAddr>, agents: usize) -> Result<Networ
         for (i, (netns, handle)) in rooms.iter().enumerate() {
             join(&far_handle, netns, handle, i).await?;
         }
+        for handle in rooms.iter().map(|(_, handle)| handle).chain([&far_handle]) {
+            settled(handle).await?;
+        }
         Ok(())
     })?;
     for i in 0..agents {
@@ -209,6 +212,24 @@ async fn operational(handle: &Handle, link: u32) -> Result<(), WorldError> {
         if Instant::now() >= deadline {
             let problem = io::Error::new(io::ErrorKind::TimedOut, format!("link {link} is not operational"));
             return Err(WorldError::io("bring a veth pair up")(problem));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until no address is tentative. Even without duplicate address detection, IPv6 takes an address
+/// into use in a work item of its own; what comes for it before that is not taken for its own.
+async fn settled(handle: &Handle) -> Result<(), WorldError> {
+    let deadline = Instant::now() + OPERATIONAL_LIMIT;
+    loop {
+        let found: Result<Vec<_>, _> = handle.address().get().execute().try_collect().await;
+        let found = found.map_err(netlink("read the addresses"))?;
+        if !found.iter().any(|message| message.header.flags.contains(AddressHeaderFlags::Tentative)) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let problem = io::Error::new(io::ErrorKind::TimedOut, "an IPv6 address stays tentative");
+            return Err(WorldError::io("take the addresses into use")(problem));
         }
         tokio::time::sleep(LOOK).await;
     }

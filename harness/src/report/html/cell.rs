@@ -12,7 +12,7 @@ use crate::{
 /// unfold what holds the target of a link.
 pub fn render(cell: &CellReport, id: &str) -> Markup {
     html! {
-        details.cell class=(cell.result) open[cell.result == Outcome::Fail]
+        details.cell.(cell.result) open[cell.result == Outcome::Fail]
             data-result=(cell.result) data-topic=(visible(&cell.topic)) {
             summary {
                 span.badge { (cell.result) }

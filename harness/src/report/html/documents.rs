@@ -70,8 +70,8 @@ pub fn verdict(verdict: &str) -> Markup {
     let class = Verdict::ALL
         .iter()
         .find(|known| known.as_str() == verdict)
-        .map(|known| known.as_str().to_lowercase());
-    html! { span.verdict class=[class] { (visible(verdict)) } }
+        .map_or_else(String::new, |known| known.as_str().to_lowercase());
+    html! { span class={ "verdict " (class) } { (visible(verdict)) } }
 }
 
 fn endpoint(ip: &str, port: &str) -> String {

@@ -1,0 +1,141 @@
+//! The kernel's counters close where nobody reads the ring, and where a container is retired under its
+//! open flows. Needs root.
+
+use std::{process::ExitCode, time::Duration};
+
+use abi::LossPoint;
+use harness::{
+    actor::{Action, Report},
+    event::Tier,
+    lab::available,
+    reexec,
+    scenario::types::{Agent, Host},
+    world::World,
+};
+use indexmap::IndexMap;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use manager::{EnrolRequest, LoadOptions, Manager, rules::Rule};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+/// Longer than any action here takes.
+const LONG: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    if let Some(code) = reexec::role() {
+        return code;
+    }
+    type Test = fn(&str) -> Result<(), Failed>;
+    let tests: [(&str, Test); 2] =
+        [("one page of ring under a burst", one_page), ("retired under open flows", retired)];
+    let trials = tests.into_iter().map(|(name, test)| {
+        Trial::ignorable_test(name, move || {
+            let availability = available();
+            if availability.tier < Tier::Lab {
+                return Ok(Completion::Ignored { reason: Some(availability.reason) });
+            }
+            test(&name.replace(' ', "-")).map(|()| Completion::Completed)
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+fn from<T: DeserializeOwned>(value: serde_json::Value) -> T {
+    serde_json::from_value(value).expect("the test's own JSON")
+}
+
+/// Programs without a reader, and a world whose one agent is enrolled.
+struct Unread {
+    manager: Manager,
+    world: World,
+    cgroup_id: u64,
+    _state: tempfile::TempDir,
+}
+
+impl Unread {
+    fn new(name: &str, ring_bytes: u32) -> Result<Self, Failed> {
+        let hosts: IndexMap<String, Host> = from(json!({
+            "api.test": {"addr": ["198.51.100.7"], "serve": [{"tcp": 7, "reply": "hold"}, {"udp": 7, "reply": "sink"}]}
+        }));
+        let agents: [Agent; 1] = [from(json!({"agent": "scout"}))];
+        let state = tempfile::tempdir()?;
+        let manager = Manager::load(&LoadOptions {
+            pin_dir: format!("/sys/fs/bpf/clawker-ledger-{}-{name}", std::process::id()).into(),
+            state_dir: state.path().to_owned(),
+            ring_bytes,
+            faults: 0,
+        })?;
+        let world = World::new(name, &hosts, &agents).inspect_err(|_| drop(manager.unload()))?;
+        let mut request = EnrolRequest::new(&world.agent(0).cgroup, name);
+        request.rules = from::<Vec<Rule>>(json!([
+            {"dst": "198.51.100.7", "proto": "tcp", "port": 7}, {"dst": "198.51.100.7", "proto": "udp", "port": 7}
+        ]));
+        request.accept_unobserved = true;
+        let cgroup_id = manager.enrol(&request).inspect_err(|_| drop(manager.unload()))?.cgroup_id;
+        Ok(Self { manager, world, cgroup_id, _state: state })
+    }
+
+    fn act(&self, action: serde_json::Value) -> Result<Report, Failed> {
+        Ok(self.world.spawn_actor(0, &from::<Action>(action))?.wait(LONG)?)
+    }
+
+    /// Attempts, flows closed, flows open by the counters; fails if they contradict each other or the table.
+    fn closed(&self) -> Result<(u64, u64, u64), Failed> {
+        let ledger = self.manager.ledger(self.cgroup_id)?;
+        let lost: u64 = ledger.losses.iter().sum();
+        let table =
+            self.manager.dump()?.0["flows"].iter().filter(|flow| flow["cgroup_id"] == self.cgroup_id).count()
+                as u64;
+        let open = ledger.opened - ledger.closed;
+        if ledger.denied + ledger.closed != ledger.submitted + lost || open != table {
+            return Err(
+                format!("the ledger does not close, with {table} flows in the table: {ledger:?}").into()
+            );
+        }
+        Ok((ledger.denied + ledger.opened, ledger.closed, open))
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.manager.unload();
+    }
+}
+
+/// Room for 21 records. Denials beyond are counted losses; a flow that ends stays, marked, and is not lost.
+fn one_page(name: &str) -> Result<(), Failed> {
+    let unread = Unread::new(name, 4096)?;
+    unread.act(json!({"send": {"to": "198.51.100.9:9", "count": 500}}))?;
+    for _ in 0..5 {
+        unread.act(json!({"send": {"to": "198.51.100.7:7", "count": 3}}))?;
+    }
+    unread.manager.sweep(None)?;
+    let full = unread.manager.ledger(unread.cgroup_id)?.losses[LossPoint::RingFull as usize];
+    match (unread.closed()?, full) {
+        ((505, 0, 5), 479) => Ok(()),
+        (counts, full) => Err(format!("(attempts, closed, open) are {counts:?}, {full} lost").into()),
+    }
+}
+
+/// A connection that is open when its container is retired has no hook left that could end it.
+fn retired(name: &str) -> Result<(), Failed> {
+    let unread = Unread::new(name, 1 << 20)?;
+    let action = json!({"connect": {"to": "198.51.100.7:7", "send": 100, "pause": "1s", "end": "reset"}});
+    let running = unread.world.spawn_actor(0, &from::<Action>(action))?;
+    let deadline = std::time::Instant::now() + LONG;
+    while unread.closed()?.2 == 0 {
+        if std::time::Instant::now() >= deadline {
+            return Err("no connection was opened".into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    unread.manager.sweep(None)?;
+    if unread.closed()? != (1, 0, 1) {
+        return Err("the sweeper ended a connection of a container that is enrolled".into());
+    }
+    unread.manager.retire(unread.cgroup_id)?;
+    unread.manager.sweep(None)?;
+    let counts = unread.closed()?;
+    running.wait(LONG)?;
+    if counts == (1, 1, 0) { Ok(()) } else { Err(format!("(attempts, closed, open) are {counts:?}").into()) }
+}
