@@ -14,10 +14,10 @@ use indexmap::IndexMap;
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::{
-        address::AddressHeaderFlags,
+        address::{AddressAttribute, AddressHeaderFlags},
         link::{InfoData, InfoVeth, LinkAttribute, State},
         neighbour::NeighbourState,
-        route::{RouteMessage, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     },
 };
 
@@ -217,18 +217,37 @@ async fn operational(handle: &Handle, link: u32) -> Result<(), WorldError> {
     }
 }
 
-/// Waits until no address is tentative. Even without duplicate address detection, IPv6 takes an address
-/// into use in a work item of its own; what comes for it before that is not taken for its own.
+/// Waits until every IPv6 address has its local route. Even without duplicate address detection, an
+/// address is taken into use in a work item of its own; what comes for it before that is dropped.
 async fn settled(handle: &Handle) -> Result<(), WorldError> {
     let deadline = Instant::now() + OPERATIONAL_LIMIT;
     loop {
-        let found: Result<Vec<_>, _> = handle.address().get().execute().try_collect().await;
-        let found = found.map_err(netlink("read the addresses"))?;
-        if !found.iter().any(|message| message.header.flags.contains(AddressHeaderFlags::Tentative)) {
+        let addresses: Vec<_> =
+            handle.address().get().execute().try_collect().await.map_err(netlink("read the addresses"))?;
+        let every = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let routes: Vec<_> =
+            handle.route().get(every).execute().try_collect().await.map_err(netlink("read the routes"))?;
+        let local: BTreeSet<Ipv6Addr> = routes
+            .iter()
+            .filter(|route| route.header.kind == RouteType::Local)
+            .flat_map(|route| &route.attributes)
+            .filter_map(|attribute| match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(*address),
+                _ => None,
+            })
+            .collect();
+        let mut own =
+            addresses.iter().flat_map(|address| &address.attributes).filter_map(
+                |attribute| match attribute {
+                    AddressAttribute::Address(IpAddr::V6(address)) => Some(address),
+                    _ => None,
+                },
+            );
+        if own.all(|address| local.contains(address)) {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            let problem = io::Error::new(io::ErrorKind::TimedOut, "an IPv6 address stays tentative");
+            let problem = io::Error::new(io::ErrorKind::TimedOut, "an IPv6 address has no local route");
             return Err(WorldError::io("take the addresses into use")(problem));
         }
         tokio::time::sleep(LOOK).await;
