@@ -26,6 +26,7 @@ mod error;
 mod load;
 mod names;
 mod pins;
+mod refuse;
 pub mod resolver;
 mod routes;
 pub mod rules;

@@ -1,0 +1,90 @@
+//! What an enrolment is refused for: a path that is no cgroup, one that lies above or below an enrolled
+//! one, processes that could go around the hooks.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+use crate::{
+    Manager,
+    error::{Error, Result},
+    pins::found,
+};
+
+/// Capabilities that open ways around the hooks: CAP_NET_ADMIN and CAP_NET_RAW.
+const UNOBSERVED_CAPS: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")];
+
+impl Manager {
+    /// Two enrolments on one path would decide and record every attempt twice.
+    pub(crate) fn refuse_nesting(&self, cgroup: &Path) -> Result<()> {
+        let containers = self.pins.containers()?;
+        let enrolled = |path: &Path| -> Result<bool> {
+            let Ok(metadata) = fs::metadata(path) else { return Ok(false) };
+            Ok(found("container_map", containers.get(&metadata.ino(), 0))?.is_some())
+        };
+        let refuse = |other: &Path, where_: &str| Error::Enrol {
+            cgroup: cgroup.to_owned(),
+            problem: format!(
+                "{} {where_} it is enrolled, and attempts would be counted twice",
+                other.display()
+            ),
+        };
+        for above in cgroup.ancestors().skip(1) {
+            if enrolled(above)? {
+                return Err(refuse(above, "above"));
+            }
+        }
+        let mut below = vec![cgroup.to_owned()];
+        while let Some(folder) = below.pop() {
+            for entry in fs::read_dir(&folder).map_err(Error::file(&folder))?.flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    if enrolled(&path)? {
+                        return Err(refuse(&path, "below"));
+                    }
+                    below.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The cgroup's identifier: its inode number on cgroup v2.
+pub(crate) fn cgroup_id(cgroup: &Path) -> Result<u64> {
+    let metadata = fs::metadata(cgroup).map_err(Error::file(cgroup))?;
+    let kind = statfs(cgroup).map_err(|errno| Error::file(cgroup)(errno.into()))?;
+    if kind.filesystem_type() != CGROUP2_SUPER_MAGIC || !metadata.is_dir() {
+        return Err(Error::Enrol {
+            cgroup: cgroup.to_owned(),
+            problem: "it is not a cgroup v2 folder".to_owned(),
+        });
+    }
+    Ok(metadata.ino())
+}
+
+/// Says how a process in the cgroup could go around the hooks, if one could.
+pub(crate) fn unobserved(cgroup: &Path) -> Result<Option<String>> {
+    let path = cgroup.join("cgroup.procs");
+    let pids = fs::read_to_string(&path).map_err(Error::file(&path))?;
+    let host = fs::read_link("/proc/1/ns/net").ok();
+    for pid in pids.lines() {
+        if host.is_some() && fs::read_link(format!("/proc/{pid}/ns/net")).ok() == host {
+            return Ok(Some(format!("process {pid} is in the host's network namespace")));
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let bounding = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapBnd:"))
+            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+            .unwrap_or(0);
+        for (bit, name) in UNOBSERVED_CAPS {
+            if bounding.checked_shr(bit).unwrap_or(0) & 1 == 1 {
+                return Ok(Some(format!(
+                    "process {pid} can have {name}, with which packets can leave unseen"
+                )));
+            }
+        }
+    }
+    Ok(None)
+}
