@@ -56,7 +56,7 @@ document! {
         container_id: String = "The container runtime's identifier; empty like `agent`.",
         verdict: Verdict = "What the kernel decided: ALLOWED, DENIED or BYPASSED.",
         reason: Reason = "The first row of the decision matrix that matched.",
-        l4_proto: Cow<'static, str> = "tcp, udp, icmp, or another protocol's number.",
+        l4_proto: Cow<'static, str> = "tcp, udp, icmp, icmpv6, sctp, udplite, or another protocol's number.",
         l7_proto: L7Proto = "Application protocol; `unknown` here, the proxy's own document says.",
         src_ip: Option<IpAddr> = "The container's address; absent until the kernel knew it.",
         src_port: Option<u16> = "The container's port; absent until the kernel knew it.",

@@ -58,9 +58,9 @@ closed_set! {
         Dns = 1 => "dns",
         /// Loopback; passed, and never recorded.
         Loopback = 2 => "loopback",
-        /// A rule for a domain.
+        /// A rule for a domain; the flow goes straight there.
         DomainRule = 3 => "domain_rule",
-        /// A rule for an address range.
+        /// A rule for an address range; the flow goes straight there.
         AddressRule = 4 => "address_rule",
         /// No row permits it.
         NoRule = 5 => "no_rule",
@@ -70,6 +70,22 @@ closed_set! {
         SocketKind = 7 => "socket_kind",
         /// The flow table, or this container's quota of it, is full.
         FlowTableFull = 8 => "flow_table_full",
+        /// Handed to the proxy: by a rule with a listener, or, for TCP that no rule knows, to the catch-all.
+        Redirected = 9 => "redirected",
+        /// An address and port in the container's own network that it was given: proxy, resolver and the like.
+        Infrastructure = 10 => "infrastructure",
+        /// The bridge's gateway, which is the host.
+        Gateway = 11 => "gateway",
+        /// Another address of the container's own network.
+        OwnSubnet = 12 => "own_subnet",
+        /// A peer connected, and the container accepted.
+        Inbound = 13 => "inbound",
+        /// A packet of a kind that no rule can permit and no socket hook decides, such as raw IP.
+        NoFlow = 14 => "no_flow",
+        /// A packet of a socket that was connected before the container was enrolled.
+        PreEnrolment = 15 => "pre_enrolment",
+        /// A packet that does not go where its socket's flow was decided to go.
+        DestinationMismatch = 16 => "destination_mismatch",
     }
 }
 
@@ -84,6 +100,8 @@ closed_set! {
         SockCreate = 2 => "sock_create",
         /// `cgroup_skb/egress`.
         Egress = 3 => "egress",
+        /// `sock_ops`: an accepted connection.
+        SockOps = 4 => "sock_ops",
     }
 }
 
@@ -106,6 +124,18 @@ closed_set! {
         Idle = 6 => "idle",
         /// Bypass ended while the flow was open, and the flow was cut.
         BypassEnded = 7 => "bypass_ended",
+    }
+}
+
+closed_set! {
+    /// What an address is to a container, besides what its rules say.
+    Zone {
+        /// Somewhere else.
+        Elsewhere = 0 => "elsewhere",
+        /// In its own network.
+        OwnSubnet = 1 => "own_subnet",
+        /// Its network's gateway.
+        Gateway = 2 => "gateway",
     }
 }
 
@@ -146,4 +176,12 @@ pub mod fault {
     pub const VERDICT_FLIPPED: u32 = 1;
     /// Destination ports are recorded in the wrong byte order.
     pub const PORT_BYTE_ORDER: u32 = 1 << 1;
+    /// IPv6 addresses are read with the bytes of each word reversed.
+    pub const V6_BYTE_ORDER: u32 = 1 << 2;
+    /// Two sockets in a row are taken for one: the lowest bit of the cookie is ignored.
+    pub const COOKIE_CONFUSED: u32 = 1 << 3;
+    /// ICMP passes without a record.
+    pub const ICMP_UNRECORDED: u32 = 1 << 4;
+    /// A redirected flow is recorded as if it had been meant for where it was sent.
+    pub const INTENDED_LOST: u32 = 1 << 5;
 }

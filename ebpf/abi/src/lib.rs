@@ -14,10 +14,11 @@ mod record;
 #[cfg(feature = "user")]
 mod user;
 
-pub use enums::{CloseReason, Direction, Hook, LossPoint, Reason, Unknown, Verdict, fault};
+pub use enums::{CloseReason, Direction, Hook, LossPoint, Reason, Unknown, Verdict, Zone, fault};
 pub use maps::{
     Bypass, Container, DNS_NAMES, DnsEntry, DnsKey, DnsName, DomainName, FlowKey, Identity, LOSS_POINTS,
-    Ledger, MetricKey, NAME_LEN, PORT_RANGES, PortRange, PrefixKey, Routes, Sock, sock_flag,
+    Ledger, MetricKey, NAME_LEN, PORT_RANGES, PortRange, Prefix, PrefixKey, Routes, Sock, sock_flag,
+    socket_kind,
 };
 pub use record::{Address, COMM_LEN, Flow, Record, flow_flag, v4_mapped};
 #[cfg(feature = "user")]
@@ -25,7 +26,7 @@ pub use user::{Enrolment, pin};
 
 /// Version of every shape in this crate. The manager writes it to the pinned `abi_version` map; a
 /// reader or manager that finds another one refuses to go on.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// `IPPROTO_ICMP`.
 pub const ICMP: u8 = 1;
@@ -33,3 +34,9 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
 pub const UDP: u8 = 17;
+/// `IPPROTO_ICMPV6`.
+pub const ICMPV6: u8 = 58;
+/// `IPPROTO_SCTP`.
+pub const SCTP: u8 = 132;
+/// `IPPROTO_UDPLITE`.
+pub const UDPLITE: u8 = 136;

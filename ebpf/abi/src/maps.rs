@@ -29,10 +29,26 @@ pub struct Container {
     pub udp_idle_ns: u64,
     /// Most flows this container may have open at once.
     pub flow_quota: u64,
+    /// The proxy's IPv4 address, mapped; all zero: none.
+    pub proxy: Address,
+    /// The proxy's IPv6 address; all zero: IPv6 connections are handed to `proxy` in its mapped form.
+    pub proxy6: Address,
     /// Port of `resolver`, host order.
     pub resolver_port: u16,
-    #[doc(hidden)]
-    pub pad: [u8; 6],
+    /// Port of the proxy's catch-all, host order; 0: none, and TCP that no rule knows is denied.
+    pub catch_all: u16,
+    /// Bits of [`socket_kind`]: kinds of socket that a rule permits besides TCP, UDP and ICMP.
+    pub kinds: u32,
+}
+
+/// Bits of [`Container::kinds`].
+pub mod socket_kind {
+    /// `IPPROTO_MPTCP`.
+    pub const MPTCP: u32 = 1;
+    /// `IPPROTO_SCTP`.
+    pub const SCTP: u32 = 1 << 1;
+    /// `IPPROTO_UDPLITE`.
+    pub const UDPLITE: u32 = 1 << 2;
 }
 
 /// `bypass_map`, by cgroup id.
@@ -101,18 +117,32 @@ pub struct PortRange {
     pub first: u16,
     /// Last port, inclusive.
     pub last: u16,
-    /// `IPPROTO_*`; 0 marks an unused slot.
+    /// Port of the proxy's listener that this is handed to, host order; 0: it goes straight there.
+    pub listener: u16,
+    /// `IPPROTO_*`; 0 marks an unused slot. ICMP stands for ICMPv6 too, and has no ports.
     pub l4_proto: u8,
     #[doc(hidden)]
-    pub pad: [u8; 3],
+    pub pad: u8,
 }
 
-/// What a domain (`route_map`) or a prefix (`prefix_map`) is permitted.
+/// What a domain (`route_map`) or a prefix (`prefix_map`) is permitted: the first range that fits decides.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
     /// Used slots first.
     pub ranges: [PortRange; PORT_RANGES],
+}
+
+/// Value of `prefix_map`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prefix {
+    /// What is permitted there.
+    pub routes: Routes,
+    /// [`Zone`](crate::Zone).
+    pub zone: u8,
+    #[doc(hidden)]
+    pub pad: [u8; 7],
 }
 
 /// Data of a `prefix_map` (LPM trie) key; its prefix length is 64 plus the address's.
@@ -155,8 +185,10 @@ pub struct Sock {
     pub key: FlowKey,
     /// The last redirect on this socket: what the container asked for ...
     pub intended: Address,
-    /// ... and where its packets go instead.
+    /// ... and where its packets go instead. For TCP, where the connection goes, redirected or not.
     pub actual: Address,
+    /// Where the TCP segment would have gone that was denied last: TCP sends it again, unasked.
+    pub denied: Address,
     /// Name of the creating or connecting process.
     pub comm: [u8; COMM_LEN],
     /// Thread group of the caller.
@@ -173,8 +205,12 @@ pub struct Sock {
     pub fin_out_end: u32,
     /// Port of `intended`, host order.
     pub intended_port: u16,
-    /// Port of `actual`, host order.
+    /// Port of `actual`, host order; 0: `actual` means nothing.
     pub actual_port: u16,
+    /// Port of `denied`, host order; 0: `denied` means nothing.
+    pub denied_port: u16,
+    #[doc(hidden)]
+    pub pad: [u8; 6],
     /// Bits of [`sock_flag`].
     pub flags: u32,
 }
@@ -197,6 +233,8 @@ pub mod sock_flag {
     pub const STARTED: u32 = 1 << 6;
     /// We sent a FIN; `fin_out_end` is valid.
     pub const FIN_OUT: u32 = 1 << 7;
+    /// It was met first by a packet of its own: it was connected before the container was enrolled.
+    pub const PRE_ENROLMENT: u32 = 1 << 8;
 }
 
 /// Value of `ledger`, by cgroup id (0 collects what had no identity). Monotone: only atomic adds.

@@ -83,6 +83,8 @@ pub mod flow_flag {
     pub const AMBIGUOUS: u8 = 1;
     /// Ended, and left to the sweeper to emit: the ring was full, or datagrams may be on their way.
     pub const ENDED: u8 = 1 << 1;
+    /// Opened by a packet, not by a call: whatever its transport, it ends like datagrams do.
+    pub const GATED: u8 = 1 << 2;
 }
 
 /// One record, as it lies in `events_ringbuf`.

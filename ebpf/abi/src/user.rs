@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey,
-    Record, Routes, Sock,
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, Prefix,
+    PrefixKey, Record, Routes, Sock,
 };
 
 macro_rules! pod {
@@ -21,8 +21,8 @@ macro_rules! pod {
 }
 
 pod!(
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey,
-    Record, Routes, Sock,
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, Prefix,
+    PrefixKey, Record, Routes, Sock,
 );
 
 /// The pins that the reader knows too, below a pin directory; the manager knows them all.
@@ -72,7 +72,7 @@ mod tests {
     fn no_padding() {
         let expected = [
             ("Bypass", 16),
-            ("Container", 16 + 8 + 8 + 2 + 6),
+            ("Container", 3 * 16 + 8 + 8 + 2 + 2 + 4),
             ("DnsEntry", 4 * 16 + 8),
             ("DnsKey", 24),
             ("DomainName", 8 + 4 + 4 + 256),
@@ -81,10 +81,11 @@ mod tests {
             ("Identity", 8),
             ("Ledger", 4 * 8 + 7 * 8),
             ("MetricKey", 16),
+            ("Prefix", 16 * 8 + 8),
             ("PrefixKey", 24),
             ("Record", 16 + 168),
             ("Routes", 16 * 8),
-            ("Sock", 8 + 8 + 32 + 3 * 16 + 6 * 4 + 2 * 2 + 4),
+            ("Sock", 8 + 8 + 32 + 4 * 16 + 6 * 4 + 3 * 2 + 6 + 4),
         ];
         assert_eq!(SHAPES, expected);
     }

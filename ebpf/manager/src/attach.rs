@@ -32,6 +32,10 @@ pub enum Program {
     Recvmsg4,
     /// `cgroup/recvmsg6`.
     Recvmsg6,
+    /// `cgroup/getpeername4`.
+    Getpeername4,
+    /// `cgroup/getpeername6`.
+    Getpeername6,
     /// `sock_ops`.
     SockOps,
     /// `cgroup_skb/ingress`.
@@ -51,6 +55,8 @@ impl Program {
         Self::Egress,
         Self::Recvmsg4,
         Self::Recvmsg6,
+        Self::Getpeername4,
+        Self::Getpeername6,
         Self::Sendmsg4,
         Self::Sendmsg6,
         Self::Connect4,
@@ -68,6 +74,8 @@ impl Program {
             Self::Sendmsg6 => "sendmsg6",
             Self::Recvmsg4 => "recvmsg4",
             Self::Recvmsg6 => "recvmsg6",
+            Self::Getpeername4 => "getpeername4",
+            Self::Getpeername6 => "getpeername6",
             Self::SockOps => "sock_ops",
             Self::Ingress => "ingress",
             Self::Egress => "egress",
@@ -88,13 +96,23 @@ impl Program {
             Self::Sendmsg6 => 15,
             Self::Recvmsg4 => 19,
             Self::Recvmsg6 => 20,
+            Self::Getpeername4 => 29,
+            Self::Getpeername6 => 30,
             Self::SockRelease => 34,
         }
     }
 
     /// Whether the program asks for its attach point's identity; the others need none.
     const fn reads_identity(self) -> bool {
-        !matches!(self, Self::Recvmsg4 | Self::Recvmsg6 | Self::SockOps | Self::Ingress | Self::SockRelease)
+        !matches!(
+            self,
+            Self::Recvmsg4
+                | Self::Recvmsg6
+                | Self::Getpeername4
+                | Self::Getpeername6
+                | Self::Ingress
+                | Self::SockRelease
+        )
     }
 
     /// Attaches the pinned program at `path`.
@@ -116,6 +134,12 @@ impl Program {
             Self::Sendmsg6 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPSendMsg6)?),
             Self::Recvmsg4 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPRecvMsg4)?),
             Self::Recvmsg6 => attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::UDPRecvMsg6)?),
+            Self::Getpeername4 => {
+                attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::GetPeerName4)?)
+            }
+            Self::Getpeername6 => {
+                attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::GetPeerName6)?)
+            }
             Self::SockOps => attach!(SockOps::from_pin(path)?),
             Self::Ingress => attach!(
                 CgroupSkb::from_pin(path, CgroupSkbAttachType::Ingress)?,

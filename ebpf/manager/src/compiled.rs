@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
-use abi::{PrefixKey, Routes};
+use abi::{Prefix, PrefixKey, Zone};
 use aya::maps::lpm_trie::Key;
-use policy::{Decision, Destination, Facts, decide, permits as in_routes};
+use policy::{Decision, Destination, Facts, Permit as Permitted, decide, permits as in_routes};
 
 use crate::{
     error::Result,
+    network::{Network, Proxy},
     routes,
     rules::{Permit, Rule, permits},
 };
@@ -16,7 +17,8 @@ use crate::{
 /// One container's rules, compiled.
 pub struct Compiled {
     permits: Vec<Permit>,
-    prefixes: Vec<(Key<PrefixKey>, Routes)>,
+    prefixes: Vec<(Key<PrefixKey>, Prefix)>,
+    catch_all: Option<u16>,
 }
 
 /// One attempt's circumstances.
@@ -27,14 +29,14 @@ struct Now<'a> {
 }
 
 impl Compiled {
-    /// Compiles a list.
+    /// Compiles a list, for a container of that network and proxy.
     ///
     /// # Errors
     /// At the first rule that cannot be, or if a destination has too many separate port ranges.
-    pub fn new(rules: &[Rule]) -> Result<Self> {
+    pub fn new(rules: &[Rule], network: &Network, proxy: &Proxy) -> Result<Self> {
         let permits = permits(rules)?;
-        let prefixes = routes::of_prefixes(&permits, 0)?;
-        Ok(Self { permits, prefixes })
+        let prefixes = routes::of_prefixes(&permits, network, 0)?;
+        Ok(Self { permits, prefixes, catch_all: proxy.catch_all })
     }
 
     /// What the shipped matrix decides; `names` are those that lead to `ip` and are valid.
@@ -53,15 +55,26 @@ impl Facts for Now<'_> {
         true
     }
 
-    fn domain_permits(&self, dst: &Destination<'_>) -> bool {
-        self.names.iter().any(|name| {
-            routes::of_name(&self.compiled.permits, name)
-                .is_ok_and(|routes| in_routes(&routes, dst.l4_proto, dst.port))
-        })
+    fn address(&self, dst: &Destination<'_>) -> (Zone, Permitted) {
+        match routes::longest(&self.compiled.prefixes, dst.addr) {
+            Some(prefix) => (
+                Zone::try_from(prefix.zone).unwrap_or(Zone::OwnSubnet),
+                in_routes(&prefix.routes, dst.l4_proto, dst.port),
+            ),
+            None => (Zone::Elsewhere, Permitted::No),
+        }
     }
 
-    fn address_permits(&self, dst: &Destination<'_>) -> bool {
-        routes::longest(&self.compiled.prefixes, dst.addr)
-            .is_some_and(|routes| in_routes(&routes, dst.l4_proto, dst.port))
+    fn domain(&self, dst: &Destination<'_>) -> Permitted {
+        self.names
+            .iter()
+            .filter_map(|name| routes::of_name(&self.compiled.permits, name).ok())
+            .map(|routes| in_routes(&routes, dst.l4_proto, dst.port))
+            .find(|permitted| *permitted != Permitted::No)
+            .unwrap_or(Permitted::No)
+    }
+
+    fn catch_all(&self) -> Option<u16> {
+        self.compiled.catch_all
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     attach::Program,
     clock::{boot_ns, nanoseconds},
     error::{Error, Result},
+    network::{Network, Proxy},
     pins::{found, stored},
     refuse::{cgroup_id, unobserved},
     routes,
@@ -39,6 +40,10 @@ pub struct EnrolRequest {
     pub project: String,
     /// Its egress rules.
     pub rules: Vec<Rule>,
+    /// Its own network.
+    pub network: Network,
+    /// The proxy that flows are handed to.
+    pub proxy: Proxy,
     /// Where its resolver view listens, and where that asks on. Without one, DNS is denied.
     pub resolver: Option<(SocketAddr, SocketAddr)>,
     /// Shortest time a DNS answer permits its addresses.
@@ -69,6 +74,8 @@ impl EnrolRequest {
             agent: String::new(),
             project: String::new(),
             rules: Vec::new(),
+            network: Network::default(),
+            proxy: Proxy::default(),
             resolver: None,
             dns_ttl_floor: Self::DNS_TTL_FLOOR,
             udp_idle: Self::UDP_IDLE,
@@ -90,6 +97,8 @@ pub(crate) struct View {
     pub upstream: Option<SocketAddr>,
     /// Shortest time an answer permits its addresses, milliseconds.
     pub dns_ttl_floor_ms: u64,
+    /// The container's own network.
+    pub network: Network,
     /// The egress rules.
     pub rules: Vec<Rule>,
 }
@@ -105,7 +114,15 @@ impl Manager {
         let refuse = |problem: String| Error::Enrol { cgroup: request.cgroup.clone(), problem };
         let cgroup_id = cgroup_id(&request.cgroup)?;
         let permits = permits(&request.rules)?;
-        routes::of_prefixes(&permits, cgroup_id)?;
+        if let Some(problem) = request.network.problem() {
+            return Err(refuse(problem));
+        }
+        if request.proxy.catch_all.is_some() && request.proxy.v4.is_none() {
+            return Err(refuse(
+                "there is a catch-all, and no IPv4 address of the proxy that it is on".to_owned(),
+            ));
+        }
+        routes::of_prefixes(&permits, &request.network, cgroup_id)?;
         if found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_some() {
             return Err(refuse(format!(
                 "it is enrolled already, with cgroup id {cgroup_id}; retire it first"
@@ -153,8 +170,11 @@ impl Manager {
             resolver,
             udp_idle_ns: nanoseconds(request.udp_idle),
             flow_quota: request.flow_quota,
+            proxy: request.proxy.v4.map_or([0; 16], |v4| routes::address(v4.into())),
+            proxy6: request.proxy.v6.map_or([0; 16], |v6| routes::address(v6.into())),
             resolver_port,
-            pad: [0; 6],
+            catch_all: request.proxy.catch_all.unwrap_or(0),
+            kinds: 0,
         };
         stored(
             "container_map",
@@ -166,6 +186,7 @@ impl Manager {
             listen: request.resolver.map(|(listen, _)| listen),
             upstream: request.resolver.map(|(_, upstream)| upstream),
             dns_ttl_floor_ms: u64::try_from(request.dns_ttl_floor.as_millis()).unwrap_or(u64::MAX),
+            network: request.network.clone(),
             rules: Vec::new(),
         };
         write_json(&self.view_path(cgroup_id), &view)?;
@@ -213,10 +234,24 @@ impl Manager {
     /// some of the new rules may hold already; apply a shorter list.
     pub fn apply_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
         let permits = permits(rules)?;
-        let prefixes = routes::of_prefixes(&permits, cgroup_id)?;
         let _lock = self.lock_view(cgroup_id)?;
         let Some(mut view) = self.view(cgroup_id)? else { return Err(Error::NotEnrolled(cgroup_id)) };
+        let prefixes = routes::of_prefixes(&permits, &view.network, cgroup_id)?;
         view.rules = rules.to_vec();
+
+        let mut containers = self.pins.containers()?;
+        let Some(mut settings) = found("container_map", containers.get(&cgroup_id, 0))? else {
+            return Err(Error::NotEnrolled(cgroup_id));
+        };
+        if settings.proxy == [0; 16] && permits.iter().any(|permit| permit.range.listener != 0) {
+            return Err(Error::NoProxy(cgroup_id));
+        }
+        settings.kinds = permits.iter().fold(0, |kinds, permit| kinds | permit.kinds);
+        stored(
+            "container_map",
+            || format!("container {cgroup_id}"),
+            containers.insert(cgroup_id, settings, 0),
+        )?;
 
         let mut route_map = self.pins.routes()?;
         for (domain, name) in self.domain_names(cgroup_id)? {
@@ -225,11 +260,11 @@ impl Manager {
         }
         let stale = self.prefixes_of(cgroup_id)?;
         let mut prefix_map = self.pins.prefixes()?;
-        for (key, routes) in &prefixes {
-            stored("prefix_map", || "an address range".to_owned(), prefix_map.insert(key, routes, 0))?;
+        for (key, prefix) in &prefixes {
+            stored("prefix_map", || "an address range".to_owned(), prefix_map.insert(key, prefix, 0))?;
         }
         for key in stale {
-            if !prefixes.iter().any(|(kept, _)| same_key(kept, &key)) {
+            if !prefixes.iter().any(|(kept, _)| routes::same_key(kept, &key)) {
                 found("prefix_map", prefix_map.remove(&key))?;
             }
         }
@@ -294,11 +329,4 @@ impl Manager {
     fn enrolment_path(&self, cgroup_id: u64) -> PathBuf {
         self.state_dir.join(Enrolment::FOLDER).join(format!("{cgroup_id}.json"))
     }
-}
-
-fn same_key(
-    one: &aya::maps::lpm_trie::Key<abi::PrefixKey>,
-    other: &aya::maps::lpm_trie::Key<abi::PrefixKey>,
-) -> bool {
-    one.prefix_len() == other.prefix_len() && one.data() == other.data()
 }

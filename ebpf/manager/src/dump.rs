@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use abi::{CloseReason, Flow, LossPoint, Reason, Unknown, Verdict};
+use abi::{CloseReason, Flow, LossPoint, Reason, Unknown, Verdict, Zone};
 use aya::maps::MapError;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Map, Value, json};
@@ -55,10 +55,11 @@ impl Manager {
         );
         maps.insert(
             "prefix_map",
-            rows("prefix_map", pins.prefixes()?.iter(), |key, routes| {
+            rows("prefix_map", pins.prefixes()?.iter(), |key, prefix| {
                 json!({
                     "cgroup_id": u64::from_be_bytes(key.data().cgroup_id_be), "addr": ip(key.data().addr),
-                    "bits": key.prefix_len().saturating_sub(64), "ranges": ranges(&routes),
+                    "bits": key.prefix_len().saturating_sub(64), "zone": word(Zone::try_from(prefix.zone)),
+                    "ranges": ranges(&prefix.routes),
                 })
             })?,
         );
@@ -117,7 +118,12 @@ fn rows<K, V>(
 
 fn ranges(routes: &abi::Routes) -> Vec<Value> {
     let used = routes.ranges.iter().filter(|range| range.l4_proto != 0);
-    used.map(|range| json!({"l4_proto": range.l4_proto, "first": range.first, "last": range.last})).collect()
+    used.map(|range| {
+        json!({
+            "l4_proto": range.l4_proto, "first": range.first, "last": range.last, "listener": range.listener,
+        })
+    })
+    .collect()
 }
 
 fn flow_row(generation: u32, flow: &Flow) -> Value {

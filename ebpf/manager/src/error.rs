@@ -97,6 +97,9 @@ pub enum Error {
     /// No such container.
     #[error("no container with cgroup id {0} is enrolled. `ebpf-manager status` lists them.")]
     NotEnrolled(u64),
+    /// A rule names a listener, and the container was enrolled without a proxy.
+    #[error("a rule has a listener, and container {0} has no proxy. Retire it and enrol it with --proxy.")]
+    NoProxy(u64),
     /// A rule that cannot be.
     #[error("rule {number}: {problem}")]
     Rule {

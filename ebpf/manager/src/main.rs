@@ -7,11 +7,19 @@
     clippy::arithmetic_side_effects
 )]
 
-use std::{fmt, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    str::FromStr,
+    time::Duration,
+};
 
 use abi::{Enrolment, pin};
 use clap::{Args, Parser, Subcommand};
-use manager::{EnrolRequest, LoadOptions, Manager, rules};
+use ipnet::IpNet;
+use manager::{EnrolRequest, LoadOptions, Manager, Network, Proxy, rules};
 use tracing_subscriber::EnvFilter;
 
 /// Loads the egress programs, enrols containers, and shows what they do.
@@ -118,6 +126,24 @@ struct EnrolArgs {
     /// The DNS server that the view asks.
     #[arg(long, requires = "resolver")]
     upstream: Option<SocketAddr>,
+    /// A prefix of its own network, where it reaches infrastructure alone. May be given several times.
+    #[arg(long)]
+    subnet: Vec<IpNet>,
+    /// An address of the host in its own network. May be given several times.
+    #[arg(long)]
+    gateway: Vec<IpAddr>,
+    /// What it may reach in its own network, as address:port. May be given several times.
+    #[arg(long)]
+    infrastructure: Vec<SocketAddr>,
+    /// The proxy's IPv4 address. Rules with a `listener` hand their flows to it.
+    #[arg(long)]
+    proxy: Option<Ipv4Addr>,
+    /// The proxy's IPv6 address.
+    #[arg(long, requires = "proxy")]
+    proxy6: Option<Ipv6Addr>,
+    /// Port of the proxy that takes TCP that no rule knows. Without one, that is denied.
+    #[arg(long, requires = "proxy")]
+    catch_all: Option<u16>,
     /// Shortest time a DNS answer permits its addresses, in seconds.
     #[arg(long, default_value_t = Seconds(EnrolRequest::DNS_TTL_FLOOR))]
     dns_ttl_floor: Seconds,
@@ -185,6 +211,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             request.project = args.project;
             request.rules = args.rules.map(|path| rules::read(&path)).transpose()?.unwrap_or_default();
             request.resolver = args.resolver.zip(args.upstream);
+            request.network =
+                Network { subnets: args.subnet, gateways: args.gateway, infrastructure: args.infrastructure };
+            request.proxy = Proxy { v4: args.proxy, v6: args.proxy6, catch_all: args.catch_all };
             request.dns_ttl_floor = args.dns_ttl_floor.0;
             request.udp_idle = args.udp_idle.0;
             request.flow_quota = args.flow_quota;

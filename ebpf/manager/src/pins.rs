@@ -7,7 +7,7 @@ use std::{
 
 use abi::{
     ABI_VERSION, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey,
-    PrefixKey, Routes, pin,
+    Prefix, PrefixKey, Routes, pin,
 };
 #[expect(deprecated, reason = "its successor, BPF_MAP_TYPE_CGRP_STORAGE, needs Linux 6.2")]
 use aya::maps::CgroupStorage;
@@ -47,7 +47,7 @@ impl Pins {
         /// Port ranges by domain identity.
         routes: "route_map", HashMap<u32, Routes>, HashMap;
         /// Port ranges by container and prefix.
-        prefixes: "prefix_map", LpmTrie<PrefixKey, Routes>, LpmTrie;
+        prefixes: "prefix_map", LpmTrie<PrefixKey, Prefix>, LpmTrie;
         /// Names by domain identity.
         domain_names: "domain_names", HashMap<u32, DomainName>, HashMap;
         /// Open flows.

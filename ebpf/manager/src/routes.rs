@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use abi::{Address, PORT_RANGES, PortRange, PrefixKey, Routes, v4_mapped};
+use abi::{Address, PORT_RANGES, PortRange, Prefix, PrefixKey, Routes, Zone, v4_mapped};
 use aya::maps::lpm_trie::Key;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
     error::{Error, Result},
+    network::Network,
     rules::{Permit, Target},
 };
 
@@ -24,36 +25,55 @@ pub(crate) fn of_name(permits: &[Permit], name: &str) -> Result<Routes> {
     pack(name, permits.iter().filter(|permit| permit.target.names(name)).map(|permit| permit.range))
 }
 
-/// What each prefix is permitted. The trie answers with the longest prefix alone, so each entry also
-/// holds what every wider prefix of its family permits: a narrower rule never takes away.
-pub(crate) fn of_prefixes(permits: &[Permit], cgroup_id: u64) -> Result<Vec<(Key<PrefixKey>, Routes)>> {
+/// What each prefix is, and is permitted. The trie answers with the longest prefix alone, so each entry
+/// also holds what every wider prefix of its family permits: a narrower rule never takes away. In the
+/// container's own network, rules say nothing.
+pub(crate) fn of_prefixes(
+    permits: &[Permit],
+    network: &Network,
+    cgroup_id: u64,
+) -> Result<Vec<(Key<PrefixKey>, Prefix)>> {
     let prefixes = || {
         permits.iter().filter_map(|permit| match permit.target {
             Target::Prefix(prefix) => Some((prefix, permit.range)),
             _ => None,
         })
     };
-    let mut wanted: Vec<IpNet> = prefixes().map(|(prefix, _)| prefix).collect();
+    let mut wanted: Vec<IpNet> =
+        prefixes().map(|(prefix, _)| prefix).filter(|prefix| !network.covers(prefix)).collect();
     // IPv4 lies inside the IPv6 space here, but `::/0` says nothing of it: its own root stops the look-up.
     wanted.push(IpNet::V4(Ipv4Net::default()));
     wanted.sort();
     wanted.dedup();
-    let entry = |wanted: IpNet| {
+    let elsewhere = wanted.into_iter().map(|wanted| {
         let covering = prefixes().filter(|(prefix, _)| prefix.contains(&wanted)).map(|(_, range)| range);
-        let (length, addr) = mapped(wanted);
-        let key = PrefixKey { cgroup_id_be: cgroup_id.to_be_bytes(), addr };
-        Ok((Key::new(length.saturating_add(64), key), pack("an address range", covering)?))
-    };
-    wanted.into_iter().map(entry).collect()
+        (wanted, Zone::Elsewhere, covering.collect())
+    });
+    // The network comes last: where it is a whole family, it takes that family's root's place.
+    let mut entries: Vec<(Key<PrefixKey>, Prefix)> = Vec::new();
+    for (prefix, zone, ranges) in elsewhere.chain(network.zones()) {
+        let (length, addr) = mapped(prefix);
+        let key =
+            Key::new(length.saturating_add(64), PrefixKey { cgroup_id_be: cgroup_id.to_be_bytes(), addr });
+        let routes = pack("an address range", ranges.into_iter())?;
+        entries.retain(|(other, _)| !same_key(other, &key));
+        entries.push((key, Prefix { routes, zone: zone as u8, pad: [0; 7] }));
+    }
+    Ok(entries)
+}
+
+/// Whether two keys are of one entry.
+pub(crate) fn same_key(one: &Key<PrefixKey>, other: &Key<PrefixKey>) -> bool {
+    one.prefix_len() == other.prefix_len() && one.data() == other.data()
 }
 
 /// The trie's answer for an address: the entry with the longest prefix that holds it.
-pub(crate) fn longest(entries: &[(Key<PrefixKey>, Routes)], addr: &Address) -> Option<Routes> {
+pub(crate) fn longest(entries: &[(Key<PrefixKey>, Prefix)], addr: &Address) -> Option<Prefix> {
     entries
         .iter()
         .filter(|(key, _)| same_prefix(&key.data().addr, addr, key.prefix_len().saturating_sub(64)))
         .max_by_key(|(key, _)| key.prefix_len())
-        .map(|(_, routes)| *routes)
+        .map(|(_, prefix)| *prefix)
 }
 
 /// Length and address in the 128-bit space.
@@ -69,18 +89,20 @@ fn same_prefix(one: &Address, other: &Address, bits: u32) -> bool {
     (u128::from_be_bytes(*one) ^ u128::from_be_bytes(*other)) & mask == 0
 }
 
-/// Merges what overlaps or touches, and packs it.
+/// Merges what overlaps or touches and is handed to the same place, and packs it. Of ranges that are
+/// handed to different places, the one that was listed first comes first, and so decides.
 fn pack(what: &str, ranges: impl Iterator<Item = PortRange>) -> Result<Routes> {
-    let mut sorted: Vec<PortRange> = ranges.collect();
-    sorted.sort_by_key(|range| (range.l4_proto, range.first, range.last));
-    let mut merged: Vec<PortRange> = Vec::with_capacity(sorted.len());
-    for range in sorted {
-        match merged.last_mut() {
-            Some(last) if last.l4_proto == range.l4_proto && range.first <= last.last.saturating_add(1) => {
-                last.last = last.last.max(range.last);
-            }
-            _ => merged.push(range),
+    let mut merged: Vec<PortRange> = Vec::new();
+    for mut range in ranges {
+        let mut at = merged.len();
+        // A range can close the gap between two that were apart.
+        while let Some(index) = merged.iter().position(|other| touch(other, &range)) {
+            let other = merged.remove(index);
+            range.first = range.first.min(other.first);
+            range.last = range.last.max(other.last);
+            at = at.min(index);
         }
+        merged.insert(at.min(merged.len()), range);
     }
     let mut routes = Routes::default();
     if merged.len() > PORT_RANGES {
@@ -98,24 +120,33 @@ fn pack(what: &str, ranges: impl Iterator<Item = PortRange>) -> Result<Routes> {
     Ok(routes)
 }
 
+/// Whether two ranges can be one.
+fn touch(one: &PortRange, other: &PortRange) -> bool {
+    (one.l4_proto, one.listener) == (other.l4_proto, other.listener)
+        && one.first <= other.last.saturating_add(1)
+        && other.first <= one.last.saturating_add(1)
+}
+
 #[cfg(test)]
 mod tests {
+    use policy::Permit::{Direct, Listener, No};
     use proptest::prelude::*;
 
     use super::*;
     use crate::rules::{Port, Rule, permits};
 
     fn rule(dst: &str, proto: &str, port: &str) -> Rule {
-        Rule { dst: dst.to_owned(), proto: proto.to_owned(), port: Some(Port::Range(port.to_owned())) }
+        let port = Some(Port::Range(port.to_owned()));
+        Rule { dst: dst.to_owned(), proto: proto.to_owned(), port, listener: None }
     }
 
     #[test]
     fn the_v6_default_says_nothing_of_v4() {
         let permits = permits(&[rule("::/0", "tcp", "443")]).expect("well-formed");
-        let entries = of_prefixes(&permits, 7).expect("one range");
+        let entries = of_prefixes(&permits, &Network::default(), 7).expect("one range");
         let permitted = |ip: &str| {
             longest(&entries, &address(ip.parse().expect("an address")))
-                .is_some_and(|routes| policy::permits(&routes, abi::TCP, 443))
+                .is_some_and(|prefix| policy::permits(&prefix.routes, abi::TCP, 443) == Direct)
         };
         assert!(permitted("2001:db8::1") && !permitted("198.51.100.7"));
     }
@@ -133,13 +164,13 @@ mod tests {
                 rule(&format!("{addr}/{bits}"), if *udp { "udp" } else { "tcp" }, &format!("{first}-{}", first + extra))
             }).collect();
             let permits = permits(&rules).expect("well-formed");
-            let entries = of_prefixes(&permits, 7).expect("few ranges");
+            let entries = of_prefixes(&permits, &Network::default(), 7).expect("few ranges");
             let dst = if near && !specs.is_empty() { specs[pick.index(specs.len())].0 } else { other };
             let ip = IpAddr::from(dst);
             let l4_proto = if udp { abi::UDP } else { abi::TCP };
             let naive = permits.iter().any(|permit| matches!(permit.target, Target::Prefix(net) if net.contains(&ip))
                 && permit.range.l4_proto == l4_proto && (permit.range.first..=permit.range.last).contains(&port));
-            let looked_up = longest(&entries, &address(ip)).is_some_and(|routes| policy::permits(&routes, l4_proto, port));
+            let looked_up = longest(&entries, &address(ip)).is_some_and(|prefix| policy::permits(&prefix.routes, l4_proto, port) == Direct);
             prop_assert_eq!(looked_up, naive);
         }
     }
@@ -147,7 +178,8 @@ mod tests {
     #[test]
     fn wildcards_mean_subdomains_only() {
         let permits = permits(&[rule("*.test", "tcp", "443")]).expect("well-formed");
-        let permitted = |name| policy::permits(&of_name(&permits, name).expect("one range"), abi::TCP, 443);
+        let permitted =
+            |name| policy::permits(&of_name(&permits, name).expect("one range"), abi::TCP, 443) == Direct;
         assert!(permitted("a.test") && permitted("a.b.test"));
         assert!(
             !permitted("test") && !permitted(".test") && !permitted("atest") && !permitted("a.test.evil")
@@ -165,6 +197,43 @@ mod tests {
     }
 
     #[test]
+    fn of_two_listeners_the_one_listed_first_decides() {
+        let to = |port: &str, listener| Rule { listener, ..rule("a.test", "tcp", port) };
+        let list = [to("443", Some(15_001)), to("1-1000", None), to("400-500", Some(15_002))];
+        let routes = of_name(&permits(&list).expect("well-formed"), "a.test").expect("three ranges");
+        let at = |port| policy::permits(&routes, abi::TCP, port);
+        assert_eq!([at(443), at(442), at(444), at(1001)], [Listener(15_001), Direct, Direct, No]);
+    }
+
+    #[test]
+    fn rules_say_nothing_of_the_own_network() {
+        let network = Network {
+            subnets: vec!["192.0.2.0/24".parse().expect("a prefix")],
+            gateways: vec!["192.0.2.1".parse().expect("an address")],
+            infrastructure: vec![
+                "192.0.2.1:443".parse().expect("an endpoint"),
+                "192.0.2.9:53".parse().expect("another"),
+            ],
+        };
+        let rules =
+            ["0.0.0.0/0", "192.0.2.0/25", "192.0.2.1", "192.0.2.7"].map(|dst| rule(dst, "tcp", "1-65535"));
+        let entries = of_prefixes(&permits(&rules).expect("well-formed"), &network, 7).expect("few ranges");
+        let at = |ip: &str, l4_proto, port| {
+            let prefix = longest(&entries, &address(ip.parse().expect("an address"))).expect("the root");
+            (Zone::try_from(prefix.zone).expect("a zone"), policy::permits(&prefix.routes, l4_proto, port))
+        };
+        use abi::{ICMP, TCP, UDP};
+        assert_eq!(at("192.0.3.1", TCP, 9), (Zone::Elsewhere, Direct));
+        assert_eq!(at("192.0.2.7", TCP, 9), (Zone::OwnSubnet, No));
+        assert_eq!(at("192.0.2.1", TCP, 9), (Zone::Gateway, No));
+        for (l4_proto, port) in [(TCP, 443), (UDP, 443), (ICMP, 0)] {
+            assert_eq!(at("192.0.2.1", l4_proto, port), (Zone::Gateway, Direct));
+        }
+        assert_eq!(at("192.0.2.9", UDP, 53), (Zone::OwnSubnet, Direct));
+        assert_eq!(at("192.0.2.9", UDP, 443), (Zone::OwnSubnet, No));
+    }
+
+    #[test]
     fn rules_that_cannot_be_are_refused() {
         for (dst, proto, port) in [
             ("a.test", "quic", "443"),
@@ -175,9 +244,13 @@ mod tests {
             ("*.*.test", "tcp", "1"),
             ("", "tcp", "1"),
             ("198.51.100.0/33", "tcp", "1"),
+            ("a.test", "icmp", "1"),
         ] {
             assert!(permits(&[rule(dst, proto, port)]).is_err(), "{dst} {proto} {port}");
         }
-        assert!(permits(&[Rule { dst: "a.test".into(), proto: "udp".into(), port: None }]).is_err());
+        assert!(
+            permits(&[Rule { dst: "a.test".into(), proto: "udp".into(), port: None, listener: None }])
+                .is_err()
+        );
     }
 }

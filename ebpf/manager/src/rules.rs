@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, net::IpAddr, path::Path, str::FromStr};
 
-use abi::{PortRange, TCP, UDP};
+use abi::{ICMP, PortRange, SCTP, TCP, UDP, UDPLITE, socket_kind};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
@@ -14,11 +14,15 @@ use crate::error::{Error, Result};
 pub struct Rule {
     /// A domain, a wildcard (`*.test`: any subdomain, not `test` itself), an address or a prefix.
     pub dst: String,
-    /// `tcp`, `udp`, or a name that fixes transport and default port: `https`, `http`, `ssh`.
+    /// `tcp`, `udp`, `icmp`, a name that fixes transport and default port (`https`, `http`, `ssh`), or a
+    /// transport whose sockets are not made unless a rule names it: `mptcp`, `sctp`, `udplite`.
     pub proto: String,
-    /// One port or an inclusive range; required for `tcp` and `udp`.
+    /// One port or an inclusive range. Required where the proto has no default; `icmp` has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<Port>,
+    /// Port of the proxy's listener that its flows are handed to; absent: they go straight there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<u16>,
 }
 
 /// `443` or `8000-8100`.
@@ -49,6 +53,8 @@ pub(crate) struct Permit {
     pub(crate) target: Target,
     /// Which transport and ports.
     pub(crate) range: PortRange,
+    /// Bits of [`abi::socket_kind`]: a kind of socket that may be made for it.
+    pub(crate) kinds: u32,
 }
 
 impl Target {
@@ -66,17 +72,34 @@ impl Target {
 
 impl Rule {
     fn permit(&self) -> std::result::Result<Permit, String> {
-        let (l4_proto, default) = match self.proto.as_str() {
-            "tcp" => (TCP, None),
-            "udp" => (UDP, None),
-            "https" => (TCP, Some(443)),
-            "http" => (TCP, Some(80)),
-            "ssh" => (TCP, Some(22)),
-            other => return Err(format!("`{other}` is not a proto; use tcp, udp, https, http or ssh")),
+        let (l4_proto, default, kinds) = match self.proto.as_str() {
+            "tcp" => (TCP, None, 0),
+            "udp" => (UDP, None, 0),
+            "icmp" => (ICMP, Some((0, u16::MAX)), 0),
+            "https" => (TCP, Some((443, 443)), 0),
+            "http" => (TCP, Some((80, 80)), 0),
+            "ssh" => (TCP, Some((22, 22)), 0),
+            "mptcp" => (TCP, None, socket_kind::MPTCP),
+            "sctp" => (SCTP, None, socket_kind::SCTP),
+            "udplite" => (UDPLITE, None, socket_kind::UDPLITE),
+            other => {
+                return Err(format!(
+                    "`{other}` is not a proto; use tcp, udp, icmp, https, http, ssh, mptcp, sctp or udplite"
+                ));
+            }
+        };
+        if l4_proto == ICMP && self.port.is_some() {
+            return Err("proto icmp has no port".to_owned());
+        }
+        let listener = match self.listener {
+            None => 0,
+            Some(port) if port > 0 && matches!(l4_proto, TCP | UDP) => port,
+            Some(0) => return Err("listener: 0 is not a port".to_owned()),
+            Some(_) => return Err(format!("proto {} cannot be handed to a proxy", self.proto)),
         };
         let (first, last) = match (&self.port, default) {
             (Some(port), _) => port.bounds()?,
-            (None, Some(port)) => (port, port),
+            (None, Some(ports)) => ports,
             (None, None) => {
                 return Err(format!(
                     "proto {} needs a port, such as `port: 443` or `port: 8000-8100`",
@@ -84,7 +107,8 @@ impl Rule {
                 ));
             }
         };
-        Ok(Permit { target: self.target()?, range: PortRange { first, last, l4_proto, pad: [0; 3] } })
+        let range = PortRange { first, last, listener, l4_proto, pad: 0 };
+        Ok(Permit { target: self.target()?, range, kinds })
     }
 
     fn target(&self) -> std::result::Result<Target, String> {

@@ -99,7 +99,7 @@ impl Watch {
             return Ok(settled.then_some((CloseReason::Closed, flow.last_ns)));
         }
         let container = found("container_map", self.containers.get(&flow.cgroup_id, 0))?;
-        if key.l4_proto == TCP {
+        if key.l4_proto == TCP && flow.flags & flow_flag::GATED == 0 {
             // Its end is the kernel's to tell; for a container that is retired no hook listens any more.
             return Ok(container.is_none().then_some((CloseReason::Aborted, self.now)));
         }

@@ -45,7 +45,7 @@ fn loads_enrols_retires_and_unloads() {
     let enrolment = manager.enrol(&request).unwrap();
     let status = manager.status().unwrap();
     assert_eq!(status.containers.len(), 1);
-    assert_eq!(status.containers[0].attached, (11, 11));
+    assert_eq!(status.containers[0].attached, (13, 13));
     assert!(manager.enrol(&request).unwrap_err().to_string().contains("enrolled already"));
     let child = cgroup.join("child");
     fs::create_dir(&child).unwrap();

@@ -1,16 +1,25 @@
 //! What an attempt is aimed at.
 
-use abi::Address;
+use abi::{Address, TCP, UDP};
 
 /// Destination of an attempt, as the container named it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination<'a> {
     /// IPv4 in its mapped form. Borrowed: a kernel stack has no room for copies.
     pub addr: &'a Address,
-    /// Host order.
+    /// Host order; 0 for a transport without ports.
     pub port: u16,
     /// `IPPROTO_*`.
     pub l4_proto: u8,
+}
+
+impl Destination<'_> {
+    /// Whether it is a question to a name server.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_dns(&self) -> bool {
+        self.port == crate::DNS_PORT && matches!(self.l4_proto, TCP | UDP)
+    }
 }
 
 /// Whether the address never leaves the machine: `127/8`, `::1`, and the unspecified addresses,

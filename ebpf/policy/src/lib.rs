@@ -10,13 +10,26 @@ mod destination;
 mod routes;
 mod socket;
 
-use abi::{Reason, Verdict};
+use abi::{Reason, TCP, Verdict, Zone};
 pub use destination::{Destination, is_loopback};
 pub use routes::permits;
 pub use socket::{AF_INET, socket_permitted};
 
 /// Port of DNS, over UDP and TCP.
 pub const DNS_PORT: u16 = 53;
+/// Port of DNS over TLS, which the proxy's catch-all is not offered.
+pub const DNS_TLS_PORT: u16 = 853;
+
+/// What permits an attempt, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permit {
+    /// Nothing does.
+    No,
+    /// It goes straight there.
+    Direct,
+    /// It is handed to the proxy's listener on this port.
+    Listener(u16),
+}
 
 /// What a decision may depend on, for one container at one instant.
 pub trait Facts {
@@ -24,10 +37,23 @@ pub trait Facts {
     fn bypassed(&self) -> bool;
     /// This container has a resolver view to send DNS to.
     fn has_resolver(&self) -> bool;
-    /// A name that currently leads to the destination is permitted its transport and port.
-    fn domain_permits(&self, dst: &Destination<'_>) -> bool;
-    /// An address range that holds the destination is permitted its transport and port.
-    fn address_permits(&self, dst: &Destination<'_>) -> bool;
+    /// What the destination is to this container, and what its address permits transport and port.
+    fn address(&self, dst: &Destination<'_>) -> (Zone, Permit);
+    /// What a name that currently leads to the destination permits transport and port.
+    fn domain(&self, dst: &Destination<'_>) -> Permit;
+    /// Port of the proxy's catch-all, if there is one.
+    fn catch_all(&self) -> Option<u16>;
+}
+
+/// Where a flow that passes is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Where it was meant to go.
+    Direct,
+    /// To the container's resolver view.
+    Resolver,
+    /// To the proxy, at this port.
+    Proxy(u16),
 }
 
 /// What to do with an attempt.
@@ -37,40 +63,69 @@ pub struct Decision {
     pub verdict: Verdict,
     /// The row that decided.
     pub reason: Reason,
-    /// Send it to the container's resolver view instead.
-    pub to_resolver: bool,
+    /// Where it is sent, if it passes.
+    pub route: Route,
 }
 
 impl Decision {
-    const fn new(verdict: Verdict, reason: Reason) -> Self {
-        Self { verdict, reason, to_resolver: false }
+    /// Denied for a reason.
+    #[must_use]
+    pub const fn denied(reason: Reason) -> Self {
+        Self { verdict: Verdict::Denied, reason, route: Route::Direct }
+    }
+
+    const fn allowed(reason: Reason, route: Route) -> Self {
+        Self { verdict: Verdict::Allowed, reason, route }
     }
 }
 
 /// The matrix: the first row that matches decides.
 #[inline(always)]
 pub fn decide<F: Facts>(facts: &F, dst: &Destination<'_>) -> Decision {
-    let dns = dst.port == DNS_PORT;
+    let dns = dst.is_dns();
     if facts.bypassed() {
-        return Decision {
-            to_resolver: dns && facts.has_resolver(),
-            ..Decision::new(Verdict::Bypassed, Reason::Bypass)
-        };
+        let route = if dns && facts.has_resolver() { Route::Resolver } else { Route::Direct };
+        return Decision { verdict: Verdict::Bypassed, reason: Reason::Bypass, route };
     }
     if dns {
         if facts.has_resolver() {
-            return Decision { to_resolver: true, ..Decision::new(Verdict::Allowed, Reason::Dns) };
+            return Decision::allowed(Reason::Dns, Route::Resolver);
         }
-        return Decision::new(Verdict::Denied, Reason::Dns);
+        return Decision::denied(Reason::Dns);
     }
     if is_loopback(dst.addr) {
-        return Decision::new(Verdict::Allowed, Reason::Loopback);
+        return Decision::allowed(Reason::Loopback, Route::Direct);
     }
-    if facts.domain_permits(dst) {
-        return Decision::new(Verdict::Allowed, Reason::DomainRule);
+    let (zone, by_address) = facts.address(dst);
+    if !matches!(zone, Zone::Elsewhere) {
+        return match (zone, by_address) {
+            (_, Permit::Direct | Permit::Listener(_)) => {
+                Decision::allowed(Reason::Infrastructure, Route::Direct)
+            }
+            (Zone::Gateway, _) => Decision::denied(Reason::Gateway),
+            _ => Decision::denied(Reason::OwnSubnet),
+        };
     }
-    if facts.address_permits(dst) {
-        return Decision::new(Verdict::Allowed, Reason::AddressRule);
+    if let Some(decision) = ruled(facts.domain(dst), Reason::DomainRule) {
+        return decision;
     }
-    Decision::new(Verdict::Denied, Reason::NoRule)
+    if let Some(decision) = ruled(by_address, Reason::AddressRule) {
+        return decision;
+    }
+    match facts.catch_all() {
+        Some(port) if dst.l4_proto == TCP && dst.port != DNS_TLS_PORT => {
+            Decision::allowed(Reason::Redirected, Route::Proxy(port))
+        }
+        _ => Decision::denied(Reason::NoRule),
+    }
+}
+
+/// What a rule makes of an attempt, if one knows it.
+#[inline(always)]
+const fn ruled(permit: Permit, reason: Reason) -> Option<Decision> {
+    match permit {
+        Permit::No => None,
+        Permit::Direct => Some(Decision::allowed(reason, Route::Direct)),
+        Permit::Listener(port) => Some(Decision::allowed(Reason::Redirected, Route::Proxy(port))),
+    }
 }

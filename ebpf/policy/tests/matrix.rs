@@ -1,7 +1,12 @@
 //! Properties of the decision matrix over arbitrary worlds.
 
-use abi::{Address, PORT_RANGES, PortRange, Reason, Routes, Verdict, v4_mapped};
-use policy::{DNS_PORT, Decision, Destination, Facts, decide, is_loopback, permits, socket_permitted};
+use abi::{
+    Address, ICMP, ICMPV6, PORT_RANGES, PortRange, Reason, Routes, TCP, UDP, Verdict, Zone, v4_mapped,
+};
+use policy::{
+    DNS_PORT, DNS_TLS_PORT, Decision, Destination, Facts, Permit, Route, decide, is_loopback, permits,
+    socket_permitted,
+};
 use proptest::prelude::*;
 
 /// A container's facts, with everything that could permit laid open.
@@ -9,8 +14,10 @@ use proptest::prelude::*;
 struct World {
     bypassed: bool,
     resolver: bool,
+    zone: Zone,
+    catch_all: Option<u16>,
     names: Vec<Routes>,
-    prefixes: Vec<Routes>,
+    prefix: Routes,
 }
 
 impl Facts for World {
@@ -20,17 +27,32 @@ impl Facts for World {
     fn has_resolver(&self) -> bool {
         self.resolver
     }
-    fn domain_permits(&self, dst: &Destination<'_>) -> bool {
-        self.names.iter().any(|routes| permits(routes, dst.l4_proto, dst.port))
+    fn address(&self, dst: &Destination<'_>) -> (Zone, Permit) {
+        (self.zone, permits(&self.prefix, dst.l4_proto, dst.port))
     }
-    fn address_permits(&self, dst: &Destination<'_>) -> bool {
-        self.prefixes.iter().any(|routes| permits(routes, dst.l4_proto, dst.port))
+    fn domain(&self, dst: &Destination<'_>) -> Permit {
+        let mut found = self.names.iter().map(|routes| permits(routes, dst.l4_proto, dst.port));
+        found.find(|permit| *permit != Permit::No).unwrap_or(Permit::No)
+    }
+    fn catch_all(&self) -> Option<u16> {
+        self.catch_all
     }
 }
 
+fn l4_proto() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(TCP), Just(UDP), Just(ICMP), Just(ICMPV6)]
+}
+
 fn range() -> impl Strategy<Value = PortRange> {
-    (prop_oneof![Just(abi::TCP), Just(abi::UDP)], any::<u16>(), any::<u16>())
-        .prop_map(|(l4_proto, a, b)| PortRange { first: a.min(b), last: a.max(b), l4_proto, pad: [0; 3] })
+    (l4_proto(), any::<u16>(), any::<u16>(), prop_oneof![Just(0), any::<u16>()]).prop_map(
+        |(l4_proto, a, b, listener)| PortRange {
+            first: a.min(b),
+            last: a.max(b),
+            listener,
+            l4_proto,
+            pad: 0,
+        },
+    )
 }
 
 fn routes() -> impl Strategy<Value = Routes> {
@@ -42,13 +64,18 @@ fn routes() -> impl Strategy<Value = Routes> {
 }
 
 fn world() -> impl Strategy<Value = World> {
-    (
-        any::<bool>(),
-        any::<bool>(),
-        prop::collection::vec(routes(), 0..4),
-        prop::collection::vec(routes(), 0..4),
+    let zone = prop_oneof![4 => Just(Zone::Elsewhere), 1 => Just(Zone::OwnSubnet), 1 => Just(Zone::Gateway)];
+    let facts = (any::<bool>(), any::<bool>(), zone, prop::option::of(1..u16::MAX));
+    (facts, prop::collection::vec(routes(), 0..4), routes()).prop_map(
+        |((bypassed, resolver, zone, catch_all), names, prefix)| World {
+            bypassed,
+            resolver,
+            zone,
+            catch_all,
+            names,
+            prefix,
+        },
     )
-        .prop_map(|(bypassed, resolver, names, prefixes)| World { bypassed, resolver, names, prefixes })
 }
 
 fn destination() -> impl Strategy<Value = (Address, u16, u8)> {
@@ -58,22 +85,38 @@ fn destination() -> impl Strategy<Value = (Address, u16, u8)> {
         Just(v4_mapped([127, 0, 0, 11])),
         Just([0; 16]),
     ];
-    let port = prop_oneof![any::<u16>(), Just(DNS_PORT)];
-    let l4_proto = prop_oneof![Just(abi::TCP), Just(abi::UDP)];
-    (addr, port, l4_proto)
+    let port = prop_oneof![any::<u16>(), Just(DNS_PORT), Just(DNS_TLS_PORT)];
+    (addr, port, l4_proto())
 }
 
 /// The rows as a table: condition and what follows. The first whose condition holds is expected.
-fn first_row(world: &World, dst: &Destination<'_>) -> (Verdict, Reason) {
-    let dns = dst.port == DNS_PORT;
+fn first_row(world: &World, dst: &Destination<'_>) -> Decision {
+    use Verdict::{Allowed, Bypassed, Denied};
+    let row = |verdict, reason, route| Decision { verdict, reason, route };
+    let dns = dst.port == 53 && (dst.l4_proto == TCP || dst.l4_proto == UDP);
+    let (zone, by_address) = world.address(dst);
+    let by_name = world.domain(dst);
+    let own = zone != Zone::Elsewhere;
+    let listener = |permit| if let Permit::Listener(port) = permit { port } else { 0 };
+    let other_tcp = dst.l4_proto == TCP && dst.port != 853;
     let rows = [
-        (world.bypassed, (Verdict::Bypassed, Reason::Bypass)),
-        (dns && world.resolver, (Verdict::Allowed, Reason::Dns)),
-        (dns, (Verdict::Denied, Reason::Dns)),
-        (is_loopback(dst.addr), (Verdict::Allowed, Reason::Loopback)),
-        (world.domain_permits(dst), (Verdict::Allowed, Reason::DomainRule)),
-        (world.address_permits(dst), (Verdict::Allowed, Reason::AddressRule)),
-        (true, (Verdict::Denied, Reason::NoRule)),
+        (world.bypassed && dns && world.resolver, row(Bypassed, Reason::Bypass, Route::Resolver)),
+        (world.bypassed, row(Bypassed, Reason::Bypass, Route::Direct)),
+        (dns && world.resolver, row(Allowed, Reason::Dns, Route::Resolver)),
+        (dns, row(Denied, Reason::Dns, Route::Direct)),
+        (is_loopback(dst.addr), row(Allowed, Reason::Loopback, Route::Direct)),
+        (own && by_address != Permit::No, row(Allowed, Reason::Infrastructure, Route::Direct)),
+        (zone == Zone::Gateway, row(Denied, Reason::Gateway, Route::Direct)),
+        (own, row(Denied, Reason::OwnSubnet, Route::Direct)),
+        (by_name == Permit::Direct, row(Allowed, Reason::DomainRule, Route::Direct)),
+        (by_name != Permit::No, row(Allowed, Reason::Redirected, Route::Proxy(listener(by_name)))),
+        (by_address == Permit::Direct, row(Allowed, Reason::AddressRule, Route::Direct)),
+        (by_address != Permit::No, row(Allowed, Reason::Redirected, Route::Proxy(listener(by_address)))),
+        (
+            world.catch_all.is_some() && other_tcp,
+            row(Allowed, Reason::Redirected, Route::Proxy(world.catch_all.unwrap_or(0))),
+        ),
+        (true, row(Denied, Reason::NoRule, Route::Direct)),
     ];
     rows.into_iter().find(|(holds, _)| *holds).map(|(_, row)| row).expect("the last row always holds")
 }
@@ -82,19 +125,27 @@ proptest! {
     #[test]
     fn the_first_matching_row_decides(world in world(), dst in destination()) {
         let dst = Destination { addr: &dst.0, port: dst.1, l4_proto: dst.2 };
-        let Decision { verdict, reason, .. } = decide(&world, &dst);
-        prop_assert_eq!((verdict, reason), first_row(&world, &dst));
+        prop_assert_eq!(decide(&world, &dst), first_row(&world, &dst));
     }
 
     #[test]
-    fn an_added_rule_never_denies(world in world(), dst in destination(), added in routes(), domain in any::<bool>()) {
+    fn an_added_name_never_denies(world in world(), dst in destination(), added in routes()) {
         let dst = Destination { addr: &dst.0, port: dst.1, l4_proto: dst.2 };
         let before = decide(&world, &dst).verdict;
         let mut more = world;
-        if domain { more.names.push(added) } else { more.prefixes.push(added) }
+        more.names.push(added);
         if before != Verdict::Denied {
             prop_assert_eq!(decide(&more, &dst).verdict, before);
         }
+    }
+
+    #[test]
+    fn no_name_reaches_the_own_network(world in world(), dst in destination(), gateway in any::<bool>()) {
+        let dst = Destination { addr: &dst.0, port: dst.1, l4_proto: dst.2 };
+        let zone = if gateway { Zone::Gateway } else { Zone::OwnSubnet };
+        let own = World { zone, bypassed: false, prefix: Routes::default(), ..world };
+        let decision = decide(&own, &dst);
+        prop_assert!(decision.verdict == Verdict::Denied || dst.is_dns() || is_loopback(dst.addr), "{decision:?}");
     }
 
     #[test]
@@ -106,8 +157,12 @@ proptest! {
     #[test]
     fn only_dns_goes_to_the_resolver(world in world(), dst in destination()) {
         let dst = Destination { addr: &dst.0, port: dst.1, l4_proto: dst.2 };
-        let decision = decide(&world, &dst);
-        prop_assert_eq!(decision.to_resolver, dst.port == DNS_PORT && world.resolver);
+        prop_assert_eq!(decide(&world, &dst).route == Route::Resolver, dst.is_dns() && world.resolver);
+    }
+
+    #[test]
+    fn a_rule_for_icmp_is_for_icmpv6_too(routes in routes(), port in any::<u16>()) {
+        prop_assert_eq!(permits(&routes, ICMPV6, port), permits(&routes, ICMP, port));
     }
 
     #[test]
@@ -121,8 +176,14 @@ proptest! {
     }
 
     #[test]
-    fn only_tcp_and_udp_sockets_are_made(family in 0u32..45, kind in 0u32..11, protocol in 0u32..300) {
-        let expected = matches!((family, kind, protocol), (2 | 10, 1, 6) | (2 | 10, 2, 17));
-        prop_assert_eq!(socket_permitted(family, kind, protocol), expected);
+    fn only_listed_sockets_are_made(family in 0u32..45, kind in 0u32..11, protocol in 0u32..300, kinds in 0u32..8) {
+        let expected = match (family, kind, protocol) {
+            (2 | 10, 1, 6) | (2 | 10, 2, 17) | (2, 2, 1) | (10, 2, 58) => true,
+            (2 | 10, 1, 262) => kinds & 1 != 0,
+            (2 | 10, 1 | 5, 132) => kinds & 2 != 0,
+            (2 | 10, 2, 136) => kinds & 4 != 0,
+            _ => false,
+        };
+        prop_assert_eq!(socket_permitted(family, kind, protocol, kinds), expected);
     }
 }

@@ -1,8 +1,11 @@
 //! The one path from an attempt to its verdict, its counters and its state.
 
-use abi::{CloseReason, Flow, FlowKey, Hook, Reason, Sock, TCP, Verdict, fault, flow_flag, sock_flag};
+use abi::{
+    CloseReason, Flow, FlowKey, Hook, ICMP, ICMPV6, Reason, Sock, TCP, UDP, Verdict, fault, flow_flag,
+    sock_flag,
+};
 use aya_ebpf::bindings::BPF_NOEXIST;
-use policy::{Decision, Destination, decide};
+use policy::{Decision, Destination, Route, decide};
 
 use crate::{
     emit,
@@ -26,10 +29,26 @@ pub enum Admission {
     Redirect = 2,
 }
 
+/// What is asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Asked {
+    /// A call that names its destination.
+    Call = 0,
+    /// A packet that goes where its socket's last redirect, or nothing, sent it.
+    Packet = 1,
+    /// A packet that does not go where its socket's flow was decided to go.
+    Astray = 2,
+    /// A packet of a socket that was connected before the container was enrolled.
+    PreEnrolment = 3,
+    /// A packet that a process made itself: of a socket that is made under bypass only.
+    Raw = 4,
+}
+
 /// Decides an attempt on `key`, which names the socket and what the container asked for. A known flow
 /// passes as decided before; a new one is counted, recorded or remembered.
 #[inline(never)]
-pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 {
+pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook, asked: Asked) -> u64 {
     if sock.is_null() {
         return Admission::Deny as u64;
     }
@@ -37,7 +56,9 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     let now = facts::now();
     let bypass_epoch = facts::bypass_epoch(cgroup_id, now);
 
-    if let Some(known) = FLOWS.get_ptr_mut(key) {
+    if asked != Asked::Astray
+        && let Some(known) = FLOWS.get_ptr_mut(key)
+    {
         // SAFETY: a live map value.
         unsafe {
             let waits = (*known).flags & flow_flag::ENDED != 0;
@@ -49,11 +70,7 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
                     (*known).close_reason = CloseReason::None as u8;
                 }
                 (*known).last_ns = now;
-                return if redirect(sock, known) {
-                    Admission::Redirect as u64
-                } else {
-                    Admission::Pass as u64
-                };
+                return if aim(sock, known) { Admission::Redirect as u64 } else { Admission::Pass as u64 };
             }
         }
         // Permitted by a bypass that is over: that flow ends here, and this call is a new attempt.
@@ -62,15 +79,24 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
 
     let facts = Kernel { cgroup_id, now, bypass_epoch };
     let mut decision = if cgroup_id == 0 {
-        Decision { verdict: Verdict::Denied, reason: Reason::NotEnrolled, to_resolver: false }
-    } else if hook == Hook::Egress && key.l4_proto == TCP {
-        // A connection goes where `connect` was told, or nowhere: this packet does not.
-        Decision { verdict: Verdict::Denied, reason: Reason::NoRule, to_resolver: false }
+        Decision::denied(Reason::NotEnrolled)
+    } else if bypass_epoch == 0 && asked == Asked::Astray {
+        Decision::denied(Reason::DestinationMismatch)
+    } else if bypass_epoch == 0 && asked == Asked::PreEnrolment {
+        Decision::denied(Reason::PreEnrolment)
+    } else if bypass_epoch == 0 && asked == Asked::Raw {
+        Decision::denied(Reason::NoFlow)
     } else {
         decide(&facts, dst)
     };
     if decision.reason == Reason::Loopback {
         return Admission::Pass as u64;
+    }
+    if hook == Hook::Egress && decision.reason == Reason::NoRule && !ruled_by_packet(key.l4_proto) {
+        decision.reason = Reason::NoFlow;
+    }
+    if crate::fault(fault::ICMP_UNRECORDED) && matches!(key.l4_proto, ICMP | ICMPV6) {
+        return u64::from(decision.verdict != Verdict::Denied);
     }
     if crate::fault(fault::VERDICT_FLIPPED) && decision.reason != Reason::Dns {
         decision.verdict = match decision.verdict {
@@ -94,14 +120,34 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     flow.verdict = decision.verdict as u8;
     flow.reason = decision.reason as u8;
     flow.flags = if ambiguous { flow_flag::AMBIGUOUS } else { 0 };
-    if decision.to_resolver
+    if hook == Hook::Egress {
+        flow.flags |= flow_flag::GATED;
+    }
+    if decision.route != Route::Direct
         && let Some(container) = CONTAINERS.get_ptr(cgroup_id)
     {
         // SAFETY: a live map value.
         unsafe {
-            flow.actual_dst = (*container).resolver;
-            flow.actual_dst_port = (*container).resolver_port;
+            if let Route::Proxy(port) = decision.route {
+                let v4 = key.remote[..12] == MAPPED || (*container).proxy6 == [0; 16];
+                flow.actual_dst = if v4 { (*container).proxy } else { (*container).proxy6 };
+                flow.actual_dst_port = port;
+            } else {
+                flow.actual_dst = (*container).resolver;
+                flow.actual_dst_port = (*container).resolver_port;
+            }
         }
+    }
+    // The resolver itself, asked on its own address, needs no other.
+    let elsewhere = flow.actual_dst_port != flow.dst_port || flow.actual_dst != flow.dst;
+    // A packet cannot be sent elsewhere: it goes there already, or nowhere.
+    // SAFETY: non-null socket storage.
+    if elsewhere && hook == Hook::Egress && unsafe { !aimed(sock, &flow) } {
+        decision = Decision::denied(Reason::DestinationMismatch);
+        flow.verdict = decision.verdict as u8;
+        flow.reason = decision.reason as u8;
+        flow.actual_dst = flow.dst;
+        flow.actual_dst_port = flow.dst_port;
     }
 
     if decision.verdict != Verdict::Denied && !open(key, &flow, sock) {
@@ -114,14 +160,20 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
         deny(&flow);
         return Admission::Deny as u64;
     }
-    // The resolver itself, asked on its own address, needs no other.
-    let elsewhere = flow.actual_dst_port != flow.dst_port || flow.actual_dst != flow.dst;
-    if decision.to_resolver && elsewhere { Admission::Redirect as u64 } else { Admission::Pass as u64 }
+    if elsewhere { Admission::Redirect as u64 } else { Admission::Pass as u64 }
+}
+
+/// The first twelve bytes of a v4-mapped address.
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+/// Transports whose packets a rule can permit where no call was decided.
+const fn ruled_by_packet(l4_proto: u8) -> bool {
+    matches!(l4_proto, UDP | ICMP | ICMPV6)
 }
 
 /// Puts a flow into the table and the socket. False if there is no room for it.
 #[inline(always)]
-fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
+pub fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
     let quota = match CONTAINERS.get_ptr(flow.cgroup_id) {
         // SAFETY: a live map value.
         Some(container) => unsafe { (*container).flow_quota },
@@ -136,7 +188,7 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
         return match FLOWS.get_ptr(key) {
             // SAFETY: a live map value, and non-null socket storage.
             Some(other) => unsafe {
-                redirect(sock, other);
+                aim(sock, other);
                 (*other).flags & flow_flag::ENDED == 0
                     || (*other).close_reason != CloseReason::BypassEnded as u8
             },
@@ -149,30 +201,49 @@ fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
         (*sock).key = *key;
         (*sock).bypass_epoch = flow.bypass_epoch;
         (*sock).opened = (*sock).opened.wrapping_add(1);
-        redirect(sock, flow);
+        aim(sock, flow);
     }
     true
 }
 
-/// Notes in the socket where this flow's packets go instead of where they were meant to; false if
-/// they go there. Of a socket that asks two name servers in turn, the one asked last counts.
+/// Notes in the socket where this flow's packets go; true if that is not where they were meant to. Of a
+/// socket that asks two name servers in turn, the one asked last counts.
 ///
 /// # Safety
 /// `sock` is non-null socket storage, and `flow` is valid to read.
 #[inline(always)]
-unsafe fn redirect(sock: *mut Sock, flow: *const Flow) -> bool {
+unsafe fn aim(sock: *mut Sock, flow: *const Flow) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*flow).actual_dst_port == (*flow).dst_port && (*flow).actual_dst == (*flow).dst {
-            return false;
+        let elsewhere = (*flow).actual_dst_port != (*flow).dst_port || (*flow).actual_dst != (*flow).dst;
+        if elsewhere {
+            (*sock).intended = (*flow).dst;
+            (*sock).intended_port = (*flow).dst_port;
+            (*sock).flags |= sock_flag::REDIRECTED;
         }
-        (*sock).intended = (*flow).dst;
-        (*sock).intended_port = (*flow).dst_port;
-        (*sock).actual = (*flow).actual_dst;
-        (*sock).actual_port = (*flow).actual_dst_port;
-        (*sock).flags |= sock_flag::REDIRECTED;
+        // A connection has one destination, which the gate holds its packets to.
+        if elsewhere || (*flow).l4_proto == TCP {
+            (*sock).actual = (*flow).actual_dst;
+            (*sock).actual_port = (*flow).actual_dst_port;
+        }
+        elsewhere
     }
-    true
+}
+
+/// Whether the socket's packets go where this flow is sent.
+///
+/// # Safety
+/// As for [`aim`].
+#[inline(always)]
+unsafe fn aimed(sock: *const Sock, flow: &Flow) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*sock).flags & sock_flag::REDIRECTED != 0
+            && (*sock).actual_port == flow.actual_dst_port
+            && (*sock).actual == flow.actual_dst
+            && (*sock).intended_port == flow.dst_port
+            && (*sock).intended == flow.dst
+    }
 }
 
 /// Counts and records a denied attempt.

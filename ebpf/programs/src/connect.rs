@@ -4,7 +4,7 @@ use abi::{CloseReason, Hook, TCP, sock_flag};
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
 use crate::{
-    admit::{Admission, admit},
+    admit::{Admission, Asked, admit},
     context::{self, Family},
     facts, flow,
 };
@@ -35,6 +35,9 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         (*sock).generation = (*sock).generation.wrapping_add(1);
         (*sock).flags &= sock_flag::RELEASED;
         (*sock).bypass_epoch = 0;
+        // Until it is decided, no packet of this socket goes anywhere.
+        (*sock).actual_port = 0;
+        (*sock).denied_port = 0;
     }
     if previous.cookie != 0 && previous.l4_proto == protocol as u8 {
         if protocol == u32::from(TCP) {
@@ -46,7 +49,7 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     }
 
     let key = context::flow_key(ctx, sock, family, protocol as u8);
-    let admission = admit(&key, sock, cgroup_id, Hook::Connect);
+    let admission = admit(&key, sock, cgroup_id, Hook::Connect, Asked::Call);
     if admission == Admission::Redirect as u64 {
         context::redirect(ctx.sock_addr, family, sock);
     }

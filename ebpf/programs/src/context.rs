@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use abi::{Address, FlowKey, Sock, sock_flag, v4_mapped};
+use abi::{Address, FlowKey, ICMP, ICMPV6, Sock, fault, sock_flag, v4_mapped};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr},
@@ -94,7 +94,11 @@ pub fn user_address(ctx: *const bpf_sock_addr, family: Family) -> Address {
                     core::ptr::read_volatile(&raw const (*ctx).user_ip6[2]),
                     core::ptr::read_volatile(&raw const (*ctx).user_ip6[3]),
                 ];
-                address(words)
+                if crate::fault(fault::V6_BYTE_ORDER) {
+                    address(words.map(u32::swap_bytes))
+                } else {
+                    address(words)
+                }
             }
         }
     }
@@ -111,15 +115,23 @@ pub fn address(words: [u32; 4]) -> Address {
 #[inline(always)]
 pub fn flow_key(ctx: &SockAddrContext, sock: *const Sock, family: Family, l4_proto: u8) -> FlowKey {
     FlowKey {
-        // SAFETY: the helper takes the context of this program type.
-        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        cookie: cookie(ctx.as_ptr()),
         remote: user_address(ctx.sock_addr, family),
         // SAFETY: non-null socket storage.
         generation: unsafe { (*sock).generation },
-        port: user_port(ctx.sock_addr),
+        // What a ping socket is given for a port means nothing.
+        port: if matches!(l4_proto, ICMP | ICMPV6) { 0 } else { user_port(ctx.sock_addr) },
         l4_proto,
         pad: 0,
     }
+}
+
+/// The cookie of the socket that `ctx`, a hook's context, is about.
+#[inline(always)]
+pub fn cookie(ctx: *mut c_void) -> u64 {
+    // SAFETY: the helper takes the context of every program type here.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx) };
+    if crate::fault(fault::COOKIE_CONFUSED) { 1 } else { cookie }
 }
 
 /// Destination port of a `sock_addr` context, host order.
@@ -155,6 +167,22 @@ pub fn rewrite(ctx: *mut bpf_sock_addr, family: Family, addr: &Address, port: u1
         }
         (*ctx).user_port = u32::from(port.to_be());
     }
+}
+
+/// Shows the container what it asked for in place of where the socket was redirected to, in a hook that
+/// reports a peer. Always 1: newer kernels refuse a program there that returns anything else.
+#[inline(always)]
+pub fn show_intended(ctx: &SockAddrContext, family: Family) -> i32 {
+    // SAFETY: the context is valid for the program's run.
+    let sk = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if let Some(sock) = sock(sk) {
+        let mut addr = user_address(ctx.sock_addr, family);
+        let mut port = user_port(ctx.sock_addr);
+        if restore(sock, &mut addr, &mut port) {
+            rewrite(ctx.sock_addr, family, &addr, port);
+        }
+    }
+    1
 }
 
 /// Puts what the container asked for in place of where this socket was last redirected to, if that is

@@ -14,7 +14,7 @@ const AVAIL_DATA: u64 = 0;
 /// `BPF_RB_RING_SIZE`: bytes in all.
 const RING_SIZE: u64 = 1;
 
-/// Records an attempt that is over as it begins: a denial, or a socket made under bypass. Counts it
+/// Records an attempt that is over as it begins: a denial. Counts it
 /// as submitted, or as lost if the ring is full.
 #[inline(always)]
 pub fn record(flow: &Flow) {
@@ -47,6 +47,10 @@ pub unsafe fn fill(slot: &mut RingBufEntry<Record>, flow: *const Flow, end_ns: u
         (*record).end_ns = end_ns;
         (*record).event_count = event_count;
         core::ptr::copy_nonoverlapping(flow, &raw mut (*record).flow, 1);
+        if crate::fault(fault::INTENDED_LOST) {
+            (*record).flow.dst = (*record).flow.actual_dst;
+            (*record).flow.dst_port = (*record).flow.actual_dst_port;
+        }
         if crate::fault(fault::PORT_BYTE_ORDER) {
             (*record).flow.dst_port = (*record).flow.dst_port.swap_bytes();
         }

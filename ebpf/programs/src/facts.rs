@@ -1,8 +1,8 @@
 //! The facts a decision needs, from the maps.
 
-use abi::{DNS_NAMES, DnsEntry, DnsKey, PrefixKey};
+use abi::{DNS_NAMES, DnsEntry, DnsKey, PrefixKey, Zone};
 use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_boot_ns};
-use policy::{Destination, Facts};
+use policy::{Destination, Facts, Permit};
 
 use crate::maps::{BYPASS, CONTAINERS, DNS_CACHE, PREFIXES, ROUTES};
 
@@ -73,8 +73,20 @@ impl Facts for Kernel {
     }
 
     #[inline(always)]
-    fn domain_permits(&self, dst: &Destination<'_>) -> bool {
-        let Some(entry) = self.names(dst) else { return false };
+    fn address(&self, dst: &Destination<'_>) -> (Zone, Permit) {
+        let key = Key::new(192, PrefixKey { cgroup_id_be: self.cgroup_id.to_be_bytes(), addr: *dst.addr });
+        match PREFIXES.get(&key) {
+            Some(prefix) => (
+                Zone::try_from(prefix.zone).unwrap_or(Zone::OwnSubnet),
+                policy::permits(&prefix.routes, dst.l4_proto, dst.port),
+            ),
+            None => (Zone::Elsewhere, Permit::No),
+        }
+    }
+
+    #[inline(always)]
+    fn domain(&self, dst: &Destination<'_>) -> Permit {
+        let Some(entry) = self.names(dst) else { return Permit::No };
         let mut slot = 0;
         while slot < DNS_NAMES {
             // SAFETY: a live map value, and the index is within the array.
@@ -82,22 +94,23 @@ impl Facts for Kernel {
             if name.domain != 0
                 && self.now < name.expires_ns
                 && let Some(routes) = ROUTES.get_ptr(name.domain)
-                // SAFETY: a live map value.
-                && policy::permits(unsafe { &*routes }, dst.l4_proto, dst.port)
             {
-                return true;
+                // SAFETY: a live map value.
+                let permit = policy::permits(unsafe { &*routes }, dst.l4_proto, dst.port);
+                if permit != Permit::No {
+                    return permit;
+                }
             }
             slot += 1;
         }
-        false
+        Permit::No
     }
 
     #[inline(always)]
-    fn address_permits(&self, dst: &Destination<'_>) -> bool {
-        let key = Key::new(192, PrefixKey { cgroup_id_be: self.cgroup_id.to_be_bytes(), addr: *dst.addr });
-        match PREFIXES.get(&key) {
-            Some(routes) => policy::permits(routes, dst.l4_proto, dst.port),
-            None => false,
-        }
+    fn catch_all(&self) -> Option<u16> {
+        let container = CONTAINERS.get_ptr(self.cgroup_id)?;
+        // SAFETY: a live map value.
+        let port = unsafe { (*container).catch_all };
+        (port != 0).then_some(port)
     }
 }

@@ -1,8 +1,8 @@
 //! The life of a flow in the table: opened once, ended once, one record.
 
-use abi::{Address, CloseReason, Direction, Flow, FlowKey, Hook, flow_flag};
+use abi::{Address, CloseReason, Direction, Flow, FlowKey, Hook, Sock, flow_flag};
 
-use crate::{emit, ledger, maps::FLOWS};
+use crate::{emit, facts, ledger, maps::FLOWS};
 
 /// What `hook` knows of every attempt before anything is decided: when, of whom, on which socket.
 /// All else is zero, and the verdict has yet to be written.
@@ -100,4 +100,29 @@ pub fn end(key: &FlowKey, reason: CloseReason, end_ns: u64) {
     ledger::closed(cgroup_id);
     ledger::submitted(cgroup_id, 1);
     emit::submit(slot);
+}
+
+/// Whether the connection of this socket was permitted by a bypass that is over.
+#[inline(always)]
+pub fn bypass_over(sock: *const Sock) -> bool {
+    // SAFETY: non-null socket storage.
+    let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).cgroup_id) };
+    facts::bypass_over(epoch, cgroup_id)
+}
+
+/// Whether a flow was permitted by a bypass that is over.
+#[inline(always)]
+pub fn of_bypass_over(flow: *const Flow) -> bool {
+    // SAFETY: a live map value.
+    let (epoch, cgroup_id) = unsafe { ((*flow).bypass_epoch, (*flow).cgroup_id) };
+    facts::bypass_over(epoch, cgroup_id)
+}
+
+/// Whether the next datagram of a flow needs a decision of its own: the flow idled out, or was permitted
+/// by a bypass that is over. One that its socket has left still takes the datagrams that were on their way.
+#[inline(always)]
+pub fn over(flow: *const Flow) -> bool {
+    // SAFETY: a live map value.
+    let (reason, flags) = unsafe { ((*flow).close_reason, (*flow).flags) };
+    flags & flow_flag::ENDED != 0 && reason != CloseReason::Closed as u8 || of_bypass_over(flow)
 }

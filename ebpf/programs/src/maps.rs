@@ -1,8 +1,8 @@
 //! The maps, all pinned by the manager under their names here.
 
 use abi::{
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, PrefixKey,
-    Record, Routes, Sock,
+    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, Prefix,
+    PrefixKey, Record, Routes, Sock,
 };
 #[expect(deprecated, reason = "its successor, BPF_MAP_TYPE_CGRP_STORAGE, needs Linux 6.2")]
 use aya_ebpf::btf_maps::CgroupStorage;
@@ -36,9 +36,9 @@ pub static DNS_CACHE: HashMap<DnsKey, DnsEntry, 65536> = HashMap::new();
 #[btf_map(name = "route_map")]
 pub static ROUTES: HashMap<u32, Routes, 65536> = HashMap::new();
 
-/// Container and address range → permitted port ranges.
+/// Container and address range → what it is, and permitted port ranges.
 #[btf_map(name = "prefix_map")]
-pub static PREFIXES: LpmTrie<PrefixKey, Routes, 65536> = LpmTrie::new();
+pub static PREFIXES: LpmTrie<PrefixKey, Prefix, 65536> = LpmTrie::new();
 
 /// Domain identity → name, for user space.
 #[btf_map(name = "domain_names")]

@@ -1,10 +1,10 @@
-//! `cgroup/sendmsg4` and `sendmsg6`: datagrams that carry their own destination.
+//! `cgroup/sendmsg4` and `sendmsg6`: datagrams of UDP and UDP-Lite that carry their own destination.
 
-use abi::{Hook, UDP};
+use abi::Hook;
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
 use crate::{
-    admit::{Admission, admit},
+    admit::{Admission, Asked, admit},
     context::{self, Family},
 };
 
@@ -22,14 +22,14 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let cgroup_id = context::cgroup_id();
     // SAFETY: the context is valid for the program's run.
-    let sk = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    let (sk, protocol) = unsafe { ((*ctx.sock_addr).__bindgen_anon_1.sk, (*ctx.sock_addr).protocol) };
     let Some(sock) = context::sock_or_new(sk, cgroup_id) else { return 0 };
     context::note_caller(sock);
-    let mut key = context::flow_key(ctx, sock, family, UDP);
+    let mut key = context::flow_key(ctx, sock, family, protocol as u8);
     // A v6 socket that is connected to an IPv4 address calls this hook on every send, with the
     // destination that connect has already rewritten.
     context::restore(sock, &mut key.remote, &mut key.port);
-    let admission = admit(&key, sock, cgroup_id, Hook::Sendmsg);
+    let admission = admit(&key, sock, cgroup_id, Hook::Sendmsg, Asked::Call);
     if admission == Admission::Redirect as u64 {
         context::redirect(ctx.sock_addr, family, sock);
     }

@@ -3,23 +3,24 @@
 use abi::{Flow, Hook, Reason, Verdict};
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        generated::bpf_get_socket_cookie,
-    },
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid},
     macros::cgroup_sock,
     programs::SockContext,
 };
 use policy::socket_permitted;
 
-use crate::{admit::deny, context, emit, facts, flow, ledger};
+use crate::{admit::deny, context, facts, flow, ledger, maps::CONTAINERS};
 
 #[cgroup_sock(sock_create)]
 pub fn sock_create(ctx: SockContext) -> i32 {
     let cgroup_id = context::cgroup_id();
     // SAFETY: the context is valid for the program's run.
     let (family, kind, protocol) = unsafe { ((*ctx.sock).family, (*ctx.sock).type_, (*ctx.sock).protocol) };
-    if cgroup_id != 0 && socket_permitted(family, kind, protocol) {
+    // Under bypass any socket is made: what it sends is recorded by the gate.
+    if cgroup_id != 0
+        && (socket_permitted(family, kind, protocol, kinds(cgroup_id))
+            || facts::bypass_epoch(cgroup_id, facts::now()) != 0)
+    {
         return match context::sock_or_new(ctx.sock, cgroup_id) {
             Some(sock) => {
                 context::note_caller(sock);
@@ -28,25 +29,25 @@ pub fn sock_create(ctx: SockContext) -> i32 {
             None => 0,
         };
     }
-    refuse(&ctx, cgroup_id, [family, kind, protocol])
+    refuse(&ctx, cgroup_id, [family, kind, protocol]);
+    0
 }
 
-/// Records a socket outside the allow-list: denied, or made under bypass.
+/// Kinds of socket that the container's rules name.
 #[inline(always)]
-fn refuse(ctx: &SockContext, cgroup_id: u64, [family, kind, protocol]: [u32; 3]) -> i32 {
-    let now = facts::now();
-    let bypass_epoch = facts::bypass_epoch(cgroup_id, now);
-    // SAFETY: the helper takes the context of this program type.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let (verdict, reason) = if cgroup_id == 0 {
-        (Verdict::Denied, Reason::NotEnrolled)
-    } else if bypass_epoch != 0 {
-        (Verdict::Bypassed, Reason::Bypass)
-    } else {
-        (Verdict::Denied, Reason::SocketKind)
-    };
+fn kinds(cgroup_id: u64) -> u32 {
+    match CONTAINERS.get_ptr(cgroup_id) {
+        // SAFETY: a live map value.
+        Some(container) => unsafe { (*container).kinds },
+        None => 0,
+    }
+}
+
+/// Records a socket outside the allow-list.
+#[inline(always)]
+fn refuse(ctx: &SockContext, cgroup_id: u64, [family, kind, protocol]: [u32; 3]) {
+    let reason = if cgroup_id == 0 { Reason::NotEnrolled } else { Reason::SocketKind };
     let flow = Flow {
-        bypass_epoch,
         comm: bpf_get_current_comm().unwrap_or([0; abi::COMM_LEN]),
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
         uid: bpf_get_current_uid_gid() as u32,
@@ -54,23 +55,11 @@ fn refuse(ctx: &SockContext, cgroup_id: u64, [family, kind, protocol]: [u32; 3])
         // Protocols above 255 (MPTCP, 262) do not fit the IP header's byte either; the socket's own
         // family and type tell them apart.
         l4_proto: protocol as u8,
-        verdict: verdict as u8,
+        verdict: Verdict::Denied as u8,
         reason: reason as u8,
         socket_type: kind as u8,
-        ..flow::attempt(Hook::SockCreate, now, cgroup_id, cookie)
+        ..flow::attempt(Hook::SockCreate, facts::now(), cgroup_id, context::cookie(ctx.as_ptr()))
     };
     ledger::metric(&flow);
-    if verdict == Verdict::Denied {
-        deny(&flow);
-        return 0;
-    }
-    // It lives as long as this bypass: without storage the packet hook would not know it.
-    let Some(sock) = context::sock_or_new(ctx.sock, cgroup_id) else { return 0 };
-    // SAFETY: non-null socket storage.
-    unsafe { (*sock).bypass_epoch = bypass_epoch };
-    // Under bypass the socket itself is the attempt: opened and closed at once.
-    ledger::opened(cgroup_id);
-    ledger::closed(cgroup_id);
-    emit::record(&flow);
-    1
+    deny(&flow);
 }

@@ -1,9 +1,9 @@
 //! `sock_ops`: how a TCP connection went, and its bytes.
 
-use abi::{CloseReason, Flow, Sock, sock_flag, v4_mapped};
-use aya_ebpf::{bindings::bpf_sock_ops, macros::sock_ops, programs::SockOpsContext};
+use abi::{Address, CloseReason, Flow, Sock, sock_flag, v4_mapped};
+use aya_ebpf::{EbpfContext as _, bindings::bpf_sock_ops, macros::sock_ops, programs::SockOpsContext};
 
-use crate::{context, facts, flow, maps::FLOWS};
+use crate::{context, facts, flow, inbound, maps::FLOWS};
 
 /// `BPF_SOCK_OPS_*` operations.
 const TCP_CONNECT_CB: u32 = 3;
@@ -20,16 +20,33 @@ pub mod state {
     pub const FIN_WAIT1: u32 = 4;
     pub const CLOSE: u32 = 7;
     pub const LAST_ACK: u32 = 9;
+    pub const LISTEN: u32 = 10;
     pub const CLOSING: u32 = 11;
+}
+
+/// An address of the context, each word read whole, as the verifier demands.
+macro_rules! address {
+    ($ops:ident, $v4:ident, $v6:ident) => {
+        if (*$ops).family == policy::AF_INET {
+            v4_mapped((*$ops).$v4.to_ne_bytes())
+        } else {
+            context::address([
+                core::ptr::read_volatile(&raw const (*$ops).$v6[0]),
+                core::ptr::read_volatile(&raw const (*$ops).$v6[1]),
+                core::ptr::read_volatile(&raw const (*$ops).$v6[2]),
+                core::ptr::read_volatile(&raw const (*$ops).$v6[3]),
+            ])
+        }
+    };
 }
 
 #[sock_ops]
 pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     let op = ctx.op();
-    if op == TCP_CONNECT_CB {
+    if op == TCP_CONNECT_CB || op == PASSIVE_ESTABLISHED_CB {
         // Refused only if the kernel lacks the callbacks, which the floor has.
         let _ = ctx.set_cb_flags(CALLBACKS);
-    } else if op != ACTIVE_ESTABLISHED_CB && op != PASSIVE_ESTABLISHED_CB && op != RTO_CB && op != STATE_CB {
+    } else if op != ACTIVE_ESTABLISHED_CB && op != RTO_CB && op != STATE_CB {
         return 1;
     }
     // SAFETY: the context is valid for the program's run; `sk` is checked against null below.
@@ -37,11 +54,16 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     if sk.is_null() {
         return 1;
     }
-    let Some(sock) = context::sock(sk) else { return 1 };
+    let known = context::sock(sk);
+    if op == PASSIVE_ESTABLISHED_CB && known.is_none() {
+        inbound::accepted(ctx.as_ptr(), ctx.ops, sk);
+        return 1;
+    }
+    let Some(sock) = known else { return 1 };
     // SAFETY: non-null socket storage, here and below.
     match op {
         TCP_CONNECT_CB => unsafe { (*sock).flags |= sock_flag::STARTED },
-        // Passive: both sides' SYNs crossed. An accepted socket has no storage, and does not come here.
+        // Passive, of a socket that we know: it connects, and both sides' SYNs crossed.
         ACTIVE_ESTABLISHED_CB | PASSIVE_ESTABLISHED_CB => unsafe { (*sock).flags |= sock_flag::ESTABLISHED },
         RTO_CB => {
             // args: retransmits, time-out, whether this was the last one.
@@ -114,21 +136,19 @@ unsafe fn fin_received(ops: *const bpf_sock_ops, sock: *const Sock) -> bool {
 
 /// The container's own address, which the kernel chose after `connect` was decided.
 #[inline(always)]
-unsafe fn local(ops: *const bpf_sock_ops, flow: *mut Flow) {
-    // SAFETY: the caller's context and a live map value.
+pub unsafe fn local(ops: *const bpf_sock_ops, flow: *mut Flow) {
+    // SAFETY: the caller's context and a live map value, or a flow of the caller's.
     unsafe {
-        if (*ops).family == policy::AF_INET {
-            (*flow).src = v4_mapped((*ops).local_ip4.to_ne_bytes());
-        } else {
-            (*flow).src = context::address([
-                core::ptr::read_volatile(&raw const (*ops).local_ip6[0]),
-                core::ptr::read_volatile(&raw const (*ops).local_ip6[1]),
-                core::ptr::read_volatile(&raw const (*ops).local_ip6[2]),
-                core::ptr::read_volatile(&raw const (*ops).local_ip6[3]),
-            ]);
-        }
+        (*flow).src = address!(ops, local_ip4, local_ip6);
         (*flow).src_port = (*ops).local_port as u16;
     }
+}
+
+/// The peer's address.
+#[inline(always)]
+pub unsafe fn remote(ops: *const bpf_sock_ops) -> Address {
+    // SAFETY: the caller's context.
+    unsafe { address!(ops, remote_ip4, remote_ip6) }
 }
 
 /// Why it ended, from the state it left and what was seen on the way.

@@ -13,16 +13,19 @@ pub fn sock_release(ctx: SockContext) -> i32 {
     let (protocol, at) = unsafe { ((*ctx.sock).protocol, (*ctx.sock).state) };
     let Some(sock) = context::sock(ctx.sock) else { return 1 };
     // SAFETY: non-null socket storage.
-    let (key, opened, started) = unsafe {
+    let (key, opened, flags) = unsafe {
         (*sock).flags |= sock_flag::RELEASED;
-        ((*sock).key, (*sock).opened, (*sock).flags & sock_flag::STARTED != 0)
+        ((*sock).key, (*sock).opened, (*sock).flags)
     };
+    let started = flags & sock_flag::STARTED != 0;
     if key.cookie == 0 {
         return 1;
     }
     let now = facts::now();
     if protocol == u32::from(TCP) {
-        if at == state::CLOSE || !started {
+        // What the gate opened under bypass for a connection that is older than the enrolment has its last
+        // packets to come, and ends by idling.
+        if flags & sock_flag::PRE_ENROLMENT == 0 && (at == state::CLOSE || !started) {
             flow::end(&key, CloseReason::Aborted, now);
         }
     } else {

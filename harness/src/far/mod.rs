@@ -6,6 +6,7 @@
 
 mod dns;
 mod http;
+mod proxy;
 mod tally;
 mod tcp;
 mod udp;
@@ -30,6 +31,7 @@ use crate::{
 use tally::Tally;
 
 pub use dns::Query;
+pub(crate) use proxy::Plan;
 pub use tally::{Connection, L4};
 
 /// The far side of one world. Dropping it ends its servers.

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use abi::Ledger;
 use manager::{EnrolRequest, Manager, resolver::Resolver};
 
-use super::{control, settle, steps::Script, to_manager};
+use super::{control, network, proxy, settle, steps::Script, to_manager};
 use crate::{
+    far::Plan,
     judge::{AgentEvidence, Evidence, Window, attribute},
     lab::Lab,
     scenario::{Cell, types::Agent},
@@ -33,6 +34,9 @@ pub enum FireError {
     /// The resolver view could not be started.
     #[error("the resolver view of {0} did not start")]
     Resolver(String),
+    /// The case's proxy could not be started.
+    #[error("the proxy did not start: {0}")]
+    Proxy(String),
     /// The end of the event stream was not seen.
     #[error("the sentinel of agent {agent:?} did not reach the store within {limit:?}: {why}")]
     Sentinel {
@@ -98,11 +102,20 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
             project: agent.project.clone(),
             cgroup_id: end.cgroup_id,
             addresses: [end.address, end.v6],
+            subnets: end.subnets,
+            gateways: end.gateways,
             resolver: end.resolver,
             ledger: before,
             bypass: Vec::new(),
             rules: vec![Window { from: (from, from), until: None, what: cell.scenario.rules.clone() }],
         });
+    }
+    if let Some(proxy) = &cell.scenario.proxy {
+        let plan = Plan::of(proxy, &cell.scenario)?;
+        let started = world.far().run(async move { plan.start().await });
+        started
+            .ok_or(FireError::Proxy("it panicked".to_owned()))?
+            .map_err(|error| FireError::Proxy(error.to_string()))?;
     }
     let mut script = Script { lab, world: &world, agents: evidence, fired: Vec::new() };
     script.run(&cell.scenario.steps)?;
@@ -139,6 +152,8 @@ fn request(lab: &Lab, cell: &Cell, id: &str, agent: &Agent, end: &AgentEnd) -> E
     request.project = agent.project.clone();
     request.rules = to_manager(&cell.scenario.rules);
     request.resolver = Some((end.resolver, World::authority()));
+    request.network = network(&cell.scenario.network, &end.subnets, &end.gateways);
+    request.proxy = proxy(cell.scenario.proxy.as_ref());
     request.accept_unobserved = true;
     request.leave_out = lab.leave_out.clone();
     if let Some(floor) = settings.dns_ttl_floor {

@@ -9,8 +9,12 @@ mod steps;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub use cell::{FireError, fire};
+use ipnet::IpNet;
 
-use crate::scenario::types::{PortSpec, Rule};
+use crate::{
+    scenario::types::{Network, PortSpec, Proxy, Rule},
+    world::World,
+};
 
 /// Where sentinels are sent: an address that no host of a case may have.
 pub const SENTINEL: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 254));
@@ -27,6 +31,23 @@ pub fn to_manager(rules: &[Rule]) -> Vec<manager::rules::Rule> {
             dst: rule.dst.clone(),
             proto: rule.proto.clone(),
             port: rule.port.as_ref().map(port),
+            listener: rule.listener,
         })
         .collect()
+}
+
+/// An agent's own network, as the manager reads it: `subnets` and `gateways` are its link's.
+pub fn network(written: &Network, subnets: &[IpNet], gateways: &[IpAddr]) -> manager::Network {
+    manager::Network {
+        subnets: subnets.iter().chain(&written.subnets).copied().collect(),
+        gateways: gateways.iter().chain(&written.gateways).copied().collect(),
+        infrastructure: written.infrastructure.clone(),
+    }
+}
+
+/// The proxy of a case, as the manager reads it.
+pub fn proxy(written: Option<&Proxy>) -> manager::Proxy {
+    let Some(proxy) = written else { return manager::Proxy::default() };
+    let (v4, v6) = World::proxy();
+    manager::Proxy { v4: Some(v4), v6: Some(v6), catch_all: proxy.catch_all }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use abi::Ledger;
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::{
@@ -53,6 +54,10 @@ pub struct AgentEvidence {
     pub cgroup_id: u64,
     /// Its addresses.
     pub addresses: [IpAddr; 2],
+    /// The network of its link.
+    pub subnets: [IpNet; 2],
+    /// The far end of its link.
+    pub gateways: [IpAddr; 2],
     /// Where its resolver view listens.
     pub resolver: SocketAddr,
     /// What its counters rose by.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use abi::Verdict;
+use ipnet::IpNet;
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -14,11 +15,12 @@ use super::evidence::{AgentEvidence, Evidence, Window, address, describe, number
 use crate::{
     event::{Class, Failure, ModelVerdict},
     fire::SENTINEL,
-    model::{Attempt, Judgement, Model, Proto},
+    model::{Attempt, Judgement, Model, Proto, Surroundings},
     scenario::{
         Cell,
         types::{Family, Rule, Step},
     },
+    world::World,
 };
 
 /// Clocks of different processes are compared; what lies this close to a change may be either.
@@ -60,15 +62,20 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Vec<ModelVerdict>) {
 /// What the model holds possible for a document; `None` where it has no say.
 fn of_document(evidence: &Evidence<'_>, document: &Value) -> Option<Vec<Judgement>> {
     let agent = evidence.owner(number(document, "cgroup_id"))?;
-    // The quota is not the model's to know, and a socket has no destination yet.
-    if matches!(text(document, "reason"), "flow_table_full") || text(document, "hook") == "sock_create" {
+    // The quota and what came before the enrolment are not the model's to know, a socket has no destination
+    // yet, a packet that goes astray was not meant to go there, and a peer's connection is nobody's attempt.
+    let beyond = ["flow_table_full", "pre_enrolment", "destination_mismatch", "no_flow"];
+    if beyond.contains(&text(document, "reason"))
+        || text(document, "hook") == "sock_create"
+        || text(document, "direction") == "inbound"
+    {
         return None;
     }
     let dst = address(document, "dst_ip")?;
     let port = u16::try_from(number(document, "dst_port")).ok()?;
     let end = timestamp(document)?;
     let start = end.checked_sub(Duration::from_millis(number(document, "duration_ms")))?;
-    Some(at(evidence, agent, dst, port, proto(text(document, "l4_proto")), start))
+    Some(at(evidence, agent, dst, port, Proto::named(text(document, "l4_proto")), start))
 }
 
 /// Every judgement possible around one moment, the likeliest first.
@@ -81,6 +88,7 @@ fn at(
     moment: SystemTime,
 ) -> Vec<Judgement> {
     let mut possible: Vec<Judgement> = Vec::new();
+    let surroundings = surroundings(evidence.cell, &agent.subnets, &agent.gateways);
     for time in [moment, moment - SLACK, moment + SLACK] {
         for bypass in holds(&agent.bypass, time) {
             for rules in rules(&agent.rules, time) {
@@ -91,7 +99,7 @@ fn at(
                 }
                 for names in names {
                     let attempt = Attempt { dst, port, l4_proto, names, bypass };
-                    let judgement = Model::new(rules).judge(&attempt);
+                    let judgement = Model::new(rules, &surroundings).judge(&attempt);
                     if !possible.contains(&judgement) {
                         possible.push(judgement);
                     }
@@ -161,7 +169,7 @@ fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
             },
         };
         let to_resolver = evidence.agents.iter().any(|agent| agent.resolver == SocketAddr::new(ip, port));
-        if ip == SENTINEL || to_resolver {
+        if ip == SENTINEL || to_resolver || answers(evidence, ip, port) {
             continue;
         }
         let moments = evidence
@@ -172,7 +180,7 @@ fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
         let moments: Vec<SystemTime> = moments.chain(evidence.documents.iter().filter_map(started)).collect();
         let permitted = evidence.agents.iter().any(|agent| {
             moments.iter().any(|moment| {
-                at(evidence, agent, ip, port, proto(&count.l4_proto), *moment)
+                at(evidence, agent, ip, port, Proto::named(&count.l4_proto), *moment)
                     .iter()
                     .any(|judgement| judgement.verdict != Verdict::Denied)
             })
@@ -197,12 +205,27 @@ fn timestamp(document: &Value) -> Option<SystemTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
 }
 
-fn proto(name: &str) -> Proto {
-    match name {
-        "tcp" => Proto::Tcp,
-        "udp" => Proto::Udp,
-        _ => Proto::Other,
+/// What an agent's own network is, by its link and what the case adds.
+fn surroundings(cell: &Cell, subnets: &[IpNet], gateways: &[IpAddr]) -> Surroundings {
+    let network = &cell.scenario.network;
+    Surroundings {
+        subnets: subnets.iter().chain(&network.subnets).copied().collect(),
+        gateways: gateways.iter().chain(&network.gateways).copied().collect(),
+        infrastructure: network.infrastructure.clone(),
+        catch_all: cell.scenario.proxy.as_ref().is_some_and(|proxy| proxy.catch_all.is_some()),
     }
+}
+
+/// Whether that is the proxy's, or the end of a connection that a peer opened.
+fn answers(evidence: &Evidence<'_>, ip: IpAddr, port: u16) -> bool {
+    let (v4, v6) = World::proxy();
+    let proxy = evidence.cell.scenario.proxy.is_some() && [IpAddr::V4(v4), IpAddr::V6(v6)].contains(&ip);
+    let inbound = |document: &Value| {
+        text(document, "direction") == "inbound"
+            && address(document, "dst_ip") == Some(ip)
+            && number(document, "dst_port") == u64::from(port)
+    };
+    proxy || evidence.documents.iter().any(inbound)
 }
 
 /// The `model` tier: the shipped matrix and rule compiler against the model, on every destination of
@@ -214,7 +237,11 @@ pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
     let mut lists = vec![scenario.rules.clone()];
     lists.extend(scenario.steps.iter().filter_map(|step| step.rules.clone()));
     for rules in lists {
-        let compiled = match manager::Compiled::new(&crate::fire::to_manager(&rules)) {
+        let compiled = match manager::Compiled::new(
+            &crate::fire::to_manager(&rules),
+            &crate::fire::network(&scenario.network, &[], &[]),
+            &crate::fire::proxy(scenario.proxy.as_ref()),
+        ) {
             Ok(compiled) => compiled,
             Err(error) => {
                 failures.push(Failure {
@@ -228,8 +255,9 @@ pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
         for (ip, port, l4_proto, names) in destinations(cell) {
             for (names, bypass) in [(names.clone(), false), (Vec::new(), false), (names, true)] {
                 let number = if l4_proto == Proto::Tcp { abi::TCP } else { abi::UDP };
+                let surroundings = surroundings(cell, &[], &[]);
                 let shipped = compiled.decide(ip, port, number, &names, bypass);
-                let model = Model::new(&rules).judge(&Attempt {
+                let model = Model::new(&rules, &surroundings).judge(&Attempt {
                     dst: ip,
                     port,
                     l4_proto,

@@ -15,7 +15,8 @@ const RANGES: [&str; 4] = ["198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15",
 /// The world's own side: agents and gateways.
 const WORLD: [&str; 2] = ["192.0.2.0/24", "2001:db8:ffff::/48"];
 /// Single addresses that the world keeps for itself.
-const RESERVED: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 53), Ipv4Addr::new(203, 0, 113, 254)];
+const RESERVED: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(203, 0, 113, 53), Ipv4Addr::new(203, 0, 113, 80), Ipv4Addr::new(203, 0, 113, 254)];
 
 /// Why an address may not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,13 @@
 //! The grammar of a scenario file, after matrix expansion. Field names here are the YAML's.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use indexmap::IndexMap;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// One cell: a scenario with its matrix variables put in.
@@ -29,6 +34,12 @@ pub struct Scenario {
     /// The egress rules of every agent here.
     #[serde(default)]
     pub rules: Vec<Rule>,
+    /// What belongs to every agent's own network, besides the link to the far side.
+    #[serde(default)]
+    pub network: Network,
+    /// The proxy that flows are handed to; absent: there is none.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
     /// The far side, by DNS name.
     #[serde(default)]
     pub hosts: IndexMap<String, Host>,
@@ -67,11 +78,39 @@ pub struct Agent {
 pub struct Rule {
     /// A domain (`api.test`), a wildcard (`*.test`), an address or a prefix.
     pub dst: String,
-    /// `tcp`, `udp`, or a name that fixes transport and default port: `https` 443, `http` 80, `ssh` 22.
+    /// `tcp`, `udp`, `icmp`, a name that fixes transport and default port (`https` 443, `http` 80, `ssh` 22),
+    /// or a transport whose sockets are not made unless a rule names it: `mptcp`, `sctp`, `udplite`.
     pub proto: String,
-    /// One port, or an inclusive range (`8000-8100`). Required for `tcp` and `udp`.
+    /// One port, or an inclusive range (`8000-8100`). Required where the proto has no default; `icmp` has none.
     #[serde(default)]
     pub port: Option<PortSpec>,
+    /// Port of the proxy's listener that its flows are handed to; absent: they go straight there.
+    #[serde(default)]
+    pub listener: Option<u16>,
+}
+
+/// An agent's own network. Whatever rules say, it reaches nothing there but `infrastructure`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Prefixes of it.
+    #[serde(default)]
+    pub subnets: Vec<IpNet>,
+    /// The host's addresses in it.
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
+    /// What the agent may reach there, as `address:port`: over TCP and UDP, and the address over ICMP.
+    #[serde(default)]
+    pub infrastructure: Vec<SocketAddr>,
+}
+
+/// A proxy on the far side. A listener that a rule names forwards to that rule's host and first port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// Port that takes TCP that no rule knows, and resets it. Absent: that is denied.
+    #[serde(default)]
+    pub catch_all: Option<u16>,
 }
 
 /// `443` or `"8000-8100"`.

@@ -86,6 +86,8 @@ fn build(prefix: &str, hosts: &BTreeSet<IpAddr>, agents: usize) -> Result<Networ
     runtime.block_on(async {
         up(&far_handle, LOOPBACK).await?;
         add_address(&far_handle, LOOPBACK, addresses::AUTHORITY.into(), 32).await?;
+        add_address(&far_handle, LOOPBACK, addresses::PROXY_V4.into(), 32).await?;
+        add_address(&far_handle, LOOPBACK, addresses::PROXY_V6.into(), 128).await?;
         for &host in hosts.iter().filter(|host| **host != IpAddr::V4(addresses::AUTHORITY)) {
             add_address(&far_handle, LOOPBACK, host, if host.is_ipv4() { 32 } else { 128 }).await?;
         }

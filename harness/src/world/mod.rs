@@ -17,11 +17,12 @@ mod sweep;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
 use indexmap::IndexMap;
+use ipnet::IpNet;
 
 use crate::{
     actor::{self, Action, Running, SpawnError, confine::Confinement},
@@ -110,6 +111,10 @@ pub struct AgentEnd {
     pub address: IpAddr,
     /// Its IPv6 address.
     pub v6: IpAddr,
+    /// The network of its veth.
+    pub subnets: [IpNet; 2],
+    /// The far end of its veth.
+    pub gateways: [IpAddr; 2],
     /// On the far side of its own veth: where its resolver view listens.
     pub resolver: SocketAddr,
     /// Its network namespace.
@@ -157,6 +162,8 @@ impl World {
                 cgroup_id: cgroup.id(),
                 address: addresses::agent_v4(i).into(),
                 v6: addresses::agent_v6(i).into(),
+                subnets: addresses::subnets(i),
+                gateways: [addresses::far_v4(i).into(), addresses::far_v6(i).into()],
                 resolver: SocketAddr::new(addresses::far_v4(i).into(), addresses::RESOLVER_PORT),
                 netns: netns.path().to_owned(),
             };
@@ -171,6 +178,12 @@ impl World {
     #[must_use]
     pub fn authority() -> SocketAddr {
         SocketAddr::new(addresses::AUTHORITY.into(), 53)
+    }
+
+    /// Where the proxy listens, if the case has one.
+    #[must_use]
+    pub const fn proxy() -> (Ipv4Addr, Ipv6Addr) {
+        (addresses::PROXY_V4, addresses::PROXY_V6)
     }
 
     /// Agent number `i`, in the order given to [`World::new`]. Panics if there is none.

@@ -100,6 +100,9 @@ fn l4_proto(number: u8) -> Cow<'static, str> {
         abi::TCP => Cow::Borrowed("tcp"),
         abi::UDP => Cow::Borrowed("udp"),
         abi::ICMP => Cow::Borrowed("icmp"),
+        abi::ICMPV6 => Cow::Borrowed("icmpv6"),
+        abi::SCTP => Cow::Borrowed("sctp"),
+        abi::UDPLITE => Cow::Borrowed("udplite"),
         other => Cow::Owned(other.to_string()),
     }
 }

@@ -83,7 +83,16 @@ fn addresses_read_as_people_write_them() {
 #[test]
 fn protocols_without_a_word_are_numbers() {
     let mut record = sample::record();
-    for (number, word) in [(1, "icmp"), (6, "tcp"), (17, "udp"), (132, "132"), (0, "0")] {
+    for (number, word) in [
+        (1, "icmp"),
+        (6, "tcp"),
+        (17, "udp"),
+        (58, "icmpv6"),
+        (132, "sctp"),
+        (136, "udplite"),
+        (33, "33"),
+        (0, "0"),
+    ] {
         record.flow.l4_proto = number;
         assert_eq!(document(&record).l4_proto, word);
     }

@@ -12,7 +12,9 @@ use crate::scenario::{
 };
 
 /// The transports and the names that fix one.
-const PROTOS: [&str; 5] = ["tcp", "udp", "https", "http", "ssh"];
+const PROTOS: [&str; 9] = ["tcp", "udp", "icmp", "https", "http", "ssh", "mptcp", "sctp", "udplite"];
+/// Those that need no port.
+const PORTLESS: [&str; 4] = ["icmp", "https", "http", "ssh"];
 
 pub(super) fn check(check: &mut Check<'_>, path: &str, rules: &[Rule]) {
     for (i, rule) in rules.iter().enumerate() {
@@ -24,10 +26,27 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, rules: &[Rule]) {
         if !PROTOS.contains(&rule.proto.as_str()) {
             let message = format!("unknown proto `{}`", printable(&rule.proto));
             check.fault(&format!("{path}.proto"), message).suggest(&rule.proto, PROTOS);
-        } else if rule.port.is_none() && matches!(rule.proto.as_str(), "tcp" | "udp") {
+        } else if rule.port.is_none() && !PORTLESS.contains(&rule.proto.as_str()) {
             let message = format!("a rule for `{}` needs a port", rule.proto);
             check.fault(&path, message).help =
                 Some("add `port: 443`, or a range: `port: \"8000-8100\"`".to_owned());
+        }
+        if rule.proto == "icmp" && rule.port.is_some() {
+            check.fault(&format!("{path}.port"), "icmp has no port");
+        }
+        if let Some(listener) = rule.listener {
+            let at = format!("{path}.listener");
+            if check.scenario.proxy.is_none() {
+                check.fault(&at, "there is no proxy for a listener").help =
+                    Some("add `proxy: {}` to the scenario".to_owned());
+            } else if listener == 0 {
+                check.fault(&at, "a port is from 1 to 65535");
+            } else if matches!(rule.proto.as_str(), "icmp" | "sctp" | "udplite") {
+                let message = format!("`{}` cannot be handed to a proxy", rule.proto);
+                check.fault(&at, message);
+            } else if rule.dst.parse::<IpAddr>().is_err() {
+                check.require_host(&format!("{path}.dst"), &rule.dst);
+            }
         }
         if let Some(port) = &rule.port
             && let Err(why) = ports(port)
