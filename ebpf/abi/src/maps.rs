@@ -23,16 +23,20 @@ pub struct Identity {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// The resolver view that DNS is redirected to; all zero: none, DNS is denied.
+    /// Where DNS to an IPv4 address is redirected to: the resolver view. Without a port: such DNS is denied.
     pub resolver: Address,
+    /// Where DNS to a native IPv6 address is redirected to, likewise.
+    pub resolver6: Address,
     /// UDP flows without a datagram for this long are ended by the sweeper.
     pub udp_idle_ns: u64,
     /// Most flows this container may have open at once.
     pub flow_quota: u64,
-    /// Port of `resolver`, host order.
+    /// Port of `resolver`, host order; 0: there is none.
     pub resolver_port: u16,
+    /// Port of `resolver6`, host order; 0: there is none.
+    pub resolver6_port: u16,
     #[doc(hidden)]
-    pub pad: [u8; 6],
+    pub pad: [u8; 4],
 }
 
 /// `bypass_map`, by cgroup id.

@@ -41,6 +41,7 @@ pub use dump::Dump;
 pub use error::Error;
 pub use load::LoadOptions;
 pub use pins::Pins;
+pub use resolver::ResolverAddresses;
 pub use status::Status;
 pub use sweep::Swept;
 

@@ -11,7 +11,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr, 
 
 use abi::{Enrolment, pin};
 use clap::{Args, Parser, Subcommand};
-use manager::{EnrolRequest, LoadOptions, Manager, rules};
+use manager::{EnrolRequest, LoadOptions, Manager, ResolverAddresses, rules};
 use tracing_subscriber::EnvFilter;
 
 /// Loads the egress programs, enrols containers, and shows what they do.
@@ -112,9 +112,10 @@ struct EnrolArgs {
     /// YAML file of its egress rules. Without one, nothing is permitted.
     #[arg(long)]
     rules: Option<PathBuf>,
-    /// Where its resolver view listens; an address that the container can reach.
+    /// Where its resolver view listens: an address that the container can reach. Given twice, one is IPv4
+    /// and one IPv6; DNS to a name server of a family without one is denied.
     #[arg(long, requires = "upstream")]
-    resolver: Option<SocketAddr>,
+    resolver: Vec<SocketAddr>,
     /// The DNS server that the view asks.
     #[arg(long, requires = "resolver")]
     upstream: Option<SocketAddr>,
@@ -184,7 +185,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             request.agent = args.agent;
             request.project = args.project;
             request.rules = args.rules.map(|path| rules::read(&path)).transpose()?.unwrap_or_default();
-            request.resolver = args.resolver.zip(args.upstream);
+            request.resolver =
+                args.upstream.map(|upstream| ResolverAddresses::new(&args.resolver, upstream)).transpose()?;
             request.dns_ttl_floor = args.dns_ttl_floor.0;
             request.udp_idle = args.udp_idle.0;
             request.flow_quota = args.flow_quota;

@@ -11,7 +11,7 @@ mod routes;
 mod socket;
 
 use abi::{Reason, Verdict};
-pub use destination::{Destination, is_loopback};
+pub use destination::{Destination, is_loopback, is_v4};
 pub use routes::permits;
 pub use socket::{AF_INET, socket_permitted};
 
@@ -22,8 +22,8 @@ pub const DNS_PORT: u16 = 53;
 pub trait Facts {
     /// Enforcement is switched off for this container.
     fn bypassed(&self) -> bool;
-    /// This container has a resolver view to send DNS to.
-    fn has_resolver(&self) -> bool;
+    /// This container has a resolver view of the destination's family to send DNS to.
+    fn has_resolver(&self, dst: &Destination<'_>) -> bool;
     /// A name that currently leads to the destination is permitted its transport and port.
     fn domain_permits(&self, dst: &Destination<'_>) -> bool;
     /// An address range that holds the destination is permitted its transport and port.
@@ -53,12 +53,12 @@ pub fn decide<F: Facts>(facts: &F, dst: &Destination<'_>) -> Decision {
     let dns = dst.port == DNS_PORT;
     if facts.bypassed() {
         return Decision {
-            to_resolver: dns && facts.has_resolver(),
+            to_resolver: dns && facts.has_resolver(dst),
             ..Decision::new(Verdict::Bypassed, Reason::Bypass)
         };
     }
     if dns {
-        if facts.has_resolver() {
+        if facts.has_resolver(dst) {
             return Decision { to_resolver: true, ..Decision::new(Verdict::Allowed, Reason::Dns) };
         }
         return Decision::new(Verdict::Denied, Reason::Dns);

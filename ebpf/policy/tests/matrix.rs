@@ -8,7 +8,8 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 struct World {
     bypassed: bool,
-    resolver: bool,
+    /// Of IPv4, of IPv6.
+    resolver: (bool, bool),
     names: Vec<Routes>,
     prefixes: Vec<Routes>,
 }
@@ -17,8 +18,9 @@ impl Facts for World {
     fn bypassed(&self) -> bool {
         self.bypassed
     }
-    fn has_resolver(&self) -> bool {
-        self.resolver
+    fn has_resolver(&self, dst: &Destination<'_>) -> bool {
+        let v4 = std::net::Ipv6Addr::from(*dst.addr).to_ipv4_mapped().is_some();
+        if v4 { self.resolver.0 } else { self.resolver.1 }
     }
     fn domain_permits(&self, dst: &Destination<'_>) -> bool {
         self.names.iter().any(|routes| permits(routes, dst.l4_proto, dst.port))
@@ -44,7 +46,7 @@ fn routes() -> impl Strategy<Value = Routes> {
 fn world() -> impl Strategy<Value = World> {
     (
         any::<bool>(),
-        any::<bool>(),
+        any::<(bool, bool)>(),
         prop::collection::vec(routes(), 0..4),
         prop::collection::vec(routes(), 0..4),
     )
@@ -68,7 +70,7 @@ fn first_row(world: &World, dst: &Destination<'_>) -> (Verdict, Reason) {
     let dns = dst.port == DNS_PORT;
     let rows = [
         (world.bypassed, (Verdict::Bypassed, Reason::Bypass)),
-        (dns && world.resolver, (Verdict::Allowed, Reason::Dns)),
+        (dns && world.has_resolver(dst), (Verdict::Allowed, Reason::Dns)),
         (dns, (Verdict::Denied, Reason::Dns)),
         (is_loopback(dst.addr), (Verdict::Allowed, Reason::Loopback)),
         (world.domain_permits(dst), (Verdict::Allowed, Reason::DomainRule)),
@@ -107,7 +109,7 @@ proptest! {
     fn only_dns_goes_to_the_resolver(world in world(), dst in destination()) {
         let dst = Destination { addr: &dst.0, port: dst.1, l4_proto: dst.2 };
         let decision = decide(&world, &dst);
-        prop_assert_eq!(decision.to_resolver, dst.port == DNS_PORT && world.resolver);
+        prop_assert_eq!(decision.to_resolver, dst.port == DNS_PORT && world.has_resolver(&dst));
     }
 
     #[test]

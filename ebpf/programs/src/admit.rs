@@ -99,8 +99,9 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook) -> u64 
     {
         // SAFETY: a live map value.
         unsafe {
-            flow.actual_dst = (*container).resolver;
-            flow.actual_dst_port = (*container).resolver_port;
+            let (addr, port) = facts::resolver(container, &key.remote);
+            flow.actual_dst = *addr;
+            flow.actual_dst_port = *port;
         }
     }
 

@@ -53,8 +53,8 @@ pub struct AgentEvidence {
     pub cgroup_id: u64,
     /// Its addresses.
     pub addresses: [IpAddr; 2],
-    /// Where its resolver view listens.
-    pub resolver: SocketAddr,
+    /// Where its resolver view listens, IPv4 and IPv6.
+    pub resolvers: [SocketAddr; 2],
     /// What its counters rose by.
     pub ledger: Ledger,
     /// Times of bypass.

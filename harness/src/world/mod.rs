@@ -110,8 +110,8 @@ pub struct AgentEnd {
     pub address: IpAddr,
     /// Its IPv6 address.
     pub v6: IpAddr,
-    /// On the far side of its own veth: where its resolver view listens.
-    pub resolver: SocketAddr,
+    /// On the far side of its own veth: where its resolver view listens, IPv4 and IPv6.
+    pub resolvers: [SocketAddr; 2],
     /// Its network namespace.
     pub netns: PathBuf,
 }
@@ -157,7 +157,8 @@ impl World {
                 cgroup_id: cgroup.id(),
                 address: addresses::agent_v4(i).into(),
                 v6: addresses::agent_v6(i).into(),
-                resolver: SocketAddr::new(addresses::far_v4(i).into(), addresses::RESOLVER_PORT),
+                resolvers: [addresses::far_v4(i).into(), addresses::far_v6(i).into()]
+                    .map(|far| SocketAddr::new(far, addresses::RESOLVER_PORT)),
                 netns: netns.path().to_owned(),
             };
             rooms.push(AgentRoom { end, confinement, cgroup, files, netns });
