@@ -4,15 +4,18 @@
 //!
 //! Everything it reads is hostile: the container's questions, and the upstream's answers.
 
+mod addresses;
+mod upstream;
+
 use std::{
-    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use abi::NAME_LEN;
 use hickory_proto::{
-    op::{Header, HeaderCounts, Message, MessageType, Metadata, OpCode, ResponseCode},
+    op::{Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode},
     rr::{RData, Record, RecordType},
 };
 use hickory_server::{
@@ -21,13 +24,9 @@ use hickory_server::{
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
     zone_handler::MessageResponseBuilder,
 };
-use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, UdpSocket},
-    time::timeout,
-};
+use tokio::net::{TcpListener, UdpSocket};
 
+pub use self::addresses::ResolverAddresses;
 use crate::{
     Manager,
     clock::{boot_ns, nanoseconds},
@@ -39,61 +38,8 @@ use crate::{
 
 /// Longest time an answer permits its addresses.
 const TTL_CEILING: Duration = Duration::from_secs(3600);
-/// How long the upstream may take.
-const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an idle TCP client is kept.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Where a container's view listens, and where it asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResolverAddresses {
-    /// For DNS to IPv4 name servers. Without one, that is denied.
-    pub v4: Option<SocketAddrV4>,
-    /// For DNS to native IPv6 name servers. Without one, that is denied.
-    pub v6: Option<SocketAddrV6>,
-    /// The DNS server that it asks.
-    pub upstream: SocketAddr,
-}
-
-impl ResolverAddresses {
-    /// A view that listens on one address of each family, or of one.
-    ///
-    /// # Errors
-    /// If there is none, or two of one family, or one that no container could be sent to.
-    pub fn new(listen: &[SocketAddr], upstream: SocketAddr) -> Result<Self> {
-        let mut new = Self { v4: None, v6: None, upstream };
-        for address in listen {
-            let refuse = |problem| Error::Resolver { address: *address, problem };
-            let ip = address.ip().to_canonical();
-            if address.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
-                return Err(refuse("DNS is redirected to it, so it must be one address and one port"));
-            }
-            let taken = match SocketAddr::new(ip, address.port()) {
-                SocketAddr::V4(v4) => new.v4.replace(v4).is_some(),
-                // A redirect has no place for an interface.
-                SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
-                    return Err(refuse("a link-local address is not the same on every link"));
-                }
-                SocketAddr::V6(v6) => new.v6.replace(v6).is_some(),
-            };
-            if taken {
-                return Err(refuse("there is another of this family; a view has one of each at most"));
-            }
-        }
-        match (new.v4, new.v6) {
-            (None, None) => Err(Error::Resolver {
-                address: upstream,
-                problem: "no address was given that a view which asks it would listen on",
-            }),
-            _ => Ok(new),
-        }
-    }
-
-    /// Every address it listens on.
-    pub(crate) fn listen(self) -> impl Iterator<Item = SocketAddr> {
-        self.v4.map(SocketAddr::V4).into_iter().chain(self.v6.map(SocketAddr::V6))
-    }
-}
 
 /// A view that answers, until dropped.
 pub struct Resolver {
@@ -208,17 +154,10 @@ impl Handler {
 
     async fn forward(&self, request: &Request, name: &str, floor: Duration) -> Answer {
         let Ok(info) = request.request_info() else { return Answer::empty(ResponseCode::FormErr) };
-        let mut question = Message::query();
-        question.metadata.recursion_desired = true;
-        question.add_query(info.query.original().clone());
-        let reply = match timeout(UPSTREAM_TIMEOUT, ask(self.upstream, &question)).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(problem)) => {
-                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream, %problem);
-                return Answer::empty(ResponseCode::ServFail);
-            }
-            Err(_) => {
-                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream, problem = "no answer in time");
+        let reply = match upstream::ask(self.upstream, info.query.original()).await {
+            Ok(reply) => reply,
+            Err(problem) => {
+                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream, problem);
                 return Answer::empty(ResponseCode::ServFail);
             }
         };
@@ -263,81 +202,11 @@ fn addresses(answers: &[Record]) -> (Vec<IpAddr>, u32) {
     (addresses, answers.iter().map(|record| record.ttl).min().unwrap_or(0))
 }
 
-/// Asks by UDP, and again by TCP if the answer did not fit.
-async fn ask(upstream: SocketAddr, question: &Message) -> std::result::Result<Message, String> {
-    let text = |error: std::io::Error| error.to_string();
-    let bytes = question.to_vec().map_err(|error| error.to_string())?;
-    let any: SocketAddr = if upstream.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any).await.map_err(text)?;
-    socket.connect(upstream).await.map_err(text)?;
-    socket.send(&bytes).await.map_err(text)?;
-    let mut buffer = vec![0; 4096];
-    loop {
-        let length = socket.recv(&mut buffer).await.map_err(text)?;
-        // Anything else on this port is noise, or a guess at our answer.
-        if let Some(reply) = answers(question, buffer.get(..length).unwrap_or_default()) {
-            return if reply.metadata.truncation {
-                ask_tcp(upstream, question, &bytes).await
-            } else {
-                Ok(reply)
-            };
-        }
-    }
-}
-
-async fn ask_tcp(
-    upstream: SocketAddr,
-    question: &Message,
-    bytes: &[u8],
-) -> std::result::Result<Message, String> {
-    let text = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect(upstream).await.map_err(text)?;
-    let length = u16::try_from(bytes.len()).map_err(|error| error.to_string())?;
-    stream.write_all(&length.to_be_bytes()).await.map_err(text)?;
-    stream.write_all(bytes).await.map_err(text)?;
-    let length = stream.read_u16().await.map_err(text)?;
-    let mut reply = vec![0; length.into()];
-    stream.read_exact(&mut reply).await.map_err(text)?;
-    answers(question, &reply).ok_or_else(|| "the answer is to another question".to_owned())
-}
-
-/// The message, if it answers the question.
-fn answers(question: &Message, bytes: &[u8]) -> Option<Message> {
-    let reply = Message::from_vec(bytes).ok()?;
-    let same = reply.metadata.id == question.metadata.id
-        && reply.metadata.message_type == MessageType::Response
-        && reply.queries == question.queries;
-    same.then_some(reply)
-}
-
 #[cfg(test)]
 mod tests {
     use hickory_proto::rr::Name;
 
-    use super::{ResolverAddresses, plain};
-
-    #[test]
-    fn a_view_listens_on_one_address_of_each_family() {
-        let view = |listen: &[&str]| {
-            let listen: Vec<_> = listen.iter().map(|address| address.parse().expect("an address")).collect();
-            ResolverAddresses::new(&listen, ([203, 0, 113, 53], 53).into()).map_err(|error| error.to_string())
-        };
-        let both = view(&["[2001:db8::1]:5300", "192.0.2.1:5300"]).expect("one of each");
-        assert_eq!(both.listen().map(|address| address.is_ipv4()).collect::<Vec<_>>(), [true, false]);
-        let mapped = view(&["[::ffff:192.0.2.1]:5300"]).expect("an IPv4 address in IPv6 clothes");
-        assert_eq!(mapped.v4, Some("192.0.2.1:5300".parse().expect("an address")));
-        for (listen, problem) in [
-            (&["192.0.2.1:5300", "192.0.2.2:5300"][..], "another of this family"),
-            (&["192.0.2.1:5300", "[::ffff:192.0.2.1]:53"], "another of this family"),
-            (&["[fe80::1]:5300"], "link-local"),
-            (&["0.0.0.0:5300"], "one address"),
-            (&["192.0.2.1:0"], "one port"),
-            (&[], "no address"),
-        ] {
-            let error = view(listen).expect_err(problem);
-            assert!(error.contains(problem), "{error}");
-        }
-    }
+    use super::plain;
 
     fn text(labels: &[&[u8]]) -> Option<String> {
         plain(&Name::from_labels(labels.iter().copied()).ok()?.to_string())
