@@ -473,9 +473,10 @@ fn own_place() -> Outcome {
         let report = of(&Action::Connect(connect("[2001:db8:1::7]:7")))?;
         equal("source address", report.src.map(|src| src.ip()), Some(end.v6))?;
         // The far side runs what the harness gives it, where the agent's resolver is to listen.
-        let resolver = end.resolver;
-        let bound = world.far().run(async move { tokio::net::UdpSocket::bind(resolver).await.map(drop) });
-        ensure(matches!(bound, Some(Ok(()))), || format!("{bound:?}"))?;
+        for resolver in end.resolvers {
+            let bound = world.far().run(async move { tokio::net::UdpSocket::bind(resolver).await.map(drop) });
+            ensure(matches!(bound, Some(Ok(()))), || format!("{resolver} {bound:?}"))?;
+        }
     }
     let own = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     ensure(!own.contains("203.0.113.53"), || "the machine's own resolv.conf changed".to_owned())?;

@@ -64,6 +64,6 @@ impl Attributor {
 
     fn owner(&mut self, entry: &Entry, clock: Offset) -> Owner {
         let flow = &entry.record.flow;
-        self.enrolments.owner(flow.cgroup_id, flow.start_ns, entry.arrived_ns, clock)
+        self.enrolments.owner(flow.cgroup_id, flow.start_ns, entry.record.end_ns, clock)
     }
 }

@@ -48,11 +48,6 @@ impl Offset {
     pub const fn wall_of(self, boot_ns: u64) -> u64 {
         translate(boot_ns, self.boot, self.wall)
     }
-
-    /// Nanoseconds since boot of a wall-clock time; 0 for what was before boot.
-    pub fn boot_of(self, time: SystemTime) -> u64 {
-        translate(unix_ns(time), self.wall, self.boot)
-    }
 }
 
 const fn translate(time: u64, from: u64, to: u64) -> u64 {
@@ -80,8 +75,6 @@ mod tests {
         let offset = Offset::new(1_000, 5_000_000);
         assert_eq!(offset.wall_of(400), 4_999_400);
         assert_eq!(offset.wall_of(1_600), 5_000_600);
-        assert_eq!(offset.boot_of(UNIX_EPOCH + Duration::from_nanos(4_999_400)), 400);
-        assert_eq!(offset.boot_of(UNIX_EPOCH), 0);
     }
 
     #[test]

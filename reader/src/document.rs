@@ -74,7 +74,7 @@ document! {
         close_reason: CloseReason = "How the flow ended; `none` if it was denied before it began.",
         event_count: u64 = "Attempts this document stands for; 1 unless folded.",
         event_id: String = "Identity of the event: node, reader start, sequence. Delivery may repeat; count distinct values.",
-        attribution: Attribution = "How the container was found: known, late, gone or unknown.",
+        attribution: Attribution = "Whether its container was enrolled: known, from start to end; late, retired before the end; gone, retired before the start; unknown, not by the start.",
         dst_host_ambiguous: bool = "More than one live name leads to the destination.",
         cgroup_id: u64 = "Inode number of the enrolled cgroup; 0 is nobody.",
         pid: u32 = "Thread group of the caller: evidence, not identity.",

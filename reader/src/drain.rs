@@ -121,17 +121,17 @@ impl Drain {
             self.health.up(Component::Drain);
             self.health.drain_alive(now);
             if stopped_within(stop, Duration::ZERO) {
-                self.last_pass(source, faulty)?;
+                self.last_pass(source, faulty);
                 return Ok(End::Stopped);
             }
             if checked.elapsed() >= CHECK {
                 if source.is_replaced()? {
-                    self.last_pass(source, faulty)?;
+                    self.last_pass(source, faulty);
                     return Ok(End::Replaced);
                 }
                 checked = Instant::now();
             }
-            if source.wait(WAIT)? && self.pass(source, faulty)? == 0 {
+            if source.wait(WAIT)? && self.pass(source, faulty) == 0 {
                 // A record is reserved and not yet committed: poll(2) says readable, there is
                 // nothing to take. Do not spin on it.
                 stopped_within(stop, Duration::from_millis(1));
@@ -139,22 +139,20 @@ impl Drain {
         }
     }
 
-    fn last_pass<S: Source>(&self, source: &mut S, faulty: &mut u64) -> io::Result<()> {
+    fn last_pass<S: Source>(&self, source: &mut S, faulty: &mut u64) {
         let start = Instant::now();
-        while self.pass(source, faulty)? > 0 && start.elapsed() < LAST_PASS {}
-        Ok(())
+        while self.pass(source, faulty) > 0 && start.elapsed() < LAST_PASS {}
     }
 
-    fn pass<S: Source>(&self, source: &mut S, faulty: &mut u64) -> io::Result<usize> {
-        let now = boot_ns()?;
+    fn pass<S: Source>(&self, source: &mut S, faulty: &mut u64) -> usize {
         let mut taken = 0_usize;
-        while taken < PASS && source.next(&mut |bytes| self.take(bytes, now, faulty)) {
+        while taken < PASS && source.next(&mut |bytes| self.take(bytes, faulty)) {
             taken = taken.saturating_add(1);
         }
-        Ok(taken)
+        taken
     }
 
-    fn take(&self, bytes: &[u8], now: u64, faulty: &mut u64) {
+    fn take(&self, bytes: &[u8], faulty: &mut u64) {
         if self.fault == Fault::RecordSwallowed {
             *faulty = faulty.wrapping_add(1);
             if faulty.is_multiple_of(2) {
@@ -164,7 +162,7 @@ impl Drain {
         self.counters.drained();
         match decode(bytes) {
             Ok(record) => {
-                if self.spool.push(record, now).is_err() {
+                if self.spool.push(record).is_err() {
                     self.counters.lost(abi::LossPoint::SpoolFull, 1);
                 }
             }

@@ -20,8 +20,6 @@ use tokio::{
 pub struct Entry {
     /// Place among all records accepted by this spool, from 0.
     pub sequence: u64,
-    /// When it was drained, nanoseconds of `CLOCK_BOOTTIME`.
-    pub arrived_ns: u64,
     /// As it came from the ring.
     pub record: Record,
 }
@@ -55,19 +53,18 @@ impl Spool {
         Self { inner: Mutex::default(), changed: Notify::new(), bound }
     }
 
-    /// Stores a record that was drained at `arrived_ns`; never waits for the consumer. Returns its
-    /// sequence number.
+    /// Stores a record; never waits for the consumer. Returns its sequence number.
     ///
     /// # Errors
     /// [`Full`], where the caller must count a loss.
-    pub fn push(&self, record: Record, arrived_ns: u64) -> Result<u64, Full> {
+    pub fn push(&self, record: Record) -> Result<u64, Full> {
         let mut inner = self.lock();
         if inner.entries.len() >= self.bound {
             return Err(Full { bound: self.bound });
         }
         let sequence = inner.next;
         inner.next = sequence.saturating_add(1);
-        inner.entries.push_back(Entry { sequence, arrived_ns, record });
+        inner.entries.push_back(Entry { sequence, record });
         drop(inner);
         self.changed.notify_one();
         Ok(sequence)
@@ -163,7 +160,7 @@ mod tests {
     fn a_batch_stays_until_it_is_acknowledged() {
         let spool = Spool::new(10);
         for at in 0..5 {
-            assert_eq!(spool.push(sample::record(), at), Ok(at));
+            assert_eq!(spool.push(sample::record()), Ok(at));
         }
         assert_eq!(sequences(&spool.take(3)), [0, 1, 2]);
         assert_eq!(sequences(&spool.take(3)), [0, 1, 2]);
@@ -175,18 +172,18 @@ mod tests {
     #[test]
     fn the_bound_counts_what_is_not_acknowledged_and_leaves_no_gap() {
         let spool = Spool::new(2);
-        assert_eq!(spool.push(sample::record(), 0), Ok(0));
-        assert_eq!(spool.push(sample::record(), 0), Ok(1));
-        assert_eq!(spool.push(sample::record(), 0), Err(Full { bound: 2 }));
+        assert_eq!(spool.push(sample::record()), Ok(0));
+        assert_eq!(spool.push(sample::record()), Ok(1));
+        assert_eq!(spool.push(sample::record()), Err(Full { bound: 2 }));
         spool.acknowledge(0);
-        assert_eq!(spool.push(sample::record(), 0), Ok(2));
+        assert_eq!(spool.push(sample::record()), Ok(2));
         assert_eq!(sequences(&spool.take(9)), [1, 2]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lone_record_waits_no_longer_than_the_flush_time() {
         let spool = Spool::new(10);
-        spool.push(sample::record(), 0).unwrap();
+        spool.push(sample::record()).unwrap();
         let start = Instant::now();
         assert!(spool.ready(5, Duration::from_millis(100)).await);
         assert_eq!(start.elapsed(), Duration::from_millis(100));
@@ -196,8 +193,8 @@ mod tests {
     async fn a_full_batch_and_a_closed_spool_do_not_wait() {
         let spool = Spool::new(10);
         let start = Instant::now();
-        spool.push(sample::record(), 0).unwrap();
-        spool.push(sample::record(), 0).unwrap();
+        spool.push(sample::record()).unwrap();
+        spool.push(sample::record()).unwrap();
         assert!(spool.ready(2, Duration::from_secs(9)).await);
         spool.close();
         assert!(spool.ready(5, Duration::from_secs(9)).await);

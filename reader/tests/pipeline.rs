@@ -63,7 +63,7 @@ fn pipeline(url: &str, tls: &TlsOptions, batch: usize, fault: Fault) -> Pipeline
 impl Pipeline {
     fn push(&self, ports: std::ops::Range<u16>) {
         for port in ports {
-            self.spool.push(record(port), u64::MAX).unwrap();
+            self.spool.push(record(port)).unwrap();
         }
     }
 

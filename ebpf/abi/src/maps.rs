@@ -23,8 +23,10 @@ pub struct Identity {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// The resolver view that DNS is redirected to; all zero: none, DNS is denied.
+    /// Where DNS to an IPv4 address is redirected to: the resolver view. Without a port: such DNS is denied.
     pub resolver: Address,
+    /// Where DNS to a native IPv6 address is redirected to, likewise.
+    pub resolver6: Address,
     /// UDP flows without a datagram for this long are ended by the sweeper.
     pub udp_idle_ns: u64,
     /// Most flows this container may have open at once.
@@ -33,10 +35,14 @@ pub struct Container {
     pub proxy: Address,
     /// The proxy's IPv6 address; all zero: IPv6 connections are handed to `proxy` in its mapped form.
     pub proxy6: Address,
-    /// Port of `resolver`, host order.
+    /// Port of `resolver`, host order; 0: there is none.
     pub resolver_port: u16,
+    /// Port of `resolver6`, host order; 0: there is none.
+    pub resolver6_port: u16,
     /// Port of the proxy's catch-all, host order; 0: none, and TCP that no rule knows is denied.
     pub catch_all: u16,
+    #[doc(hidden)]
+    pub pad: [u8; 6],
     /// Bits of [`socket_kind`]: kinds of socket that a rule permits besides TCP, UDP and ICMP.
     pub kinds: u32,
 }

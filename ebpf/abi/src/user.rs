@@ -72,7 +72,7 @@ mod tests {
     fn no_padding() {
         let expected = [
             ("Bypass", 16),
-            ("Container", 3 * 16 + 8 + 8 + 2 + 2 + 4),
+            ("Container", 4 * 16 + 8 + 8 + 3 * 2 + 6 + 4),
             ("DnsEntry", 4 * 16 + 8),
             ("DnsKey", 24),
             ("DomainName", 8 + 4 + 4 + 256),

@@ -51,7 +51,7 @@ impl Facts for Now<'_> {
         self.bypassed
     }
 
-    fn has_resolver(&self) -> bool {
+    fn has_resolver(&self, _dst: &Destination<'_>) -> bool {
         true
     }
 

@@ -19,6 +19,7 @@ use crate::{
     network::{Network, Proxy},
     pins::{found, stored},
     refuse::{cgroup_id, unobserved},
+    resolver::ResolverAddresses,
     routes,
     rules::{Rule, permits},
     state::{lock, read_folder, read_json, remove_file, write_json},
@@ -44,8 +45,8 @@ pub struct EnrolRequest {
     pub network: Network,
     /// The proxy that flows are handed to.
     pub proxy: Proxy,
-    /// Where its resolver view listens, and where that asks on. Without one, DNS is denied.
-    pub resolver: Option<(SocketAddr, SocketAddr)>,
+    /// Its resolver view. Without one, DNS is denied.
+    pub resolver: Option<ResolverAddresses>,
     /// Shortest time a DNS answer permits its addresses.
     pub dns_ttl_floor: Duration,
     /// UDP flows without a datagram for this long end.
@@ -91,10 +92,8 @@ impl EnrolRequest {
 pub(crate) struct View {
     /// Whose.
     pub cgroup_id: u64,
-    /// Where it listens; absent: no DNS.
-    pub listen: Option<SocketAddr>,
-    /// Where it asks.
-    pub upstream: Option<SocketAddr>,
+    /// Where it listens and asks; absent: no DNS.
+    pub resolver: Option<ResolverAddresses>,
     /// Shortest time an answer permits its addresses, milliseconds.
     pub dns_ttl_floor_ms: u64,
     /// The container's own network.
@@ -163,17 +162,23 @@ impl Manager {
                 ledger.insert(cgroup_id, Ledger::default(), 0),
             )?;
         }
-        let (resolver, resolver_port) = request
-            .resolver
-            .map_or(([0; 16], 0), |(listen, _)| (routes::address(listen.ip()), listen.port()));
+        let listen = |address: Option<SocketAddr>| {
+            address.map_or(([0; 16], 0), |address| (routes::address(address.ip()), address.port()))
+        };
+        let (resolver, resolver_port) = listen(request.resolver.and_then(|view| view.v4).map(SocketAddr::V4));
+        let (resolver6, resolver6_port) =
+            listen(request.resolver.and_then(|view| view.v6).map(SocketAddr::V6));
         let settings = Container {
             resolver,
+            resolver6,
             udp_idle_ns: nanoseconds(request.udp_idle),
             flow_quota: request.flow_quota,
             proxy: request.proxy.v4.map_or([0; 16], |v4| routes::address(v4.into())),
             proxy6: request.proxy.v6.map_or([0; 16], |v6| routes::address(v6.into())),
             resolver_port,
+            resolver6_port,
             catch_all: request.proxy.catch_all.unwrap_or(0),
+            pad: [0; 6],
             kinds: 0,
         };
         stored(
@@ -183,8 +188,7 @@ impl Manager {
         )?;
         let view = View {
             cgroup_id,
-            listen: request.resolver.map(|(listen, _)| listen),
-            upstream: request.resolver.map(|(_, upstream)| upstream),
+            resolver: request.resolver,
             dns_ttl_floor_ms: u64::try_from(request.dns_ttl_floor.as_millis()).unwrap_or(u64::MAX),
             network: request.network.clone(),
             rules: Vec::new(),

@@ -42,7 +42,7 @@ impl Manager {
 
     async fn serve_views(&self, serving: &mut HashMap<u64, Resolver>) -> Result<(), Error> {
         let wanted: Vec<u64> =
-            self.views()?.iter().filter(|view| view.listen.is_some()).map(|view| view.cgroup_id).collect();
+            self.views()?.iter().filter(|view| view.resolver.is_some()).map(|view| view.cgroup_id).collect();
         serving.retain(|cgroup_id, _| wanted.contains(cgroup_id));
         for cgroup_id in wanted {
             if serving.contains_key(&cgroup_id) {

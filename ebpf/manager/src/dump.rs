@@ -30,6 +30,7 @@ impl Manager {
         let mut maps = BTreeMap::new();
         maps.insert("container_map", rows("container_map", pins.containers()?.iter(), |id, container| json!({
             "cgroup_id": id, "resolver": ip(container.resolver), "resolver_port": container.resolver_port,
+            "resolver6": ip(container.resolver6), "resolver6_port": container.resolver6_port,
             "udp_idle_ns": container.udp_idle_ns, "flow_quota": container.flow_quota,
         }))?);
         maps.insert(

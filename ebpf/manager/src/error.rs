@@ -32,6 +32,14 @@ pub enum Error {
         /// Why.
         cause: io::Error,
     },
+    /// A resolver view's address that cannot be.
+    #[error("{address} cannot be a resolver view's address: {problem}")]
+    Resolver {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        problem: &'static str,
+    },
     /// A state file that is not what this version writes.
     #[error("{path} is not a state file of this version: {problem}. Remove it, then enrol the container again.", path = path.display())]
     State {

@@ -43,6 +43,7 @@ pub use error::Error;
 pub use load::LoadOptions;
 pub use network::{Network, Proxy};
 pub use pins::Pins;
+pub use resolver::ResolverAddresses;
 pub use status::Status;
 pub use sweep::Swept;
 

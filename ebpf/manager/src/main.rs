@@ -19,7 +19,7 @@ use std::{
 use abi::{Enrolment, pin};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use manager::{EnrolRequest, LoadOptions, Manager, Network, Proxy, rules};
+use manager::{EnrolRequest, LoadOptions, Manager, Network, Proxy, ResolverAddresses, rules};
 use tracing_subscriber::EnvFilter;
 
 /// Loads the egress programs, enrols containers, and shows what they do.
@@ -120,9 +120,10 @@ struct EnrolArgs {
     /// YAML file of its egress rules. Without one, nothing is permitted.
     #[arg(long)]
     rules: Option<PathBuf>,
-    /// Where its resolver view listens; an address that the container can reach.
+    /// Where its resolver view listens: an address that the container can reach. Given twice, one is IPv4
+    /// and one IPv6; DNS to a name server of a family without one is denied.
     #[arg(long, requires = "upstream")]
-    resolver: Option<SocketAddr>,
+    resolver: Vec<SocketAddr>,
     /// The DNS server that the view asks.
     #[arg(long, requires = "resolver")]
     upstream: Option<SocketAddr>,
@@ -210,7 +211,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             request.agent = args.agent;
             request.project = args.project;
             request.rules = args.rules.map(|path| rules::read(&path)).transpose()?.unwrap_or_default();
-            request.resolver = args.resolver.zip(args.upstream);
+            request.resolver =
+                args.upstream.map(|upstream| ResolverAddresses::new(&args.resolver, upstream)).transpose()?;
             request.network =
                 Network { subnets: args.subnet, gateways: args.gateway, infrastructure: args.infrastructure };
             request.proxy = Proxy { v4: args.proxy, v6: args.proxy6, catch_all: args.catch_all };

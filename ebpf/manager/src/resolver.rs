@@ -4,6 +4,9 @@
 //!
 //! Everything it reads is hostile: the container's questions, and the upstream's answers.
 
+mod addresses;
+mod upstream;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
@@ -12,7 +15,7 @@ use std::{
 
 use abi::NAME_LEN;
 use hickory_proto::{
-    op::{Header, HeaderCounts, Message, MessageType, Metadata, OpCode, ResponseCode},
+    op::{Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode},
     rr::{RData, Record, RecordType},
 };
 use hickory_server::{
@@ -21,12 +24,9 @@ use hickory_server::{
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
     zone_handler::MessageResponseBuilder,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, UdpSocket},
-    time::timeout,
-};
+use tokio::net::{TcpListener, UdpSocket};
 
+pub use self::addresses::ResolverAddresses;
 use crate::{
     Manager,
     clock::{boot_ns, nanoseconds},
@@ -38,8 +38,6 @@ use crate::{
 
 /// Longest time an answer permits its addresses.
 const TTL_CEILING: Duration = Duration::from_secs(3600);
-/// How long the upstream may take.
-const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an idle TCP client is kept.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,21 +53,20 @@ impl Resolver {
     /// If the container is not enrolled or has no resolver, or an address is taken.
     pub async fn start(manager: &Manager, cgroup_id: u64) -> Result<Self> {
         let view = manager.view(cgroup_id)?.ok_or(Error::NotEnrolled(cgroup_id))?;
-        let (Some(listen), Some(upstream)) = (view.listen, view.upstream) else {
-            return Err(Error::NotEnrolled(cgroup_id));
-        };
-        let bound = |cause| Error::Listen { address: listen, cause };
-        let udp = UdpSocket::bind(listen).await.map_err(bound)?;
-        let tcp = TcpListener::bind(listen).await.map_err(bound)?;
+        let addresses = view.resolver.ok_or(Error::NotEnrolled(cgroup_id))?;
         let handler = Handler {
             manager: manager.clone(),
             cgroup_id,
-            upstream,
+            upstream: addresses.upstream,
             names: Arc::new(Mutex::new(Names::open(manager, cgroup_id)?)),
         };
         let mut server = Server::new(handler);
-        server.register_socket(udp);
-        server.register_listener(tcp, CLIENT_TIMEOUT, 4096);
+        for address in addresses.listen() {
+            let bound = |cause| Error::Listen { address, cause };
+            server.register_socket(UdpSocket::bind(address).await.map_err(bound)?);
+            let tcp = TcpListener::bind(address).await.map_err(bound)?;
+            server.register_listener(tcp, CLIENT_TIMEOUT, 4096);
+        }
         Ok(Self { _server: server })
     }
 }
@@ -157,17 +154,10 @@ impl Handler {
 
     async fn forward(&self, request: &Request, name: &str, floor: Duration) -> Answer {
         let Ok(info) = request.request_info() else { return Answer::empty(ResponseCode::FormErr) };
-        let mut question = Message::query();
-        question.metadata.recursion_desired = true;
-        question.add_query(info.query.original().clone());
-        let reply = match timeout(UPSTREAM_TIMEOUT, ask(self.upstream, &question)).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(problem)) => {
-                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream, %problem);
-                return Answer::empty(ResponseCode::ServFail);
-            }
-            Err(_) => {
-                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream, problem = "no answer in time");
+        let reply = match upstream::ask(self.upstream, info.query.original()).await {
+            Ok(reply) => reply,
+            Err(problem) => {
+                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream, problem);
                 return Answer::empty(ResponseCode::ServFail);
             }
         };
@@ -210,53 +200,6 @@ fn addresses(answers: &[Record]) -> (Vec<IpAddr>, u32) {
         })
         .collect();
     (addresses, answers.iter().map(|record| record.ttl).min().unwrap_or(0))
-}
-
-/// Asks by UDP, and again by TCP if the answer did not fit.
-async fn ask(upstream: SocketAddr, question: &Message) -> std::result::Result<Message, String> {
-    let text = |error: std::io::Error| error.to_string();
-    let bytes = question.to_vec().map_err(|error| error.to_string())?;
-    let any: SocketAddr = if upstream.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any).await.map_err(text)?;
-    socket.connect(upstream).await.map_err(text)?;
-    socket.send(&bytes).await.map_err(text)?;
-    let mut buffer = vec![0; 4096];
-    loop {
-        let length = socket.recv(&mut buffer).await.map_err(text)?;
-        // Anything else on this port is noise, or a guess at our answer.
-        if let Some(reply) = answers(question, buffer.get(..length).unwrap_or_default()) {
-            return if reply.metadata.truncation {
-                ask_tcp(upstream, question, &bytes).await
-            } else {
-                Ok(reply)
-            };
-        }
-    }
-}
-
-async fn ask_tcp(
-    upstream: SocketAddr,
-    question: &Message,
-    bytes: &[u8],
-) -> std::result::Result<Message, String> {
-    let text = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect(upstream).await.map_err(text)?;
-    let length = u16::try_from(bytes.len()).map_err(|error| error.to_string())?;
-    stream.write_all(&length.to_be_bytes()).await.map_err(text)?;
-    stream.write_all(bytes).await.map_err(text)?;
-    let length = stream.read_u16().await.map_err(text)?;
-    let mut reply = vec![0; length.into()];
-    stream.read_exact(&mut reply).await.map_err(text)?;
-    answers(question, &reply).ok_or_else(|| "the answer is to another question".to_owned())
-}
-
-/// The message, if it answers the question.
-fn answers(question: &Message, bytes: &[u8]) -> Option<Message> {
-    let reply = Message::from_vec(bytes).ok()?;
-    let same = reply.metadata.id == question.metadata.id
-        && reply.metadata.message_type == MessageType::Response
-        && reply.queries == question.queries;
-    same.then_some(reply)
 }
 
 #[cfg(test)]

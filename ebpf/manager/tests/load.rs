@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf, process};
 
-use manager::{EnrolRequest, LoadOptions, Manager};
+use manager::{EnrolRequest, LoadOptions, Manager, ResolverAddresses};
 
 struct Loaded {
     manager: Manager,
@@ -72,4 +72,31 @@ fn refuses_what_is_loaded_already() {
     };
     assert!(Manager::load(&again).unwrap_err().to_string().contains("pinned at"));
     assert!(loaded.manager.status().is_ok());
+}
+
+/// The programs decide before anything is routed, so the machine's network is of no matter.
+#[test]
+fn dns_of_a_family_without_a_view_is_denied() {
+    let Loaded { manager, cgroup, .. } = &load("dns");
+    let send = |to: &str| {
+        let script = format!(
+            "import errno, socket\n\
+             s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
+             try: s.sendto(b'?', ('{to}', 53))\n\
+             except OSError as error: print(errno.errorcode.get(error.errno, error.errno))"
+        );
+        let join = format!("echo $$ > {}/cgroup.procs; exec python3 -c \"$0\"", cgroup.display());
+        let output =
+            process::Command::new("unshare").args(["--net", "sh", "-c", &join, &script]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut request = EnrolRequest::new(cgroup, "c1");
+    let view = ["192.0.2.1:5300".parse().unwrap()];
+    request.resolver = Some(ResolverAddresses::new(&view, "203.0.113.53:53".parse().unwrap()).unwrap());
+    let id = manager.enrol(&request).unwrap().cgroup_id;
+    assert_eq!(send("2001:db8::53"), "EPERM\n", "no view of this family");
+    assert_eq!(send("::ffff:203.0.113.53"), "ENETUNREACH\n", "decided, and redirected where no route leads");
+    let ledger = manager.ledger(id).unwrap();
+    assert_eq!((ledger.denied, ledger.opened), (1, 1));
 }

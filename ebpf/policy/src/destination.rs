@@ -37,6 +37,13 @@ pub fn is_loopback(addr: &Address) -> bool {
     }
 }
 
+/// Whether the address is an IPv4 one, in its mapped form.
+#[inline(always)]
+pub fn is_v4(addr: &Address) -> bool {
+    let [w0, w1, w2, _] = words(addr);
+    w0 == 0 && w1 == 0 && w2 == 0xffff
+}
+
 /// The address as four big-endian words. Word-wise tests keep the program short.
 #[inline(always)]
 fn words(addr: &Address) -> [u32; 4] {

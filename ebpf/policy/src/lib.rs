@@ -11,7 +11,7 @@ mod routes;
 mod socket;
 
 use abi::{Reason, TCP, Verdict, Zone};
-pub use destination::{Destination, is_loopback};
+pub use destination::{Destination, is_loopback, is_v4};
 pub use routes::permits;
 pub use socket::{AF_INET, socket_permitted};
 
@@ -35,8 +35,8 @@ pub enum Permit {
 pub trait Facts {
     /// Enforcement is switched off for this container.
     fn bypassed(&self) -> bool;
-    /// This container has a resolver view to send DNS to.
-    fn has_resolver(&self) -> bool;
+    /// This container has a resolver view of the destination's family to send DNS to.
+    fn has_resolver(&self, dst: &Destination<'_>) -> bool;
     /// What the destination is to this container, and what its address permits transport and port.
     fn address(&self, dst: &Destination<'_>) -> (Zone, Permit);
     /// What a name that currently leads to the destination permits transport and port.
@@ -84,11 +84,11 @@ impl Decision {
 pub fn decide<F: Facts>(facts: &F, dst: &Destination<'_>) -> Decision {
     let dns = dst.is_dns();
     if facts.bypassed() {
-        let route = if dns && facts.has_resolver() { Route::Resolver } else { Route::Direct };
+        let route = if dns && facts.has_resolver(dst) { Route::Resolver } else { Route::Direct };
         return Decision { verdict: Verdict::Bypassed, reason: Reason::Bypass, route };
     }
     if dns {
-        if facts.has_resolver() {
+        if facts.has_resolver(dst) {
             return Decision::allowed(Reason::Dns, Route::Resolver);
         }
         return Decision::denied(Reason::Dns);

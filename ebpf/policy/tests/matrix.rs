@@ -13,7 +13,8 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 struct World {
     bypassed: bool,
-    resolver: bool,
+    /// Of IPv4, of IPv6.
+    resolver: (bool, bool),
     zone: Zone,
     catch_all: Option<u16>,
     names: Vec<Routes>,
@@ -24,8 +25,9 @@ impl Facts for World {
     fn bypassed(&self) -> bool {
         self.bypassed
     }
-    fn has_resolver(&self) -> bool {
-        self.resolver
+    fn has_resolver(&self, dst: &Destination<'_>) -> bool {
+        let v4 = std::net::Ipv6Addr::from(*dst.addr).to_ipv4_mapped().is_some();
+        if v4 { self.resolver.0 } else { self.resolver.1 }
     }
     fn address(&self, dst: &Destination<'_>) -> (Zone, Permit) {
         (self.zone, permits(&self.prefix, dst.l4_proto, dst.port))
@@ -65,7 +67,7 @@ fn routes() -> impl Strategy<Value = Routes> {
 
 fn world() -> impl Strategy<Value = World> {
     let zone = prop_oneof![4 => Just(Zone::Elsewhere), 1 => Just(Zone::OwnSubnet), 1 => Just(Zone::Gateway)];
-    let facts = (any::<bool>(), any::<bool>(), zone, prop::option::of(1..u16::MAX));
+    let facts = (any::<bool>(), any::<(bool, bool)>(), zone, prop::option::of(1..u16::MAX));
     (facts, prop::collection::vec(routes(), 0..4), routes()).prop_map(
         |((bypassed, resolver, zone, catch_all), names, prefix)| World {
             bypassed,
@@ -100,9 +102,9 @@ fn first_row(world: &World, dst: &Destination<'_>) -> Decision {
     let listener = |permit| if let Permit::Listener(port) = permit { port } else { 0 };
     let other_tcp = dst.l4_proto == TCP && dst.port != 853;
     let rows = [
-        (world.bypassed && dns && world.resolver, row(Bypassed, Reason::Bypass, Route::Resolver)),
+        (world.bypassed && dns && world.has_resolver(dst), row(Bypassed, Reason::Bypass, Route::Resolver)),
         (world.bypassed, row(Bypassed, Reason::Bypass, Route::Direct)),
-        (dns && world.resolver, row(Allowed, Reason::Dns, Route::Resolver)),
+        (dns && world.has_resolver(dst), row(Allowed, Reason::Dns, Route::Resolver)),
         (dns, row(Denied, Reason::Dns, Route::Direct)),
         (is_loopback(dst.addr), row(Allowed, Reason::Loopback, Route::Direct)),
         (own && by_address != Permit::No, row(Allowed, Reason::Infrastructure, Route::Direct)),
@@ -157,7 +159,7 @@ proptest! {
     #[test]
     fn only_dns_goes_to_the_resolver(world in world(), dst in destination()) {
         let dst = Destination { addr: &dst.0, port: dst.1, l4_proto: dst.2 };
-        prop_assert_eq!(decide(&world, &dst).route == Route::Resolver, dst.is_dns() && world.resolver);
+        prop_assert_eq!(decide(&world, &dst).route == Route::Resolver, dst.is_dns() && world.has_resolver(&dst));
     }
 
     #[test]

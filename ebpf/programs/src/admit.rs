@@ -5,7 +5,7 @@ use abi::{
     sock_flag,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
-use policy::{Decision, Destination, Route, decide};
+use policy::{Decision, Destination, Route, decide, is_v4};
 
 use crate::{
     emit,
@@ -128,14 +128,18 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook, asked: 
     {
         // SAFETY: a live map value.
         unsafe {
-            if let Route::Proxy(port) = decision.route {
-                let v4 = key.remote[..12] == MAPPED || (*container).proxy6 == [0; 16];
-                flow.actual_dst = if v4 { (*container).proxy } else { (*container).proxy6 };
-                flow.actual_dst_port = port;
-            } else {
-                flow.actual_dst = (*container).resolver;
-                flow.actual_dst_port = (*container).resolver_port;
-            }
+            let (addr, port) = match decision.route {
+                Route::Proxy(port) if is_v4(&key.remote) || (*container).proxy6 == [0; 16] => {
+                    (&raw const (*container).proxy, port)
+                }
+                Route::Proxy(port) => (&raw const (*container).proxy6, port),
+                _ => {
+                    let (addr, port) = facts::resolver(container, &key.remote);
+                    (addr, *port)
+                }
+            };
+            flow.actual_dst = *addr;
+            flow.actual_dst_port = port;
         }
     }
     // The resolver itself, asked on its own address, needs no other.
@@ -162,9 +166,6 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook, asked: 
     }
     if elsewhere { Admission::Redirect as u64 } else { Admission::Pass as u64 }
 }
-
-/// The first twelve bytes of a v4-mapped address.
-const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 /// Transports whose packets a rule can permit where no call was decided.
 const fn ruled_by_packet(l4_proto: u8) -> bool {

@@ -149,8 +149,8 @@ pub fn redirect(ctx: *mut bpf_sock_addr, family: Family, sock: *const Sock) {
     rewrite(ctx, family, &addr, port);
 }
 
-/// Sends the call somewhere else. A v4 hook cannot name a v6 address; the resolver of a container is
-/// IPv4, which a v6 socket reaches in mapped form only, so a native v6 destination becomes mapped.
+/// Sends the call somewhere else, of the same family: a v4 hook cannot name a v6 address, and a native v6
+/// datagram cannot go to a mapped one.
 #[inline(always)]
 pub fn rewrite(ctx: *mut bpf_sock_addr, family: Family, addr: &Address, port: u16) {
     // SAFETY: as in `user_address`; these fields are writable in connect, sendmsg and recvmsg hooks.

@@ -1,6 +1,6 @@
 //! The facts a decision needs, from the maps.
 
-use abi::{DNS_NAMES, DnsEntry, DnsKey, PrefixKey, Zone};
+use abi::{Address, Container, DNS_NAMES, DnsEntry, DnsKey, PrefixKey, Zone};
 use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_boot_ns};
 use policy::{Destination, Facts, Permit};
 
@@ -27,6 +27,23 @@ pub fn bypass_epoch(cgroup_id: u64, now: u64) -> u64 {
 #[inline(always)]
 pub fn bypass_over(epoch: u64, cgroup_id: u64) -> bool {
     epoch != 0 && bypass_epoch(cgroup_id, now()) != epoch
+}
+
+/// Where DNS to `dst` goes instead, address and port. It is of the same family: the kernel refuses to send a
+/// native IPv6 datagram to a mapped address (errno 524, after the hook has permitted it).
+///
+/// # Safety
+/// `container` is a live map value.
+#[inline(always)]
+pub unsafe fn resolver(container: *const Container, dst: &Address) -> (*const Address, *const u16) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if policy::is_v4(dst) {
+            (&raw const (*container).resolver, &raw const (*container).resolver_port)
+        } else {
+            (&raw const (*container).resolver6, &raw const (*container).resolver6_port)
+        }
+    }
 }
 
 /// One container's facts at one instant.
@@ -64,10 +81,10 @@ impl Facts for Kernel {
     }
 
     #[inline(always)]
-    fn has_resolver(&self) -> bool {
+    fn has_resolver(&self, dst: &Destination<'_>) -> bool {
         match CONTAINERS.get_ptr(self.cgroup_id) {
             // SAFETY: a live map value.
-            Some(container) => unsafe { (*container).resolver_port != 0 },
+            Some(container) => unsafe { *resolver(container, dst.addr).1 != 0 },
             None => false,
         }
     }

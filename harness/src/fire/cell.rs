@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use abi::Ledger;
-use manager::{EnrolRequest, Manager, resolver::Resolver};
+use manager::{EnrolRequest, Manager, ResolverAddresses, resolver::Resolver};
 
 use super::{control, network, proxy, settle, steps::Script, to_manager};
 use crate::{
@@ -94,7 +94,7 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
     for (agent, end) in agents.iter().zip(world.agents()) {
         let before = lab.manager.ledger(end.cgroup_id).unwrap_or_default();
         let from = SystemTime::now();
-        lab.manager.enrol(&request(lab, cell, id, agent, end))?;
+        lab.manager.enrol(&request(lab, cell, id, agent, end)?)?;
         enrolled.cgroup_ids.push(end.cgroup_id);
         resolvers.push(resolver(lab, &world, end, &agent.agent)?);
         evidence.push(AgentEvidence {
@@ -104,7 +104,7 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
             addresses: [end.address, end.v6],
             subnets: end.subnets,
             gateways: end.gateways,
-            resolver: end.resolver,
+            resolvers: end.resolvers,
             ledger: before,
             bypass: Vec::new(),
             rules: vec![Window { from: (from, from), until: None, what: cell.scenario.rules.clone() }],
@@ -145,13 +145,19 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
     Ok(result)
 }
 
-fn request(lab: &Lab, cell: &Cell, id: &str, agent: &Agent, end: &AgentEnd) -> EnrolRequest {
+fn request(
+    lab: &Lab,
+    cell: &Cell,
+    id: &str,
+    agent: &Agent,
+    end: &AgentEnd,
+) -> Result<EnrolRequest, FireError> {
     let settings = &cell.scenario.settings;
     let mut request = EnrolRequest::new(&end.cgroup, format!("{id}-{}", end.cgroup_id));
     request.agent = agent.agent.clone();
     request.project = agent.project.clone();
     request.rules = to_manager(&cell.scenario.rules);
-    request.resolver = Some((end.resolver, World::authority()));
+    request.resolver = Some(ResolverAddresses::new(&end.resolvers, World::authority())?);
     request.network = network(&cell.scenario.network, &end.subnets, &end.gateways);
     request.proxy = proxy(cell.scenario.proxy.as_ref());
     request.accept_unobserved = true;
@@ -165,7 +171,7 @@ fn request(lab: &Lab, cell: &Cell, id: &str, agent: &Agent, end: &AgentEnd) -> E
     if let Some(quota) = settings.flow_quota {
         request.flow_quota = quota;
     }
-    request
+    Ok(request)
 }
 
 /// Starts an agent's resolver view on the far side, where production has it beside the proxy.

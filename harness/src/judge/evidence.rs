@@ -58,8 +58,8 @@ pub struct AgentEvidence {
     pub subnets: [IpNet; 2],
     /// The far end of its link.
     pub gateways: [IpAddr; 2],
-    /// Where its resolver view listens.
-    pub resolver: SocketAddr,
+    /// Where its resolver view listens, IPv4 and IPv6.
+    pub resolvers: [SocketAddr; 2],
     /// What its counters rose by.
     pub ledger: Ledger,
     /// Times of bypass.

@@ -168,7 +168,8 @@ fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
                 Err(_) => continue,
             },
         };
-        let to_resolver = evidence.agents.iter().any(|agent| agent.resolver == SocketAddr::new(ip, port));
+        let to_resolver =
+            evidence.agents.iter().any(|agent| agent.resolvers.contains(&SocketAddr::new(ip, port)));
         if ip == SENTINEL || to_resolver || answers(evidence, ip, port) {
             continue;
         }

@@ -115,8 +115,8 @@ pub struct AgentEnd {
     pub subnets: [IpNet; 2],
     /// The far end of its veth.
     pub gateways: [IpAddr; 2],
-    /// On the far side of its own veth: where its resolver view listens.
-    pub resolver: SocketAddr,
+    /// On the far side of its own veth: where its resolver view listens, IPv4 and IPv6.
+    pub resolvers: [SocketAddr; 2],
     /// Its network namespace.
     pub netns: PathBuf,
 }
@@ -164,7 +164,8 @@ impl World {
                 v6: addresses::agent_v6(i).into(),
                 subnets: addresses::subnets(i),
                 gateways: [addresses::far_v4(i).into(), addresses::far_v6(i).into()],
-                resolver: SocketAddr::new(addresses::far_v4(i).into(), addresses::RESOLVER_PORT),
+                resolvers: [addresses::far_v4(i).into(), addresses::far_v6(i).into()]
+                    .map(|far| SocketAddr::new(far, addresses::RESOLVER_PORT)),
                 netns: netns.path().to_owned(),
             };
             rooms.push(AgentRoom { end, confinement, cgroup, files, netns });

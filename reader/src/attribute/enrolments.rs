@@ -3,6 +3,10 @@
 //! A cgroup id is an inode number and is reused. So each id has a history of holders, and a flow
 //! belongs to the one that was enrolled when it *started*; if there is none, to nobody. What was read
 //! once stays known after its file is gone, for the flows that end later.
+//!
+//! How a flow is attributed follows from times of one clock alone: when it started and ended, as the
+//! kernel wrote it, and when its container was enrolled and retired, as the manager wrote it. When
+//! this process came to read either is of no matter ([`Attribution`] has the definitions).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -44,15 +48,8 @@ pub struct Enrolments {
 /// Who held one cgroup id; oldest first.
 #[derive(Debug, Default)]
 struct History {
-    holders: Vec<Holder>,
+    holders: Vec<Enrolment>,
     stamp: Option<Stamp>,
-}
-
-#[derive(Debug)]
-struct Holder {
-    enrolment: Enrolment,
-    /// From when it could be read, nanoseconds since boot.
-    available_ns: u64,
 }
 
 /// What changes when a file's content does.
@@ -113,30 +110,27 @@ impl Enrolments {
         Ok(())
     }
 
-    /// Who held `cgroup_id` when a flow started at `start_ns`, for a record that came at `arrived_ns`
-    /// (both since boot).
-    pub fn owner(&mut self, cgroup_id: u64, start_ns: u64, arrived_ns: u64, clock: Offset) -> Owner {
+    /// Who held `cgroup_id` when a flow started at `start_ns` that ended at `end_ns` (both since boot).
+    pub fn owner(&mut self, cgroup_id: u64, start_ns: u64, end_ns: u64, clock: Offset) -> Owner {
         if cgroup_id == 0 {
             return Owner::nobody(Attribution::Unknown);
         }
         self.check(cgroup_id, clock);
         let holders = self.ids.get(&cgroup_id).map(|history| history.holders.as_slice()).unwrap_or_default();
         // The last one enrolled by then: whoever came before was retired by that.
-        match holders.iter().rev().find(|holder| holder.enrolment.enrolled_ns <= start_ns) {
-            None => Owner::nobody(Attribution::Unknown),
-            Some(holder) if holder.enrolment.retired_ns.is_some_and(|retired| retired <= start_ns) => {
-                Owner::nobody(Attribution::Gone)
-            }
-            Some(holder) => Owner {
-                attribution: if holder.available_ns <= arrived_ns {
-                    Attribution::Known
-                } else {
-                    Attribution::Late
-                },
-                agent: holder.enrolment.agent.clone(),
-                project: holder.enrolment.project.clone(),
-                container_id: holder.enrolment.container_id.clone(),
-            },
+        let after = holders.partition_point(|holder| holder.enrolled_ns <= start_ns);
+        let (until_then, later) = holders.split_at_checked(after).unwrap_or((holders, &[]));
+        let Some(holder) = until_then.last() else { return Owner::nobody(Attribution::Unknown) };
+        if holder.retired_ns.is_some_and(|retired| retired <= start_ns) {
+            return Owner::nobody(Attribution::Gone);
+        }
+        let successor = later.first().map(|next| next.enrolled_ns);
+        let over = [holder.retired_ns, successor].into_iter().flatten().any(|left| left <= end_ns);
+        Owner {
+            attribution: if over { Attribution::Late } else { Attribution::Known },
+            agent: holder.agent.clone(),
+            project: holder.project.clone(),
+            container_id: holder.container_id.clone(),
         }
     }
 
@@ -150,15 +144,9 @@ impl Enrolments {
         match read(&path, id, known) {
             Ok(None) => {}
             Ok(Some((stamp, enrolment))) => {
-                let modified = stamp.modified.map_or(u64::MAX, |time| clock.boot_of(time));
-                let available_ns = match enrolment.retired_ns {
-                    // Written again when it was retired; it was readable since it was enrolled.
-                    Some(_) => enrolment.enrolled_ns,
-                    None => modified.min(clock.now_boot_ns()),
-                };
                 let history = self.ids.entry(id).or_default();
                 history.stamp = Some(stamp);
-                history.add(Holder { enrolment, available_ns });
+                history.add(enrolment);
             }
             Err(Unread::Absent) => {
                 if let Some(history) = self.ids.get_mut(&id) {
@@ -183,12 +171,12 @@ impl Enrolments {
 }
 
 impl History {
-    fn add(&mut self, new: Holder) {
-        match self.holders.iter_mut().find(|old| old.enrolment.enrolled_ns == new.enrolment.enrolled_ns) {
-            Some(old) => old.enrolment = new.enrolment,
+    fn add(&mut self, new: Enrolment) {
+        match self.holders.iter_mut().find(|old| old.enrolled_ns == new.enrolled_ns) {
+            Some(old) => *old = new,
             None => {
                 self.holders.push(new);
-                self.holders.sort_by_key(|holder| holder.enrolment.enrolled_ns);
+                self.holders.sort_by_key(|holder| holder.enrolled_ns);
                 if self.holders.len() > HOLDERS {
                     self.holders.remove(0);
                 }
@@ -199,13 +187,13 @@ impl History {
     /// The file is gone, so whoever held the id has left it.
     fn retire(&mut self, now_ns: u64) {
         if let Some(last) = self.holders.last_mut() {
-            last.enrolment.retired_ns.get_or_insert(now_ns);
+            last.retired_ns.get_or_insert(now_ns);
         }
     }
 
     fn is_remembered(&self, now_ns: u64) -> bool {
         self.holders.iter().any(|holder| {
-            holder.enrolment.retired_ns.is_none_or(|retired| now_ns.saturating_sub(retired) < REMEMBERED_NS)
+            holder.retired_ns.is_none_or(|retired| now_ns.saturating_sub(retired) < REMEMBERED_NS)
         })
     }
 }

@@ -137,9 +137,10 @@ fn every_word() {
         ("Verdict", "ALLOWED DENIED BYPASSED"),
         (
             "Reason",
-            "bypass dns loopback domain_rule address_rule no_rule not_enrolled socket_kind flow_table_full",
+            "bypass dns loopback domain_rule address_rule no_rule not_enrolled socket_kind flow_table_full \
+             redirected infrastructure gateway own_subnet inbound no_flow pre_enrolment destination_mismatch",
         ),
-        ("Hook", "connect sendmsg sock_create egress"),
+        ("Hook", "connect sendmsg sock_create egress sock_ops"),
         ("CloseReason", "none closed refused timeout reset aborted idle bypass_ended"),
         ("Direction", "outbound inbound"),
         ("LossPoint", "ring_full flow_map_full decode spool_full export_limit backend_rejected reboot"),

@@ -48,17 +48,18 @@ fn known<T: TryFrom<u8, Error = Unknown>>(set: &'static str, byte: u8) -> Result
     T::try_from(byte).map_err(|Unknown(byte)| UnknownWord { set, byte })
 }
 
-/// How a document's container was found.
+/// How a document's container was found. All times are of the kernel side's clock, so the answer does
+/// not depend on when the reader came to read anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Attribution {
-    /// It was enrolled when the flow started, and that could be read when the record came.
+    /// It was enrolled from the flow's start to its end. It is named.
     Known,
-    /// It was enrolled when the flow started, but that could be read only after the record came.
+    /// It was enrolled at the flow's start, and retired by the flow's end: the flow outlived it. It is named.
     Late,
-    /// The last container with this cgroup id was retired before the flow started; it is not named,
+    /// The last container with this cgroup id was retired before the flow started. Nobody is named,
     /// because a reused id must not inherit.
     Gone,
-    /// No enrolment of this cgroup id covers the flow's start.
+    /// No container with this cgroup id is known to have been enrolled by the flow's start. Nobody is named.
     Unknown,
 }
 

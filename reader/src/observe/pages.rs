@@ -148,7 +148,7 @@ mod tests {
         pages.counters.attributed(Attribution::Late);
         pages.health.up(Component::Drain);
         pages.health.drain_alive(u64::MAX);
-        pages.spool.push(sample::record(), 0).unwrap();
+        pages.spool.push(sample::record()).unwrap();
         insta::assert_snapshot!(pages.metrics());
     }
 }

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::*;
 
 struct World {
@@ -22,8 +20,7 @@ impl World {
         self.dir.path().join(Enrolment::FOLDER).join(format!("{id}.json"))
     }
 
-    /// Writes as the manager does: a new file under a temporary name, then a rename. The file's time
-    /// is set, so that no test depends on how fast it runs.
+    /// Writes as the manager does: a new file under a temporary name, then a rename.
     fn enrol(&self, id: u64, agent: &str, enrolled_ns: u64, retired_ns: Option<u64>) {
         let enrolment = Enrolment {
             cgroup_id: id,
@@ -35,15 +32,12 @@ impl World {
         };
         let temporary = self.dir.path().join("new");
         fs::write(&temporary, serde_json::to_vec(&enrolment).unwrap()).unwrap();
-        let written = retired_ns.unwrap_or(enrolled_ns);
-        let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.clock.wall_of(written));
-        File::options().write(true).open(&temporary).unwrap().set_modified(time).unwrap();
         fs::rename(temporary, self.path(id)).unwrap();
     }
 
-    fn owner(&mut self, id: u64, start_ns: u64, arrived_ns: u64) -> (Attribution, String) {
+    fn owner(&mut self, id: u64, start_ns: u64, end_ns: u64) -> (Attribution, String) {
         self.enrolments.refresh(self.clock).unwrap();
-        let owner = self.enrolments.owner(id, start_ns, arrived_ns, self.clock);
+        let owner = self.enrolments.owner(id, start_ns, end_ns, self.clock);
         (owner.attribution, owner.agent)
     }
 }
@@ -63,14 +57,34 @@ fn a_live_container_is_known() {
     assert_eq!(world.owner(7, 100, 200), named(Attribution::Known, "scout"));
 }
 
+/// Under load a file is read, or even dated, long after what it is about.
 #[test]
-fn an_enrolment_that_came_after_the_record_is_late() {
+fn when_a_file_was_written_and_read_is_of_no_matter() {
     let mut world = world();
+    assert_eq!(world.owner(7, 150, 200), nobody(Attribution::Unknown));
     world.enrol(7, "scout", 100, None);
-    let written = SystemTime::UNIX_EPOCH + Duration::from_nanos(world.clock.wall_of(300));
-    File::options().write(true).open(world.path(7)).unwrap().set_modified(written).unwrap();
-    assert_eq!(world.owner(7, 150, 200), named(Attribution::Late, "scout"));
-    assert_eq!(world.owner(7, 150, 300), named(Attribution::Known, "scout"));
+    for modified in [SystemTime::UNIX_EPOCH, SystemTime::now() + std::time::Duration::from_secs(3600)] {
+        File::options().write(true).open(world.path(7)).unwrap().set_modified(modified).unwrap();
+        assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
+    }
+}
+
+#[test]
+fn every_word_has_its_times() {
+    let mut world = world();
+    world.enrol(7, "scout", 100, Some(300));
+    for (start, end, expected) in [
+        (99, 99, nobody(Attribution::Unknown)),
+        (99, 200, nobody(Attribution::Unknown)),
+        (100, 100, named(Attribution::Known, "scout")),
+        (100, 299, named(Attribution::Known, "scout")),
+        (299, 300, named(Attribution::Late, "scout")),
+        (100, u64::MAX, named(Attribution::Late, "scout")),
+        (300, 300, nobody(Attribution::Gone)),
+        (u64::MAX, u64::MAX, nobody(Attribution::Gone)),
+    ] {
+        assert_eq!(world.owner(7, start, end), expected, "from {start} to {end}");
+    }
 }
 
 #[test]
@@ -88,7 +102,7 @@ fn a_flow_that_outlives_its_container_keeps_it_and_a_later_one_does_not_get_it()
     world.enrol(7, "scout", 100, None);
     assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "scout"));
     world.enrol(7, "scout", 100, Some(300));
-    assert_eq!(world.owner(7, 150, 400), named(Attribution::Known, "scout"));
+    assert_eq!(world.owner(7, 150, 400), named(Attribution::Late, "scout"));
     assert_eq!(world.owner(7, 300, 400), nobody(Attribution::Gone));
 }
 
@@ -107,7 +121,22 @@ fn a_reused_id_never_inherits_in_either_direction() {
     world.enrol(7, "second", 500, None);
     assert_eq!(world.owner(7, 600, 700), named(Attribution::Known, "second"));
     assert_eq!(world.owner(7, 400, 700), nobody(Attribution::Gone));
-    assert_eq!(world.owner(7, 150, 700), named(Attribution::Known, "first"));
+    assert_eq!(
+        world.owner(7, 150, 700),
+        named(Attribution::Late, "first"),
+        "it ended with another in its place"
+    );
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "first"));
+}
+
+#[test]
+fn a_reused_id_does_not_inherit_from_a_holder_that_was_never_read() {
+    let mut world = world();
+    world.enrol(7, "first", 100, None);
+    world.enrol(7, "second", 500, None);
+    assert_eq!(world.owner(7, 150, 700), nobody(Attribution::Unknown));
+    assert_eq!(world.owner(7, 499, 500), nobody(Attribution::Unknown));
+    assert_eq!(world.owner(7, 500, 500), named(Attribution::Known, "second"));
 }
 
 #[test]
@@ -116,7 +145,8 @@ fn an_id_that_was_taken_over_without_a_retirement_changes_hands_at_the_new_enrol
     world.enrol(7, "first", 100, None);
     assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "first"));
     world.enrol(7, "second", 500, None);
-    assert_eq!(world.owner(7, 499, 700), named(Attribution::Known, "first"));
+    assert_eq!(world.owner(7, 400, 499), named(Attribution::Known, "first"));
+    assert_eq!(world.owner(7, 499, 700), named(Attribution::Late, "first"));
     assert_eq!(world.owner(7, 500, 700), named(Attribution::Known, "second"));
 }
 
