@@ -20,6 +20,8 @@ pub struct Attributor {
     node: String,
     nonce: u64,
     fault: Fault,
+    /// Whom [`Fault::DeadLabel`] names.
+    first: Option<Owner>,
 }
 
 impl Attributor {
@@ -31,7 +33,7 @@ impl Attributor {
         nonce: u64,
         fault: Fault,
     ) -> Self {
-        Self { enrolments, names, node, nonce, fault }
+        Self { enrolments, names, node, nonce, fault, first: None }
     }
 
     /// Call before each batch: sees what was enrolled and retired since the last one.
@@ -53,6 +55,9 @@ impl Attributor {
         let mut owner = self.owner(entry, clock);
         if self.fault == Fault::LabelSwapped {
             std::mem::swap(&mut owner.agent, &mut owner.project);
+        }
+        if self.fault == Fault::DeadLabel {
+            owner = self.first.get_or_insert(owner).clone();
         }
         let dst_host = match record.flow.domain {
             0 => String::new(),

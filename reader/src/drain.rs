@@ -11,6 +11,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -158,6 +159,9 @@ impl Drain {
             if faulty.is_multiple_of(2) {
                 return;
             }
+        }
+        if self.fault == Fault::Delayed {
+            thread::sleep(self.fault.delay());
         }
         self.counters.drained();
         match decode(bytes) {

@@ -23,6 +23,7 @@ pub use backoff::Backoff;
 pub use client::{Client, ClientError};
 
 use crate::{
+    Fault,
     attribute::Attributor,
     clock::Offset,
     document::{STREAM, key_value},
@@ -55,6 +56,8 @@ pub struct Exporter {
     pub batch: usize,
     /// Longest wait for a batch to fill.
     pub flush: Duration,
+    /// A fault to show.
+    pub fault: Fault,
 }
 
 impl Exporter {
@@ -114,10 +117,13 @@ impl Exporter {
         let Some(clock) = self.refresh() else {
             return sleep(CLOSING).await;
         };
+        sleep(self.fault.delay()).await;
         let records = self.documents(&entries, clock);
         let sent = records.len() as u64;
         if sent > 0 {
+            sleep(self.fault.delay()).await;
             let response = self.send(request(records)).await;
+            sleep(self.fault.delay()).await;
             self.settle(&response, sent);
         }
         self.spool.acknowledge(last);

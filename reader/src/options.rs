@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, ValueEnum, builder::RangedU64ValueParser};
 
@@ -77,15 +77,26 @@ pub enum Fault {
     LabelSwapped,
     /// Every second record is dropped, and counted nowhere.
     RecordSwallowed,
+    /// Every document is of the container that was seen first, long after that is gone.
+    DeadLabel,
+    /// Every stage waits for a random while, up to 20 ms, before it goes on. No record suffers.
+    Delayed,
 }
 
 impl Fault {
+    /// How long a stage waits before it goes on.
+    pub(crate) fn delay(self) -> Duration {
+        if self == Self::Delayed { Duration::from_micros(fastrand::u64(..20_000)) } else { Duration::ZERO }
+    }
+
     /// The word that selects it on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::LabelSwapped => "label_swapped",
             Self::RecordSwallowed => "record_swallowed",
+            Self::DeadLabel => "dead_label",
+            Self::Delayed => "delayed",
         }
     }
 }

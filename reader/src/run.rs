@@ -213,6 +213,7 @@ impl Stages {
                 health: Arc::clone(&self.health),
                 batch: self.options.batch,
                 flush: Duration::from_millis(self.options.flush_ms),
+                fault: self.options.fault,
             };
             if tokio::spawn(exporter.run()).await.is_ok() {
                 return;

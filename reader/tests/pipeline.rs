@@ -56,6 +56,7 @@ fn pipeline(url: &str, tls: &TlsOptions, batch: usize, fault: Fault) -> Pipeline
         health: Arc::clone(&health),
         batch,
         flush: Duration::from_millis(20),
+        fault,
     };
     Pipeline { spool, counters, health, exporting: tokio::spawn(exporter.run()), _state: state }
 }

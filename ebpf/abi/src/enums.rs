@@ -178,7 +178,7 @@ pub mod fault {
     pub const PORT_BYTE_ORDER: u32 = 1 << 1;
     /// IPv6 addresses are read with the bytes of each word reversed.
     pub const V6_BYTE_ORDER: u32 = 1 << 2;
-    /// Two sockets in a row are taken for one: the lowest bit of the cookie is ignored.
+    /// Every socket has the same cookie.
     pub const COOKIE_CONFUSED: u32 = 1 << 3;
     /// ICMP passes without a record.
     pub const ICMP_UNRECORDED: u32 = 1 << 4;

@@ -12,12 +12,24 @@ pub enum Fault {
     VerdictFlipped,
     /// Programs: ports are recorded in the wrong byte order.
     PortByteOrder,
+    /// Programs: the words of IPv6 addresses are read with their bytes reversed.
+    V6ByteOrder,
+    /// Programs: every socket has the same cookie.
+    CookieConfused,
+    /// Programs: ICMP passes without a record.
+    IcmpUnrecorded,
+    /// Programs: what was redirected is recorded as meant for where it went.
+    IntendedLost,
     /// Manager: connect4 is not attached.
     HookNotAttached,
     /// Reader: agent and project are exchanged.
     LabelSwapped,
     /// Reader: every second record is dropped and not counted.
     RecordSwallowed,
+    /// Reader: every document is of the container that was seen first.
+    DeadLabel,
+    /// Reader: every stage waits for a random while. Nothing is wrong, and no case may fail.
+    Delayed,
 }
 
 impl Fault {
@@ -26,6 +38,10 @@ impl Fault {
         match self {
             Self::VerdictFlipped => fault::VERDICT_FLIPPED,
             Self::PortByteOrder => fault::PORT_BYTE_ORDER,
+            Self::V6ByteOrder => fault::V6_BYTE_ORDER,
+            Self::CookieConfused => fault::COOKIE_CONFUSED,
+            Self::IcmpUnrecorded => fault::ICMP_UNRECORDED,
+            Self::IntendedLost => fault::INTENDED_LOST,
             _ => 0,
         }
     }
@@ -40,6 +56,8 @@ impl Fault {
         match self {
             Self::LabelSwapped => reader::Fault::LabelSwapped,
             Self::RecordSwallowed => reader::Fault::RecordSwallowed,
+            Self::DeadLabel => reader::Fault::DeadLabel,
+            Self::Delayed => reader::Fault::Delayed,
             _ => reader::Fault::None,
         }
     }
