@@ -112,7 +112,7 @@ fn send(to: &str) -> Send {
 }
 
 fn exec(run: &[&str]) -> Action {
-    Action::Exec(Exec { run: run.iter().map(|&word| word.to_owned()).collect(), timeout: None, stdout: None })
+    Action::Exec(Exec { run: run.iter().map(|&word| word.to_owned()).collect(), ..Exec::default() })
 }
 
 fn act(world: &World, action: impl Into<Action2>) -> Result<Report, Failed> {
@@ -564,7 +564,7 @@ fn time_out() -> Outcome {
     let own = Action::Exec(Exec {
         run: vec!["sleep".into(), "1000".into()],
         timeout: Some(Duration::from_millis(50)),
-        stdout: None,
+        ..Exec::default()
     });
     outcome(&act(&world, own)?, "timeout")
 }

@@ -17,9 +17,22 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
             );
             failures.push(evidence.failure(Class::Trigger, &path, message, detail(fired)));
         }
+        failures.extend(output(evidence, fired));
     }
     failures.extend(control(evidence));
     failures
+}
+
+/// What a program must have said and did not.
+fn output(evidence: &Evidence<'_>, fired: &Fired) -> Vec<Failure> {
+    let Fired { path, report, output, .. } = fired;
+    let streams = [("stdout", &output.stdout, &report.stdout), ("stderr", &output.stderr, &report.stderr)];
+    let silent = streams.into_iter().filter_map(|(name, wanted, said)| {
+        let wanted = wanted.as_deref().filter(|wanted| !said.contains(wanted))?;
+        let message = format!("{path}: the program's {name} does not contain {wanted:?}");
+        Some(evidence.failure(Class::Trigger, &format!("{path}.exec.{name}"), message, detail(fired)))
+    });
+    silent.collect()
 }
 
 /// A program that succeeds is `ok` and `exit 0`.
