@@ -253,14 +253,15 @@ mod tests {
     #[test]
     fn a_line_of_the_kernel_is_a_local_end() {
         let line = |rest: &str| format!("   0: {rest} 00000000:00000000 00:00000000 00000000 0 0 12345");
+        let tcp = |rest| local(&line(rest), "tcp");
         if cfg!(target_endian = "little") {
-            assert_eq!(local(&line("076433C6:0016 00000000:0000 0A"), "tcp"), "198.51.100.7:22".parse().ok());
-            let v6 = line("B80D0120000000000000000007000000:1F90 00000000000000000000000000000000:0000 0A");
-            assert_eq!(local(&v6, "tcp"), "[2001:db8::7]:8080".parse().ok());
+            assert_eq!(tcp("076433C6:0016 00000000:0000 0A"), "198.51.100.7:22".parse().ok());
+            let v6 = "B80D0120000000000000000007000000:1F90 00000000000000000000000000000000:0000 0A";
+            assert_eq!(tcp(v6), "[2001:db8::7]:8080".parse().ok());
         }
-        assert!(local(&listening, "tcp").is_some());
-        assert_eq!(local(&listening, "udp"), None);
-        assert_eq!(local(&line("076433C6:0016 086433C6:0017 01"), "tcp"), None, "connected");
+        assert!(tcp("00000000:0016 00000000:0000 0A").is_some());
+        assert_eq!(tcp("076433C6:0016 086433C6:0017 01"), None, "connected");
+        assert_eq!(local(&line("00000000:0016 00000000:0000 0A"), "udp"), None);
         assert!(local(&line("00000000:0035 00000000:0000 07"), "udp").is_some());
         for broken in ["", "0:", "0: x:y z 0A", "0: 076433:0016 0:0 0A"] {
             assert_eq!(local(broken, "tcp"), None, "{broken}");
