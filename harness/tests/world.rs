@@ -52,6 +52,8 @@ fn main() {
         ("resolve", resolve),
         ("programs", programs),
         ("web", web),
+        ("a_real_server_program", server_program),
+        ("a_server_program_that_does_not_serve", broken_server_programs),
         ("capabilities", capabilities),
         ("root_keeps_dockers_capabilities", root_agent),
         ("an_agent_lives_in_its_own_place", own_place),
@@ -112,7 +114,7 @@ fn send(to: &str) -> Send {
 }
 
 fn exec(run: &[&str]) -> Action {
-    Action::Exec(Exec { run: run.iter().map(|&word| word.to_owned()).collect(), timeout: None, stdout: None })
+    Action::Exec(Exec { run: run.iter().map(|&word| word.to_owned()).collect(), ..Exec::default() })
 }
 
 fn act(world: &World, action: impl Into<Action2>) -> Result<Report, Failed> {
@@ -553,6 +555,72 @@ fn eight_worlds() -> Outcome {
     equal("the caller's namespace", fs::read_link("/proc/thread-self/ns/net")?, before)
 }
 
+/// Answers each connection with what it finds, from a child in a session of its own.
+const SERVER: &str = r#"
+import os, socket
+if os.fork() == 0:
+    os.setsid()
+    server = socket.create_server(("::", 99), family=socket.AF_INET6, dualstack_ipv6=True)
+    while True:
+        peer, _ = server.accept()
+        text = open("/srv/words/first").read() + open("/etc/hosts").read() + open("/srv/made").read()
+        peer.sendall(text.encode())
+        peer.close()
+os.wait()
+"#;
+
+fn server_program() -> Outcome {
+    let words = "first words, ";
+    let hosts = serde_json::json!({"real.test": {"addr": ["198.51.100.99", "2001:db8:99::1"], "serve": [{
+        "tcp": 99,
+        "run": ["python3", "-c", SERVER],
+        "prepare": [["sh", "-c", "printf ', made by '$(id -u) > made"]],
+        "files": {"words/first": words, "/etc/hosts": "other hosts"},
+    }]}});
+    let text = format!("{words}other hosts, made by 65534");
+    let before = fs::read_to_string("/etc/hosts")?;
+    let world = World::new("program", &from(hosts), &[agent("scout")])?;
+    let folder = format!("/run/clawker-lab/{}/program-far0", std::process::id());
+    ensure(Path::new(&folder).exists(), || format!("{folder} is not there"))?;
+    let cgroup = world.agent(0).cgroup.with_file_name("program-far0");
+    let processes = fs::read_to_string(cgroup.join("cgroup.procs"))?;
+    ensure(processes.lines().count() == 2, || format!("not the server and its child: {processes}"))?;
+    for address in ["198.51.100.99", "[2001:db8:99::1]"] {
+        let received = text.len() as u64;
+        let report =
+            act(&world, Connect { receive: received, end: End::Peer, ..connect(&format!("{address}:99")) })?;
+        outcome(&report, "ok")?;
+        equal("its text", report.received, received)?;
+    }
+    equal("the machine's own file", fs::read_to_string("/etc/hosts")?, before)?;
+    drop(world);
+    ensure(!cgroup.exists(), || format!("{} is left, and who is in it", cgroup.display()))?;
+    ensure(!Path::new(&folder).exists(), || format!("{folder} is left"))
+}
+
+fn broken_server_programs() -> Outcome {
+    let error = |serve: serde_json::Value| {
+        let hosts = serde_json::json!({"real.test": {"addr": ["198.51.100.99"], "serve": [serve]}});
+        World::new("broken", &from(hosts), &[]).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    for (serve, said) in [
+        (serde_json::json!({"tcp": 99, "run": ["no-such-server"]}), "cannot run no-such-server"),
+        (serde_json::json!({"tcp": 99, "run": ["sh", "-c", "echo out of cheese; exit 3"]}), "out of cheese"),
+        (
+            serde_json::json!({"tcp": 99, "run": ["sleep", "1000"], "prepare": [["sh", "-c", "echo no key; exit 4"]]}),
+            "ended with exit 4: no key",
+        ),
+        (
+            serde_json::json!({"tcp": 99, "run": ["sleep", "1000"], "files": {"/etc/not/there": ""}}),
+            "this machine has no /etc/not/there",
+        ),
+    ] {
+        let text = error(serve);
+        ensure(text.contains("host `real.test` port 99") && text.contains(said), || text.clone())?;
+    }
+    Ok(())
+}
+
 fn time_out() -> Outcome {
     let world = world("timeout")?;
     let running = world.spawn_actor(0, &exec(&["sh", "-c", "sleep 1000 & echo begun; wait"]))?;
@@ -564,7 +632,7 @@ fn time_out() -> Outcome {
     let own = Action::Exec(Exec {
         run: vec!["sleep".into(), "1000".into()],
         timeout: Some(Duration::from_millis(50)),
-        stdout: None,
+        ..Exec::default()
     });
     outcome(&act(&world, own)?, "timeout")
 }

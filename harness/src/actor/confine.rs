@@ -7,6 +7,7 @@ use std::{
     ffi::CString,
     io,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    path::{Path, PathBuf},
     ptr,
     str::FromStr,
 };
@@ -16,7 +17,7 @@ use caps::Capability;
 use crate::{scenario::types::Agent, world::WorldError};
 
 /// User and group of an agent that names none: `nobody`.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// What Docker gives a container, less NET_RAW, which `enrol` refuses.
 const DOCKER_LESS_NET_RAW: [Capability; 13] = [
@@ -73,6 +74,8 @@ pub struct Confinement {
     cgroup_procs: OwnedFd,
     netns: OwnedFd,
     binds: Vec<(CString, CString)>,
+    start: PathBuf,
+    home: PathBuf,
     uid: u32,
     /// Capability bits of the bounding set.
     bounding: u64,
@@ -102,10 +105,22 @@ impl Confinement {
             cgroup_procs: duplicate(cgroup_procs)?,
             netns: duplicate(netns)?,
             binds,
+            start: PathBuf::from("/"),
+            home: PathBuf::from("/nonexistent"),
             uid: agent.uid.unwrap_or(NOBODY),
             bounding: DOCKER_LESS_NET_RAW.iter().fold(extra, |bits, capability| bits | capability.bitmask()),
             extra,
         })
+    }
+
+    /// Starts its programs in `start`, with this `HOME`, instead of in `/` without one.
+    pub fn within(self, start: PathBuf, home: PathBuf) -> Self {
+        Self { start, home, ..self }
+    }
+
+    /// Where its programs start, and their home.
+    pub(super) fn folders(&self) -> (&Path, &Path) {
+        (&self.start, &self.home)
     }
 
     /// The steps as a closure for `pre_exec`. It owns all memory it needs; the descriptors are those of

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     pidfd::PidFd,
     reexec,
-    scenario::types::{Connect, End},
+    scenario::types::{Connect, End, Exec},
 };
 
 /// Bytes kept of each output stream.
@@ -83,6 +83,17 @@ pub struct Running {
 
 /// Starts `action` in `confinement`.
 pub fn start(confinement: &Confinement, action: &Action) -> Result<Running, SpawnError> {
+    begin(confinement, action, None)
+}
+
+/// Starts a program that nobody waits for: what it says goes to `log`.
+pub fn serve(confinement: &Confinement, run: &[String], log: &fs::File) -> Result<Running, SpawnError> {
+    let exec = Exec { run: run.to_vec(), ..Exec::default() };
+    begin(confinement, &Action::Exec(exec), Some(log))
+}
+
+/// Starts `action`; its output goes to `log` or, without one, into pipes.
+fn begin(confinement: &Confinement, action: &Action, log: Option<&fs::File>) -> Result<Running, SpawnError> {
     let mut command = match action {
         Action::Exec(exec) => {
             let (program, arguments) = exec.run.split_first().ok_or(SpawnError::NoProgram)?;
@@ -102,8 +113,11 @@ pub fn start(confinement: &Confinement, action: &Action) -> Result<Running, Spaw
     // Not the harness's environment: a proxy or a configuration file named there would change what the
     // program does.
     let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-    command.env_clear().env("PATH", path).env("HOME", "/nonexistent").env("LANG", "C.UTF-8");
-    command.current_dir("/").stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let (folder, home) = confinement.folders();
+    command.env_clear().env("PATH", path).env("HOME", home).env("LANG", "C.UTF-8");
+    let output = || log.map_or_else(|| Ok(Stdio::piped()), |log| log.try_clone().map(Stdio::from));
+    command.stdout(output().map_err(failed)?).stderr(output().map_err(failed)?);
+    command.current_dir(folder).process_group(0);
     // SAFETY: the closure makes system calls only, see `Confinement::steps`.
     unsafe { command.pre_exec(confinement.steps(failed_step.as_raw_fd())) };
     let spawned = command.spawn();
@@ -196,7 +210,9 @@ impl Running {
         }
     }
 
-    fn ended(&self) -> bool {
+    /// Whether the process has ended.
+    #[must_use]
+    pub fn ended(&self) -> bool {
         self.pidfd.ended_by(Instant::now())
     }
 

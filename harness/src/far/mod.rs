@@ -6,6 +6,7 @@
 
 mod dns;
 mod http;
+mod program;
 mod proxy;
 mod tally;
 mod tcp;
@@ -28,6 +29,7 @@ use crate::{
     scenario::types::{Host, Serve},
     world::{World, WorldError},
 };
+use program::{Log, Place, Program};
 use tally::Tally;
 
 pub use dns::Query;
@@ -38,15 +40,21 @@ pub use tally::{Connection, L4};
 pub struct Far {
     handle: Handle,
     tally: Arc<Tally>,
+    logs: Vec<Log>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Far {
-    /// Binds every server of `hosts` in `netns`, and the authoritative DNS server, and serves.
-    pub(crate) fn start(netns: BorrowedFd<'_>, hosts: &IndexMap<String, Host>) -> Result<Self, WorldError> {
+    /// Binds every server of `hosts` in `netns`, and the authoritative DNS server, and serves. `id` is
+    /// the world's.
+    pub(crate) fn start(
+        id: &str,
+        netns: BorrowedFd<'_>,
+        hosts: &IndexMap<String, Host>,
+    ) -> Result<Self, WorldError> {
         let netns = netns.try_clone_to_owned().map_err(WorldError::io("duplicate a descriptor"))?;
-        let hosts = hosts.clone();
+        let (id, hosts) = (id.to_owned(), hosts.clone());
         let tally = Arc::new(Tally::default());
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
@@ -55,17 +63,17 @@ impl Far {
             let started = (|| {
                 setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)
                     .map_err(WorldError::io("enter the far namespace"))?;
-                drop(netns);
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()
                     .map_err(WorldError::io("start the far side's runtime"))?;
-                runtime.block_on(serve(&hosts, &shared))?;
-                Ok(runtime)
+                let programs = runtime.block_on(serve(&id, netns.as_fd(), &hosts, &shared))?;
+                Ok((runtime, programs))
             })();
             match started {
-                Ok(runtime) => {
-                    let _ = ready.send(Ok(runtime.handle().clone()));
+                Ok((runtime, programs)) => {
+                    let logs = programs.iter().map(Program::log).collect();
+                    let _ = ready.send(Ok((runtime.handle().clone(), logs)));
                     // Ends when told, or when the owner is gone.
                     let _ = runtime.block_on(stopped);
                 }
@@ -76,11 +84,11 @@ impl Far {
             .name("far".to_owned())
             .spawn(body)
             .map_err(WorldError::io("start the far side's thread"))?;
-        let handle = is_ready.recv().map_err(|_| WorldError::Io {
+        let (handle, logs) = is_ready.recv().map_err(|_| WorldError::Io {
             what: "start the far side".to_owned(),
             source: io::Error::other("its thread panicked"),
         })??;
-        Ok(Self { handle, tally, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { handle, tally, logs, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Runs `future` on the far side's thread: sockets it makes are in the far namespace.
@@ -120,6 +128,12 @@ impl Far {
         self.tally.wait(deadline, done)
     }
 
+    /// What the server programs have said up to now, each under its name.
+    #[must_use]
+    pub fn said(&self) -> Vec<String> {
+        self.logs.iter().filter_map(Log::text).collect()
+    }
+
     /// Every question that the authoritative server was asked, in order.
     #[must_use]
     pub fn queries(&self) -> Vec<Query> {
@@ -138,8 +152,14 @@ impl Drop for Far {
     }
 }
 
-/// Binds everything, then starts serving.
-async fn serve(hosts: &IndexMap<String, Host>, tally: &Arc<Tally>) -> Result<(), WorldError> {
+/// Binds everything, then starts serving. The programs live as long as what this returns.
+async fn serve(
+    id: &str,
+    netns: BorrowedFd<'_>,
+    hosts: &IndexMap<String, Host>,
+    tally: &Arc<Tally>,
+) -> Result<Vec<Program>, WorldError> {
+    let mut programs = Vec::new();
     dns::start(World::authority(), hosts, tally).await.map_err(WorldError::io("serve DNS"))?;
     for (name, host) in hosts.iter().filter(|(_, host)| !host.silent) {
         for serve in &host.serve {
@@ -148,6 +168,17 @@ async fn serve(hosts: &IndexMap<String, Host>, tally: &Arc<Tally>) -> Result<(),
                 port,
                 reason,
             })?;
+            if !serve.run.is_empty() {
+                let place =
+                    Place { name: &format!("{id}-far{}", programs.len()), netns, addresses: &host.addr };
+                let started = Program::start(&place, serve).await;
+                programs.push(started.map_err(|reason| WorldError::Serve {
+                    host: name.clone(),
+                    port,
+                    reason,
+                })?);
+                continue;
+            }
             for &address in &host.addr {
                 let local = SocketAddr::new(address, port);
                 let bound = match kind {
@@ -164,7 +195,7 @@ async fn serve(hosts: &IndexMap<String, Host>, tally: &Arc<Tally>) -> Result<(),
             }
         }
     }
-    Ok(())
+    Ok(programs)
 }
 
 #[derive(Clone, Copy)]

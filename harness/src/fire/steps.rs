@@ -1,14 +1,14 @@
 //! Running the steps of a case.
 
 use std::{
-    thread,
+    iter, thread,
     time::{Duration, SystemTime},
 };
 
 use super::{FireError, to_manager};
 use crate::{
     actor::{Action, Report},
-    judge::{AgentEvidence, Fired, Window},
+    judge::{AgentEvidence, Fired, Output, Window},
     lab::Lab,
     scenario::types::{BypassSwitch, Step},
     world::World,
@@ -125,9 +125,16 @@ pub(super) fn act(
     let failed = |problem: String| FireError::Actor { path: path.to_owned(), problem };
     let started = SystemTime::now();
     let running = world.spawn_actor(agent, action).map_err(|error| failed(error.to_string()))?;
-    let report: Report = running.wait(limit(step)).map_err(|error| failed(error.to_string()))?;
+    let mut report: Report = running.wait(limit(step)).map_err(|error| failed(error.to_string()))?;
     let expected = step.outcome.clone().unwrap_or_else(|| default_outcome(step).to_owned());
-    Ok(Fired { path: path.to_owned(), agent, report, expected, started })
+    let exec = step.exec.clone().unwrap_or_default();
+    if step.exec.is_some() {
+        // The other end often knows better why a program failed.
+        let detail = std::mem::take(&mut report.detail);
+        report.detail = iter::once(detail).chain(world.far().said()).collect::<Vec<_>>().join("\n");
+    }
+    let output = Output { stdout: exec.stdout, stderr: exec.stderr };
+    Ok(Fired { path: path.to_owned(), agent, report, expected, output, started })
 }
 
 /// What a step must end with where the case says nothing.

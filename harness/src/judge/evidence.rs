@@ -28,8 +28,19 @@ pub struct Fired {
     pub report: Report,
     /// What the case says it must report.
     pub expected: String,
+    /// What a program must have said.
+    pub output: Output,
     /// Before it was started.
     pub started: SystemTime,
+}
+
+/// Texts that the output of a program must contain.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// In its standard output.
+    pub stdout: Option<String>,
+    /// In its standard error.
+    pub stderr: Option<String>,
 }
 
 /// A time during which something held.

@@ -9,7 +9,7 @@ mod model;
 mod outcomes;
 mod wire;
 
-pub use evidence::{AgentEvidence, Control, Evidence, Fired, Window, attribute};
+pub use evidence::{AgentEvidence, Control, Evidence, Fired, Output, Window, attribute};
 pub use model::steps as model_steps;
 
 use crate::event::{Failure, ModelVerdict};

@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::evidence::{Evidence, Fired};
-use crate::event::{Class, Failure};
+use super::evidence::{Evidence, Fired, Output};
+use crate::{
+    actor::Report,
+    event::{Class, Failure},
+};
 
 /// Compares every step with what the case says; every denial with its control.
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
@@ -17,9 +20,28 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
             );
             failures.push(evidence.failure(Class::Trigger, &path, message, detail(fired)));
         }
+        failures.extend(output(evidence, fired));
     }
     failures.extend(control(evidence));
     failures
+}
+
+/// What a program must have said and did not.
+fn output(evidence: &Evidence<'_>, fired: &Fired) -> Vec<Failure> {
+    let path = &fired.path;
+    let failure = |(name, wanted): (&str, &str)| {
+        let message = format!("{path}: the program's {name} does not contain {wanted:?}");
+        evidence.failure(Class::Trigger, &format!("{path}.exec.{name}"), message, detail(fired))
+    };
+    unsaid(&fired.output, &fired.report).map(failure).collect()
+}
+
+/// Streams that lack their text, and the text.
+fn unsaid<'a>(output: &'a Output, report: &'a Report) -> impl Iterator<Item = (&'static str, &'a str)> {
+    let streams = [("stdout", &output.stdout, &report.stdout), ("stderr", &output.stderr, &report.stderr)];
+    streams.into_iter().filter_map(|(name, wanted, said)| {
+        wanted.as_deref().filter(|wanted| !said.contains(wanted)).map(|wanted| (name, wanted))
+    })
 }
 
 /// A program that succeeds is `ok` and `exit 0`.
@@ -67,4 +89,23 @@ fn control(evidence: &Evidence<'_>) -> Vec<Failure> {
         }
     }
     failures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stream_must_say_its_own_text() {
+        let said = |text: &str| Some(text.to_owned());
+        let report = Report { stdout: "200 OK".to_owned(), stderr: "slow".to_owned(), ..Report::default() };
+        let unsaid = |stdout, stderr| -> Vec<_> {
+            let output = Output { stdout, stderr };
+            unsaid(&output, &report).map(|(name, wanted)| format!("{name} {wanted}")).collect()
+        };
+        assert_eq!(unsaid(None, None), Vec::<String>::new());
+        assert_eq!(unsaid(said("200"), said("slow")), Vec::<String>::new());
+        assert_eq!(unsaid(said("slow"), said("200")), ["stdout slow", "stderr 200"]);
+        assert_eq!(unsaid(said("404"), None), ["stdout 404"]);
+    }
 }

@@ -145,7 +145,7 @@ const fn default_ttl() -> u32 {
 }
 
 /// One server: exactly one of the port fields.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Serve {
     /// TCP port.
@@ -169,6 +169,18 @@ pub struct Serve {
     /// HTTP status. Default 200.
     #[serde(default)]
     pub status: Option<u16>,
+    /// A real server program and its arguments in place of the harness's own; no shell. It runs as
+    /// `nobody` and may bind low ports; `/srv` is its own, for it alone, and its `HOME`. The world is
+    /// ready when it listens on the port at every address of the host.
+    #[serde(default)]
+    pub run: Vec<String>,
+    /// Programs that run before it, one after the other, in the same place: keys, a repository.
+    #[serde(default)]
+    pub prepare: Vec<Vec<String>>,
+    /// Files that it finds: path, below `/srv` or from `/`, to content. A file from `/` must exist on
+    /// the machine; the program sees this one in its place, and nobody else does.
+    #[serde(default)]
+    pub files: IndexMap<String, String>,
 }
 
 /// What a TCP or UDP server does with a peer.
@@ -376,7 +388,7 @@ pub struct Socket {
 }
 
 /// A real program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exec {
     /// Program and arguments; no shell.
@@ -387,6 +399,9 @@ pub struct Exec {
     /// Text its standard output must contain.
     #[serde(default)]
     pub stdout: Option<String>,
+    /// Text its standard error must contain.
+    #[serde(default)]
+    pub stderr: Option<String>,
 }
 
 /// `on` for a time, or `off`.

@@ -12,6 +12,7 @@ mod addresses;
 mod build;
 mod cgroup;
 mod etc;
+mod folder;
 mod netns;
 mod sweep;
 
@@ -30,10 +31,11 @@ use crate::{
     scenario::types::{Agent, Host},
     wire::{Wire, WireSummary},
 };
-use cgroup::Cgroup;
 use etc::EtcFiles;
 use netns::Netns;
 
+pub(crate) use cgroup::{Cgroup, mount as cgroup_mount};
+pub(crate) use folder::Folder;
 pub use sweep::{Swept, sweep};
 
 /// Folder of every world's cgroups below the cgroup2 mount, and of their files below `/run`.
@@ -171,7 +173,7 @@ impl World {
             rooms.push(AgentRoom { end, confinement, cgroup, files, netns });
         }
         let wire = Wire::start(network.captures).map_err(WorldError::io("start the capture thread"))?;
-        let far = Far::start(network.far.fd(), hosts)?;
+        let far = Far::start(id, network.far.fd(), hosts)?;
         Ok(Self { agents: rooms, far, wire, far_netns: network.far })
     }
 

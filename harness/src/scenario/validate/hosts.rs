@@ -1,8 +1,11 @@
 //! The far side.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    path::{Component, Path},
+};
 
-use super::Check;
+use super::{Check, steps};
 use crate::scenario::{
     address::{self, Refused},
     cell::printable,
@@ -84,9 +87,47 @@ fn server(check: &mut Check<'_>, path: &str, serve: &Serve) -> Option<(&'static 
     if serve.status.is_some_and(|status| !(200..=599).contains(&status)) {
         check.fault(&format!("{path}.status"), "a final HTTP status is from 200 to 599");
     }
-    if serve.bytes > 0 && !web && !matches!(serve.reply, Reply::Source | Reply::Close) {
+    program(check, path, kind, serve);
+    if serve.bytes > 0 && !web && serve.run.is_empty() && !matches!(serve.reply, Reply::Source | Reply::Close)
+    {
         check.fault_of_key(&format!("{path}.bytes"), "this server sends no bytes of its own").help =
             Some("add `reply: source`, or `reply: close`".to_owned());
     }
     Some((if kind == "udp" { "udp" } else { "tcp" }, port))
+}
+
+/// A server program, what is prepared for it and what it finds.
+fn program(check: &mut Check<'_>, path: &str, kind: &str, serve: &Serve) {
+    if !check.is_written(&format!("{path}.run")) {
+        for field in ["prepare", "files"] {
+            if check.is_written(&format!("{path}.{field}")) {
+                check.fault_of_key(
+                    &format!("{path}.{field}"),
+                    format!("`{field}` is for a server with `run`"),
+                );
+            }
+        }
+        return;
+    }
+    if matches!(kind, "http" | "tls") {
+        let message = "`run` needs to know the transport: write `tcp` or `udp` and the port";
+        check.fault_of_key(&format!("{path}.{kind}"), message);
+    }
+    for field in ["reply", "bytes"] {
+        if check.is_written(&format!("{path}.{field}")) {
+            let message = format!("what a program of `run` answers is its own; `{field}` says nothing here");
+            check.fault_of_key(&format!("{path}.{field}"), message);
+        }
+    }
+    steps::program(check, &format!("{path}.run"), &serve.run);
+    for (i, run) in serve.prepare.iter().enumerate() {
+        steps::program(check, &format!("{path}.prepare[{i}]"), run);
+    }
+    for name in serve.files.keys() {
+        let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        if name.is_empty() || name.contains('\0') || !Path::new(name).components().all(plain) {
+            let message = format!("`{}` is not a path of a file: no `.`, no `..`", printable(name));
+            check.fault_of_key(&format!("{path}.files"), message);
+        }
+    }
 }

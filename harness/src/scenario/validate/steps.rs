@@ -8,7 +8,7 @@ use crate::scenario::{
     cell::printable,
     diagnostic::nearest,
     outcome::{StepOutcome, errnos},
-    types::{Exec, Send, Socket, Step},
+    types::{Send, Socket, Step},
 };
 
 /// The action fields of a step.
@@ -71,7 +71,13 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
         kind(check, &format!("{path}.socket"), socket);
     }
     if let Some(exec) = &step.exec {
-        program(check, &format!("{path}.exec"), exec);
+        let path = format!("{path}.exec");
+        program(check, &format!("{path}.run"), &exec.run);
+        for (name, text) in [("stdout", &exec.stdout), ("stderr", &exec.stderr)] {
+            if text.as_deref() == Some("") {
+                check.fault(&format!("{path}.{name}"), "every output contains the empty text");
+            }
+        }
     }
     if let Some(list) = &step.rules {
         rules::check(check, &format!("{path}.rules"), list);
@@ -228,13 +234,15 @@ fn kind(check: &mut Check<'_>, path: &str, socket: &Socket) {
     }
 }
 
-fn program(check: &mut Check<'_>, path: &str, exec: &Exec) {
-    if exec.run.first().is_none_or(String::is_empty) {
-        check.fault(&format!("{path}.run"), "`run` is a program and its arguments");
+/// A program and its arguments.
+pub(super) fn program(check: &mut Check<'_>, path: &str, run: &[String]) {
+    if run.first().is_none_or(String::is_empty) {
+        let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
+        check.fault(path, format!("`{name}` is a program and its arguments"));
     }
-    for (i, argument) in exec.run.iter().enumerate() {
+    for (i, argument) in run.iter().enumerate() {
         if argument.contains('\0') {
-            check.fault(&format!("{path}.run[{i}]"), "an argument cannot hold a NUL");
+            check.fault(&format!("{path}[{i}]"), "an argument cannot hold a NUL");
         }
         // An address inside an argument, as in `http://198.51.100.7/`.
         let not_address = |c: char| !(c.is_ascii_hexdigit() || c == '.' || c == ':');
@@ -246,10 +254,7 @@ fn program(check: &mut Check<'_>, path: &str, exec: &Exec) {
             .filter(|address| !address.to_canonical().is_loopback() && !address.is_unspecified())
             .find_map(|address| address::permitted(address).err());
         if let Some(refused) = refused {
-            hosts::refuse(check, &format!("{path}.run[{i}]"), refused);
+            hosts::refuse(check, &format!("{path}[{i}]"), refused);
         }
-    }
-    if exec.stdout.as_deref() == Some("") {
-        check.fault(&format!("{path}.stdout"), "every output contains the empty text");
     }
 }
