@@ -18,7 +18,7 @@ use crate::{
     lock::Lock,
     network::{Network, Proxy},
     pins::{found, stored},
-    refuse::{cgroup_id, unobserved},
+    refuse::{cgroup_id, too_long, unobserved},
     resolver::ResolverAddresses,
     routes,
     rules::{Rule, permits},
@@ -125,6 +125,9 @@ impl Manager {
             ));
         }
         routes::of_prefixes(&permits, &request.network, cgroup_id)?;
+        if let Some(problem) = too_long(request) {
+            return Err(refuse(problem));
+        }
         if found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_some() {
             return Err(refuse(format!(
                 "it is enrolled already, with cgroup id {cgroup_id}; retire it first"

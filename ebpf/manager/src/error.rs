@@ -170,6 +170,7 @@ impl Error {
             | Self::Running { .. }
             | Self::StillEnrolled { .. }
             | Self::Enrol { .. }
+            | Self::NoProxy(_)
             | Self::NotEnrolled(_) => Kind::Refused,
         }
     }
