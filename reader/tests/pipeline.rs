@@ -15,7 +15,7 @@ use reader::{
 use support::{
     attribute,
     endpoint::{Answer, Endpoint},
-    enrol, ports, record,
+    enrol, enrol_as, ports, record,
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tonic::Status;
@@ -33,7 +33,7 @@ struct Pipeline {
     counters: Arc<Counters>,
     health: Arc<Health>,
     exporting: JoinHandle<()>,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 fn pipeline(url: &str, tls: &TlsOptions, batch: usize, fault: Fault) -> Pipeline {
@@ -58,7 +58,7 @@ fn pipeline(url: &str, tls: &TlsOptions, batch: usize, fault: Fault) -> Pipeline
         flush: Duration::from_millis(20),
         fault,
     };
-    Pipeline { spool, counters, health, exporting: tokio::spawn(exporter.run()), _state: state }
+    Pipeline { spool, counters, health, exporting: tokio::spawn(exporter.run()), state }
 }
 
 impl Pipeline {
@@ -128,6 +128,44 @@ async fn a_document_says_who_and_where_and_when() {
     assert_eq!(resource.attributes.len(), 1);
     assert_eq!(resource.attributes[0].key, "service.name");
     assert!(format!("{:?}", resource.attributes[0].value).contains("\"clawker-egress\""));
+}
+
+/// Whoever starts a container chooses its labels; they are values on the whole way, never syntax.
+#[tokio::test]
+async fn labels_arrive_byte_for_byte() {
+    let (long, controls) = ("é".repeat(2048), "\u{1f}".repeat(4096));
+    let labels = [
+        "",
+        " ",
+        "nul\0inside",
+        "two\r\nlines\ttab",
+        "\"quoted\" 'twice' \\",
+        "e\u{301} is not \u{e9}",
+        "\u{202e}turned around\u{2066}",
+        "👩\u{200d}🚀\u{feff}\u{ffff}",
+        "\u{1b}[31m\u{7f}\u{85}\u{2028}",
+        "${x} {{x}} %s $(id)",
+        "../../4242",
+        "<script>alert(1)</script>&amp;",
+        "\",\"agent\":\"scout",
+        "null",
+        &long,
+        &controls,
+    ];
+    let endpoint = Endpoint::start([]).await;
+    let mut pipeline = pipeline(&endpoint.url(), &TlsOptions::default(), 512, Fault::None);
+    for (cgroup_id, label) in (1..).zip(labels) {
+        enrol_as(pipeline.state.path(), cgroup_id, label, &format!("of {label}"));
+        let mut record = record(443);
+        record.flow.cgroup_id = cgroup_id;
+        pipeline.spool.push(record).unwrap();
+    }
+    let records = endpoint.accepted(labels.len()).await;
+    pipeline.finish().await;
+    for (record, label) in records.iter().zip(labels) {
+        let said = ["attribution", "agent", "project"].map(|name| attribute(record, name));
+        assert_eq!(said, ["known", label, &format!("of {label}")]);
+    }
 }
 
 #[tokio::test]

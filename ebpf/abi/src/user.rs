@@ -61,6 +61,10 @@ impl Enrolment {
     pub const DEFAULT_STATE_DIR: &str = "/run/clawker";
     /// Folder of enrolment files below the state directory.
     pub const FOLDER: &str = "containers";
+    /// Longest label or container identifier, bytes. Longer ones are not enrolled: readers need a bound.
+    pub const MOST_LABEL: usize = 4096;
+    /// Longest enrolment file, bytes: JSON writes a control character in six, and the rest is numbers.
+    pub const MOST_FILE: usize = 3 * 6 * Self::MOST_LABEL + 1024;
 }
 
 #[cfg(test)]

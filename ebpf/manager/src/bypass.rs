@@ -18,6 +18,8 @@ impl Manager {
     /// # Errors
     /// If the container is not enrolled, or the map refuses.
     pub fn bypass_on(&self, cgroup_id: u64, duration: Duration) -> Result<()> {
+        // Nobody retires it meanwhile: the next container with this id would find the bypass on.
+        let _lock = self.lock_changes()?;
         if found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_none() {
             return Err(Error::NotEnrolled(cgroup_id));
         }

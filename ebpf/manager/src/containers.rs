@@ -8,7 +8,6 @@ use std::{
 };
 
 use abi::{Container, Enrolment, Ledger};
-use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,13 +15,14 @@ use crate::{
     attach::Program,
     clock::{boot_ns, nanoseconds},
     error::{Error, Result},
+    lock::Lock,
     network::{Network, Proxy},
     pins::{found, stored},
-    refuse::{cgroup_id, unobserved},
+    refuse::{cgroup_id, too_long, unobserved},
     resolver::ResolverAddresses,
     routes,
     rules::{Rule, permits},
-    state::{lock, read_folder, read_json, remove_file, write_json},
+    state::{read_folder, read_json, remove_file, write_json},
 };
 
 /// Folder of views below the state directory.
@@ -92,6 +92,8 @@ impl EnrolRequest {
 pub(crate) struct View {
     /// Whose.
     pub cgroup_id: u64,
+    /// When that was enrolled: a cgroup id is used again.
+    pub enrolled_ns: u64,
     /// Where it listens and asks; absent: no DNS.
     pub resolver: Option<ResolverAddresses>,
     /// Shortest time an answer permits its addresses, milliseconds.
@@ -110,6 +112,7 @@ impl Manager {
     /// If the cgroup is not one, is enrolled, lies above or below one that is, or holds processes
     /// that could go around the hooks; or if the kernel refuses. Nothing stays behind then.
     pub fn enrol(&self, request: &EnrolRequest) -> Result<Enrolment> {
+        let _lock = self.lock_changes()?;
         let refuse = |problem: String| Error::Enrol { cgroup: request.cgroup.clone(), problem };
         let cgroup_id = cgroup_id(&request.cgroup)?;
         let permits = permits(&request.rules)?;
@@ -122,6 +125,9 @@ impl Manager {
             ));
         }
         routes::of_prefixes(&permits, &request.network, cgroup_id)?;
+        if let Some(problem) = too_long(request) {
+            return Err(refuse(problem));
+        }
         if found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_some() {
             return Err(refuse(format!(
                 "it is enrolled already, with cgroup id {cgroup_id}; retire it first"
@@ -188,13 +194,14 @@ impl Manager {
         )?;
         let view = View {
             cgroup_id,
+            enrolled_ns: enrolment.enrolled_ns,
             resolver: request.resolver,
             dns_ttl_floor_ms: u64::try_from(request.dns_ttl_floor.as_millis()).unwrap_or(u64::MAX),
             network: request.network.clone(),
             rules: Vec::new(),
         };
         write_json(&self.view_path(cgroup_id), &view)?;
-        self.apply_rules(cgroup_id, &request.rules)?;
+        self.replace_rules(cgroup_id, &request.rules)?;
         self.attach(&request.cgroup, cgroup_id, &request.leave_out)
     }
 
@@ -204,10 +211,10 @@ impl Manager {
     /// # Errors
     /// If it is not enrolled, or a map or file refuses.
     pub fn retire(&self, cgroup_id: u64) -> Result<()> {
+        let _lock = self.lock_changes()?;
         let path = self.enrolment_path(cgroup_id);
-        let Some(mut enrolment) = read_json::<Enrolment>(&path)? else {
-            return Err(Error::NotEnrolled(cgroup_id));
-        };
+        let enrolment = read_json::<Enrolment>(&path)?.filter(|enrolment| enrolment.retired_ns.is_none());
+        let Some(mut enrolment) = enrolment else { return Err(Error::NotEnrolled(cgroup_id)) };
         self.forget(cgroup_id)?;
         enrolment.retired_ns = Some(boot_ns());
         write_json(&path, &enrolment)
@@ -237,6 +244,11 @@ impl Manager {
     /// If it is not enrolled, or a rule cannot be: nothing has changed then. If a map has no room,
     /// some of the new rules may hold already; apply a shorter list.
     pub fn apply_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
+        let _lock = self.lock_changes()?;
+        self.replace_rules(cgroup_id, rules)
+    }
+
+    fn replace_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
         let permits = permits(rules)?;
         let _lock = self.lock_view(cgroup_id)?;
         let Some(mut view) = self.view(cgroup_id)? else { return Err(Error::NotEnrolled(cgroup_id)) };
@@ -309,9 +321,14 @@ impl Manager {
         read_folder(&self.state_dir.join(Enrolment::FOLDER))
     }
 
+    /// Holds the set still, across processes, for whoever enrols, retires, changes rules or unloads.
+    pub(crate) fn lock_changes(&self) -> Result<Lock> {
+        Lock::take(&self.state_dir.join("manager.lock"))
+    }
+
     /// Holds a view's rules still, across processes, while the maps are brought in line with them.
-    pub(crate) fn lock_view(&self, cgroup_id: u64) -> Result<Flock<fs::File>> {
-        lock(&self.state_dir.join(VIEWS).join(format!("{cgroup_id}.lock")))
+    pub(crate) fn lock_view(&self, cgroup_id: u64) -> Result<Lock> {
+        Lock::take(&self.state_dir.join(VIEWS).join(format!("{cgroup_id}.lock")))
     }
 
     /// A container's counters.

@@ -1,61 +1,110 @@
 //! `ebpf-manager run`: the sweeper, and a resolver view per enrolled container.
 
-use std::{collections::HashMap, time::Duration};
+mod views;
 
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{Manager, error::Error, resolver::Resolver};
+pub use self::views::ViewState;
+use self::views::Views;
+use crate::{
+    Manager,
+    error::{Error, Result},
+    lock::Lock,
+    state::{read_json, write_json},
+};
 
 /// How often flows are swept and new containers looked for.
 const PERIOD: Duration = Duration::from_millis(250);
 
+/// What a running daemon tells of itself, as the state file `run.json` holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// Its process.
+    pub pid: u32,
+    /// How the views stand, by cgroup id.
+    pub(crate) views: Views,
+}
+
 impl Manager {
-    /// Runs until `stop` resolves. A failure degrades what it concerns, is logged, and is tried again;
-    /// while this is not running, flows stay open and are not lost.
+    /// Runs until `stop` resolves. A failure degrades what it concerns, is logged when it changes, and is
+    /// tried again; while this is not running, flows stay open and are not lost.
     ///
     /// # Errors
-    /// If the pinned set is gone or of another version when it starts.
-    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    /// If the pinned set is gone or of another version when it starts, or another process runs on it.
+    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<()> {
         self.pins.check()?;
+        let Some(_lock) = Lock::try_take(&self.run_lock())? else {
+            return Err(Error::Running {
+                pid: read_json(&self.run_file())?.map(|daemon: Daemon| daemon.pid),
+            });
+        };
         tokio::pin!(stop);
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut views: HashMap<u64, Resolver> = HashMap::new();
+        let mut serving = views::Serving::default();
+        let mut told = None;
+        let (mut sweeping, mut looking, mut telling) =
+            (Trouble::new("sweep"), Trouble::new("views"), Trouble::new("run_file"));
         tracing::info!(event = "manager_running", pin_dir = %self.pins.dir().display());
         loop {
             tokio::select! {
                 () = &mut stop => {
-                    tracing::info!(event = "manager_stopping", views = views.len());
+                    tracing::info!(event = "manager_stopping");
                     return Ok(());
                 }
                 _ = ticks.tick() => {
-                    if let Err(error) = self.sweep(None) {
-                        tracing::error!(event = "sweep_failed", %error);
-                    }
-                    if let Err(error) = self.serve_views(&mut views).await {
-                        tracing::error!(event = "views_failed", %error);
+                    sweeping.note(self.sweep(None));
+                    looking.note(serving.refresh(self).await);
+                    let daemon = Daemon { pid: std::process::id(), views: serving.states() };
+                    if told.as_ref() != Some(&daemon) && telling.note(write_json(&self.run_file(), &daemon)) {
+                        told = Some(daemon);
                     }
                 }
             }
         }
     }
 
-    async fn serve_views(&self, serving: &mut HashMap<u64, Resolver>) -> Result<(), Error> {
-        let wanted: Vec<u64> =
-            self.views()?.iter().filter(|view| view.resolver.is_some()).map(|view| view.cgroup_id).collect();
-        serving.retain(|cgroup_id, _| wanted.contains(cgroup_id));
-        for cgroup_id in wanted {
-            if serving.contains_key(&cgroup_id) {
-                continue;
+    /// The daemon that runs on this set, if one does.
+    ///
+    /// # Errors
+    /// If a state file cannot be read.
+    pub fn daemon(&self) -> Result<Option<Daemon>> {
+        if Lock::is_held(&self.run_lock())? { read_json(&self.run_file()) } else { Ok(None) }
+    }
+
+    fn run_lock(&self) -> PathBuf {
+        self.state_dir.join("run.lock")
+    }
+
+    fn run_file(&self) -> PathBuf {
+        self.state_dir.join("run.json")
+    }
+}
+
+/// What is tried again and again: its failures are logged when they begin, change, and end.
+struct Trouble {
+    what: &'static str,
+    last: Option<String>,
+}
+
+impl Trouble {
+    const fn new(what: &'static str) -> Self {
+        Self { what, last: None }
+    }
+
+    /// Whether it went well.
+    fn note<T>(&mut self, result: Result<T>) -> bool {
+        let now = result.err().map(|error| error.to_string());
+        if self.last != now {
+            match &now {
+                Some(error) => tracing::error!(event = "failing", what = self.what, error),
+                None => tracing::info!(event = "recovered", what = self.what),
             }
-            match Resolver::start(self, cgroup_id).await {
-                Ok(resolver) => {
-                    tracing::info!(event = "view_started", cgroup_id);
-                    serving.insert(cgroup_id, resolver);
-                }
-                Err(error) => tracing::error!(event = "view_failed", cgroup_id, %error),
-            }
+            self.last = now;
         }
-        Ok(())
+        self.last.is_none()
     }
 }

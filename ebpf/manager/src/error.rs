@@ -55,7 +55,7 @@ pub enum Error {
     #[error("programs are pinned at {path} already. `ebpf-manager unload` removes them, and with them enforcement.", path = .0.display())]
     AlreadyLoaded(PathBuf),
     /// Pinned by another version.
-    #[error("the programs pinned at {path} have ABI version {found}, this binary has {expected}. Use the matching binary, or unload and load again.", path = path.display(), expected = abi::ABI_VERSION)]
+    #[error("the programs pinned at {path} have ABI version {found}, this binary has {expected}. Use the matching binary, or `ebpf-manager unload --force` and load again.", path = path.display(), expected = abi::ABI_VERSION)]
     AbiVersion {
         /// Where.
         path: PathBuf,
@@ -94,8 +94,22 @@ pub enum Error {
         /// What did not fit.
         what: String,
     },
+    /// Another daemon.
+    #[error("another `ebpf-manager run`{who} serves this set. Stop it first, or give this one its own --pin-dir and --state-dir.", who = .pid.map_or(String::new(), |pid| format!(" (process {pid})")))]
+    Running {
+        /// Its process.
+        pid: Option<u32>,
+    },
+    /// Containers that unloading would leave without enforcement.
+    #[error(
+        "programs are attached to {containers} container(s). Retire them first, or unload with --force: nothing is enforced or recorded for them then."
+    )]
+    StillEnrolled {
+        /// How many.
+        containers: usize,
+    },
     /// Not something to enrol.
-    #[error("{cgroup} is not enrolled: {problem}", cgroup = cgroup.display())]
+    #[error("{cgroup} cannot be enrolled: {problem}", cgroup = cgroup.display())]
     Enrol {
         /// The cgroup.
         cgroup: PathBuf,
@@ -126,7 +140,41 @@ pub enum Error {
     },
 }
 
+/// What kind of failure an [`Error`] is: the exit codes of the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file, the kernel, the machine.
+    Failed,
+    /// What was asked for cannot be: a rules file, an address.
+    Request,
+    /// It cannot be as things stand: nothing loaded, not enrolled, enrolled already, another daemon.
+    Refused,
+}
+
 impl Error {
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::File { .. }
+            | Self::Pin { .. }
+            | Self::Listen { .. }
+            | Self::State { .. }
+            | Self::Program { .. }
+            | Self::Object(_)
+            | Self::Map { .. }
+            | Self::Full { .. } => Kind::Failed,
+            Self::Resolver { .. } | Self::Rule { .. } | Self::RulesFile { .. } => Kind::Request,
+            Self::NotLoaded(_)
+            | Self::AlreadyLoaded(_)
+            | Self::AbiVersion { .. }
+            | Self::Running { .. }
+            | Self::StillEnrolled { .. }
+            | Self::Enrol { .. }
+            | Self::NoProxy(_)
+            | Self::NotEnrolled(_) => Kind::Refused,
+        }
+    }
+
     /// For `map_err`: a failure on `path`.
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -24,6 +24,7 @@ mod daemon;
 mod dump;
 mod error;
 mod load;
+mod lock;
 mod names;
 mod network;
 mod pins;
@@ -38,13 +39,14 @@ mod sweep;
 pub use attach::Program;
 pub use compiled::Compiled;
 pub use containers::EnrolRequest;
+pub use daemon::{Daemon, ViewState};
 pub use dump::Dump;
-pub use error::Error;
+pub use error::{Error, Kind};
 pub use load::LoadOptions;
 pub use network::{Network, Proxy};
 pub use pins::Pins;
 pub use resolver::ResolverAddresses;
-pub use status::Status;
+pub use status::{ContainerStatus, Status};
 pub use sweep::Swept;
 
 /// The eBPF object that ships.

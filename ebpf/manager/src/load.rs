@@ -41,12 +41,17 @@ impl Default for LoadOptions {
 }
 
 impl Manager {
+    /// Names a set, without asking whether it is there.
+    pub fn at(pin_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
+        Self { pins: Pins::new(pin_dir), state_dir: state_dir.into() }
+    }
+
     /// Opens a set that is loaded.
     ///
     /// # Errors
     /// If nothing is pinned there, or something of another version.
     pub fn open(pin_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Result<Self> {
-        let manager = Self { pins: Pins::new(pin_dir), state_dir: state_dir.into() };
+        let manager = Self::at(pin_dir, state_dir);
         manager.pins.check()?;
         Ok(manager)
     }
@@ -56,7 +61,8 @@ impl Manager {
     /// # Errors
     /// If something is pinned there already, or the kernel refuses; nothing stays pinned then.
     pub fn load(options: &LoadOptions) -> Result<Self> {
-        let manager = Self { pins: Pins::new(&options.pin_dir), state_dir: options.state_dir.clone() };
+        let manager = Self::at(&options.pin_dir, &options.state_dir);
+        let _lock = manager.lock_changes()?;
         if options.pin_dir.exists() {
             return Err(Error::AlreadyLoaded(options.pin_dir.clone()));
         }
@@ -112,11 +118,34 @@ impl Manager {
         self.pins.abi_version()?.set(0, ABI_VERSION, 0).map_err(Error::map("abi_version"))
     }
 
-    /// Detaches and unpins everything. Enforcement ends.
+    /// Unpins everything, of whatever version, unless programs are attached to a container.
     ///
     /// # Errors
-    /// If a pin or a state file cannot be removed.
-    pub fn unload(&self) -> Result<()> {
+    /// If they are, if nothing is loaded, or a pin or a state file cannot be removed.
+    pub fn unload_unused(&self) -> Result<()> {
+        let _lock = self.lock_changes()?;
+        match self.pins.attached()? {
+            0 => self.remove(),
+            containers => Err(Error::StillEnrolled { containers }),
+        }
+    }
+
+    /// Detaches and unpins everything, of whatever version. Enforcement ends. Returns how many containers
+    /// programs were attached to.
+    ///
+    /// # Errors
+    /// If nothing is loaded, or a pin or a state file cannot be removed.
+    pub fn unload(&self) -> Result<usize> {
+        let _lock = self.lock_changes()?;
+        let containers = self.pins.attached()?;
+        self.remove().map(|()| containers)
+    }
+
+    fn remove(&self) -> Result<()> {
+        let dir = self.pins.dir();
+        if !dir.try_exists().map_err(Error::file(dir))? {
+            return Err(Error::NotLoaded(dir.to_owned()));
+        }
         self.pins.remove()?;
         for folder in [Enrolment::FOLDER, VIEWS] {
             let dir = self.state_dir.join(folder);

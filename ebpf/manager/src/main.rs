@@ -19,12 +19,20 @@ use std::{
 use abi::{Enrolment, pin};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use manager::{EnrolRequest, LoadOptions, Manager, Network, Proxy, ResolverAddresses, rules};
+use manager::{EnrolRequest, Kind, LoadOptions, Manager, Network, Proxy, ResolverAddresses, rules};
+use nix::unistd::geteuid;
 use tracing_subscriber::EnvFilter;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: a file, the kernel, the machine
+  2  cannot be done: the command line, a rules file, an address
+  3  refused as things stand: nothing loaded, not enrolled, enrolled already, still in use, another daemon";
 
 /// Loads the egress programs, enrols containers, and shows what they do.
 #[derive(Parser)]
-#[command(name = "ebpf-manager", version)]
+#[command(name = "ebpf-manager", version, after_help = EXIT_CODES)]
 struct Cli {
     /// Folder of pins, on a bpffs.
     #[arg(long, global = true, default_value = pin::DEFAULT_DIR)]
@@ -71,8 +79,12 @@ enum Command {
     },
     /// Sweep flows and answer DNS, until terminated.
     Run,
-    /// Detach and unpin everything. Enforcement ends.
-    Unload,
+    /// Unpin everything.
+    Unload {
+        /// Also while programs are attached to containers: they are detached, and enforcement ends.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -188,7 +200,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ebpf-manager: {error:#}");
-            ExitCode::FAILURE
+            let kind = error.downcast_ref().map_or(Kind::Failed, manager::Error::kind);
+            if kind == Kind::Failed && !geteuid().is_root() {
+                eprintln!("ebpf-manager: this is not root, which it needs to be");
+            }
+            match kind {
+                Kind::Failed => ExitCode::FAILURE,
+                Kind::Request => ExitCode::from(2),
+                Kind::Refused => ExitCode::from(3),
+            }
         }
     }
 }
@@ -220,8 +240,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             request.udp_idle = args.udp_idle.0;
             request.flow_quota = args.flow_quota;
             request.accept_unobserved = args.accept_unobserved;
-            let enrolment = open()?.enrol(&request)?;
+            let set = open()?;
+            let enrolment = set.enrol(&request)?;
             println!("enrolled cgroup {}", enrolment.cgroup_id);
+            if request.resolver.is_some() && set.daemon()?.is_none() {
+                eprintln!("ebpf-manager: its resolver view answers once `ebpf-manager run` is running");
+            }
         }
         Command::Retire { cgroup_id } => {
             open()?.retire(cgroup_id)?;
@@ -260,9 +284,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 anyhow::Ok(())
             })?;
         }
-        Command::Unload => {
-            open()?.unload()?;
-            println!("unloaded");
+        Command::Unload { force } => {
+            let set = Manager::at(&cli.pin_dir, &cli.state_dir);
+            let containers = if force { set.unload()? } else { set.unload_unused().map(|()| 0)? };
+            println!("unloaded; {containers} container(s) detached");
         }
     }
     Ok(())

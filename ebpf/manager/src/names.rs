@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
     io::{Read as _, Seek as _, Write as _},
     net::IpAddr,
     path::Path,
@@ -14,10 +13,10 @@ use aya::maps::MapError;
 use crate::{
     Manager,
     error::{Error, Result},
+    lock::Lock,
     pins::{found, stored},
     routes,
     rules::permits,
-    state::lock,
 };
 
 /// Names remembered per container.
@@ -185,7 +184,8 @@ pub(crate) fn ip(addr: abi::Address) -> IpAddr {
 /// The next identity. Kept in a locked file, so that no process and no restart gives one out twice.
 fn allocate(state_dir: &Path) -> Result<u32> {
     let path = state_dir.join("next_domain");
-    let mut file: nix::fcntl::Flock<fs::File> = lock(&path)?;
+    let lock = Lock::take(&path)?;
+    let mut file = lock.file();
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(Error::file(&path))?;
     let next: u32 = if text.is_empty() {

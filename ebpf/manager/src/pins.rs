@@ -15,6 +15,9 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, lpm_trie::LpmTrie};
 
 use crate::error::{Error, Result};
 
+/// Folder of every container's links, below the pin directory.
+const LINKS: &str = "links";
+
 /// A pin directory on a bpffs.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -74,7 +77,8 @@ impl Pins {
 
     /// Refuses if nothing is pinned here, or something of another version.
     pub(crate) fn check(&self) -> Result<()> {
-        if !self.dir.join(pin::ABI_VERSION).exists() {
+        let version = self.dir.join(pin::ABI_VERSION);
+        if !version.try_exists().map_err(Error::file(version))? {
             return Err(Error::NotLoaded(self.dir.clone()));
         }
         let found = self.abi_version()?.get(&0, 0).map_err(Error::map("abi_version"))?;
@@ -95,7 +99,17 @@ impl Pins {
 
     /// Where a container's links are pinned.
     pub(crate) fn links(&self, cgroup_id: u64) -> PathBuf {
-        self.dir.join("links").join(cgroup_id.to_string())
+        self.dir.join(LINKS).join(cgroup_id.to_string())
+    }
+
+    /// Containers that programs are attached to.
+    pub(crate) fn attached(&self) -> Result<usize> {
+        let links = self.dir.join(LINKS);
+        match fs::read_dir(&links) {
+            Ok(entries) => Ok(entries.count()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(Error::file(links)(error)),
+        }
     }
 
     /// Removes every pin. Links go first, so that no hook runs half configured.
@@ -103,7 +117,7 @@ impl Pins {
     /// # Errors
     /// If one cannot be removed.
     pub fn remove(&self) -> Result<()> {
-        for folder in ["links", "programs"] {
+        for folder in [LINKS, "programs"] {
             remove_tree(&self.dir.join(folder))?;
         }
         remove_tree(&self.dir)

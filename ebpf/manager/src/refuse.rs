@@ -1,18 +1,29 @@
 //! What an enrolment is refused for: a path that is no cgroup, one that lies above or below an enrolled
-//! one, processes that could go around the hooks.
+//! one, labels too long to be read, processes that could go around the hooks.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
+use abi::Enrolment;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::{
     Manager,
+    containers::EnrolRequest,
     error::{Error, Result},
     pins::found,
 };
 
 /// Capabilities that open ways around the hooks: CAP_NET_ADMIN and CAP_NET_RAW.
 const UNOBSERVED_CAPS: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")];
+
+/// Says which label is longer than readers take it.
+pub(crate) fn too_long(request: &EnrolRequest) -> Option<String> {
+    let labels =
+        [("agent", &request.agent), ("project", &request.project), ("container id", &request.container_id)];
+    labels.into_iter().find(|(_, label)| label.len() > Enrolment::MOST_LABEL).map(|(name, label)| {
+        format!("its {name} has {} bytes, and {} is the most", label.len(), Enrolment::MOST_LABEL)
+    })
+}
 
 impl Manager {
     /// Two enrolments on one path would decide and record every attempt twice.

@@ -4,7 +4,10 @@ use std::{collections::HashMap, fs, net::IpAddr, path::Path, str::FromStr};
 
 use abi::{ICMP, PortRange, SCTP, TCP, UDP, UDPLITE, socket_kind};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use crate::error::{Error, Result};
 
@@ -196,16 +199,17 @@ pub fn read(path: &Path) -> Result<Vec<Rule>> {
     }
     let text = fs::read_to_string(path).map_err(Error::file(path))?;
     // Which of the two is meant is asked first: the error is then that of what the person wrote.
-    let is_mapping = serde_saphyr::from_str::<HashMap<String, IgnoredAny>>(&text).is_ok();
-    let rules = if is_mapping {
-        serde_saphyr::from_str(&text).map(|Mapping { rules }| rules)
-    } else {
-        serde_saphyr::from_str(&text)
-    };
-    let rules =
-        rules.map_err(|error| Error::RulesFile { path: path.to_owned(), problem: error.to_string() })?;
-    permits(&rules)?;
+    let is_mapping = parse::<HashMap<String, IgnoredAny>>(&text).is_ok();
+    let rules = if is_mapping { parse(&text).map(|Mapping { rules }| rules) } else { parse(&text) };
+    let told = |problem| Error::RulesFile { path: path.to_owned(), problem };
+    let rules = rules.map_err(|error| told(error.to_string()))?;
+    permits(&rules).map_err(|error| told(error.to_string()))?;
     Ok(rules)
+}
+
+/// The message has line and column; a snippet would repeat it.
+fn parse<T: DeserializeOwned>(text: &str) -> std::result::Result<T, serde_saphyr::Error> {
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
 }
 
 #[cfg(test)]
@@ -229,7 +233,16 @@ mod tests {
     fn a_slip_is_told_for_the_form_that_was_written() {
         for text in ["- {dst: a.test, prot: tcp}", "rules: [{dst: a.test, prot: tcp}]"] {
             let error = read_text(text).expect_err("`prot` is no field").to_string();
-            assert!(error.contains("prot") && error.contains("line 1"), "{error}");
+            assert!(error.contains("line 1"), "{error}");
+            assert_eq!(error.matches("`prot`").count(), 1, "told once: {error}");
         }
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_is_told_with_its_file_and_number() {
+        let error = read_text("[{dst: a.test, proto: https}, {dst: b.test, proto: tcp}]")
+            .expect_err("tcp needs a port")
+            .to_string();
+        assert!(error.starts_with('/') && error.contains(": rule 2: proto tcp needs a port"), "{error}");
     }
 }

@@ -1,30 +1,13 @@
-//! State files: JSON below the state directory, each written whole, read whole, and locked by whoever
-//! changes it.
+//! State files: JSON below the state directory, each written whole and read whole.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::{Error, Result};
-
-/// An exclusive lock on a file that is made if need be.
-pub(crate) fn lock(path: &Path) -> Result<Flock<fs::File>> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(Error::file(parent))?;
-    }
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .read(true)
-        .open(path)
-        .map_err(Error::file(path))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::file(path)(errno.into()))
-}
 
 /// Writes a state file whole or not at all.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -6,7 +6,12 @@ use abi::{Enrolment, Ledger, LossPoint};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
-use crate::{Manager, attach::Program, error::Result};
+use crate::{
+    Manager,
+    attach::Program,
+    daemon::{Daemon, ViewState},
+    error::Result,
+};
 
 /// One container.
 #[derive(Clone, Debug, Serialize)]
@@ -16,6 +21,8 @@ pub struct ContainerStatus {
     pub enrolment: Enrolment,
     /// Programs attached to it, and how many there should be.
     pub attached: (usize, usize),
+    /// How its resolver view stands.
+    pub resolver: ViewState,
     /// What its bypass has left.
     pub bypass_left_ms: Option<u64>,
     /// Attempts denied.
@@ -35,6 +42,8 @@ pub struct ContainerStatus {
 pub struct Status {
     /// Where the programs are pinned.
     pub pin_dir: String,
+    /// Process of `ebpf-manager run`; none while it is not running: nothing is swept, and no view answers.
+    pub daemon_pid: Option<u32>,
     /// Live containers, and retired ones whose counters are kept.
     pub containers: Vec<ContainerStatus>,
     /// Attempts that had no identity.
@@ -48,6 +57,7 @@ impl Manager {
     /// If nothing is loaded, or a map or state file cannot be read.
     pub fn status(&self) -> Result<Status> {
         self.pins.check()?;
+        let daemon = self.daemon()?;
         let mut containers = Vec::new();
         for enrolment in self.enrolments()? {
             let cgroup_id = enrolment.cgroup_id;
@@ -55,6 +65,7 @@ impl Manager {
             let attached = fs::read_dir(self.pins.links(cgroup_id)).map_or(0, Iterator::count);
             containers.push(ContainerStatus {
                 attached: (attached, Program::ALL.len()),
+                resolver: self.view_state(cgroup_id, daemon.as_ref())?,
                 bypass_left_ms: self
                     .bypass_left(cgroup_id)?
                     .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
@@ -69,10 +80,33 @@ impl Manager {
         let unowned = self.ledger(0)?;
         Ok(Status {
             pin_dir: self.pins.dir().display().to_string(),
+            daemon_pid: daemon.map(|daemon| daemon.pid),
             containers,
             unowned: unowned.denied.saturating_add(unowned.opened),
         })
     }
+}
+
+impl Manager {
+    fn view_state(&self, cgroup_id: u64, daemon: Option<&Daemon>) -> Result<ViewState> {
+        if self.view(cgroup_id)?.is_none_or(|view| view.resolver.is_none()) {
+            return Ok(ViewState::None);
+        }
+        let Some(daemon) = daemon else { return Ok(ViewState::DaemonNotRunning) };
+        Ok(daemon.views.get(&cgroup_id).cloned().unwrap_or(ViewState::Starting))
+    }
+}
+
+/// A label as a terminal may have it. Labels are whatever someone wrote: escaped, never codes that move the
+/// cursor or turn the writing around, and no longer than a column. `status --json` has them as they are.
+fn shown(label: &str) -> String {
+    const COLUMN: usize = 48;
+    let mut escaped = label.chars().flat_map(char::escape_debug);
+    let mut text: String = escaped.by_ref().take(COLUMN).collect();
+    if escaped.next().is_some() {
+        text.push('…');
+    }
+    text
 }
 
 /// Losses at every point of the kernel.
@@ -90,6 +124,7 @@ impl std::fmt::Display for Status {
             "container",
             "cgroup",
             "programs",
+            "resolver",
             "bypass",
             "denied",
             "opened",
@@ -106,12 +141,12 @@ impl std::fmt::Display for Status {
                 .bypass_left_ms
                 .map_or_else(|| "off".to_owned(), |left| format!("{:?} left", Duration::from_millis(left)));
             table.add_row([
-                // Labels are whatever someone wrote: shown escaped, never as terminal codes.
-                enrolment.agent.escape_debug().to_string(),
-                enrolment.project.escape_debug().to_string(),
-                enrolment.container_id.escape_debug().to_string(),
+                shown(&enrolment.agent),
+                shown(&enrolment.project),
+                shown(&enrolment.container_id),
                 enrolment.cgroup_id.to_string(),
                 programs,
+                container.resolver.to_string(),
                 bypass,
                 container.denied.to_string(),
                 container.opened.to_string(),
@@ -120,7 +155,38 @@ impl std::fmt::Display for Status {
             ]);
         }
         writeln!(f, "pinned at {}", self.pin_dir)?;
+        match self.daemon_pid {
+            Some(pid) => writeln!(f, "`ebpf-manager run` is process {pid}")?,
+            None => writeln!(
+                f,
+                "`ebpf-manager run` is not running: nothing is swept, and no resolver view answers"
+            )?,
+        }
         writeln!(f, "{table}")?;
+        for container in &self.containers {
+            if let ViewState::Failed { cause } = &container.resolver {
+                writeln!(f, "resolver view of {}: {cause}", container.enrolment.cgroup_id)?;
+            }
+        }
         write!(f, "attempts without an identity: {}", self.unowned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn labels_are_shown_escaped_and_cut() {
+        assert_eq!(shown("scout"), "scout");
+        assert_eq!(shown("two\nlines \u{1b}[31m \"\0"), "two\\nlines \\u{1b}[31m \\\"\\0");
+        assert_eq!(
+            shown("a\u{202e}b e\u{301}"),
+            "a\\u{202e}b e\\u{301}",
+            "neither turned around nor combined"
+        );
+        assert_eq!(shown("猫 <b>${x}</b> ../"), "猫 <b>${x}</b> ../");
+        let long = shown(&"x".repeat(4096));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (49, true));
     }
 }

@@ -100,3 +100,33 @@ fn dns_of_a_family_without_a_view_is_denied() {
     let ledger = manager.ledger(id).unwrap();
     assert_eq!((ledger.denied, ledger.opened), (1, 1));
 }
+
+/// Labels are values in the state files and on the screen, whatever they look like.
+#[test]
+fn hostile_labels_are_kept_and_shown_escaped() {
+    let Loaded { manager, cgroup, .. } = &load("labels");
+    let long = "\u{1}".repeat(4096);
+    for label in [
+        "",
+        "nul\0 two\nlines \u{1b}[2J",
+        "\u{202e}turned around",
+        "e\u{301}",
+        "\"}, ../../x ${x} <b>",
+        &long,
+    ] {
+        let mut request = EnrolRequest::new(cgroup, label);
+        (request.agent, request.project) = (label.to_owned(), label.to_owned());
+        let enrolled = manager.enrol(&request).unwrap();
+        let status = manager.status().unwrap();
+        let read = &status.containers[0].enrolment;
+        assert_eq!(read, &enrolled);
+        assert_eq!([&read.agent, &read.project, &read.container_id], [label; 3]);
+        let shown = status.to_string();
+        let hidden = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{301}');
+        assert!(!shown.contains(hidden) && shown.lines().all(|line| line.chars().count() < 300), "{shown}");
+        manager.retire(enrolled.cgroup_id).unwrap();
+    }
+    let mut request = EnrolRequest::new(cgroup, "c1");
+    request.project = "x".repeat(4097);
+    assert!(manager.enrol(&request).unwrap_err().to_string().contains("its project has 4097 bytes"));
+}

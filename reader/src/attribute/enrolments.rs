@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Longest enrolment file; a longer one is none of the manager's.
-const FILE_BYTES: u64 = 65_536;
+const FILE_BYTES: u64 = Enrolment::MOST_FILE as u64;
 /// Holders remembered per cgroup id.
 const HOLDERS: usize = 8;
 /// How long a retired holder without a file is remembered, nanoseconds: a day.

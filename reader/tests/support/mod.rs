@@ -20,17 +20,22 @@ pub fn record(dst_port: u16) -> Record {
 
 /// Enrols cgroup 4242 below `state_dir`, before any record of [`record`] starts.
 pub fn enrol(state_dir: &Path) {
+    enrol_as(state_dir, 4242, "scout", "demo");
+}
+
+/// Enrols a cgroup with these labels.
+pub fn enrol_as(state_dir: &Path, cgroup_id: u64, agent: &str, project: &str) {
     let folder = state_dir.join(Enrolment::FOLDER);
     fs::create_dir_all(&folder).unwrap();
     let enrolment = Enrolment {
-        cgroup_id: 4242,
+        cgroup_id,
         container_id: "c0ffee".to_owned(),
-        agent: "scout".to_owned(),
-        project: "demo".to_owned(),
+        agent: agent.to_owned(),
+        project: project.to_owned(),
         enrolled_ns: 1,
         retired_ns: None,
     };
-    fs::write(folder.join("4242.json"), serde_json::to_vec(&enrolment).unwrap()).unwrap();
+    fs::write(folder.join(format!("{cgroup_id}.json")), serde_json::to_vec(&enrolment).unwrap()).unwrap();
 }
 
 /// The value of one attribute as text; `-` where it is absent.

@@ -189,9 +189,20 @@ fn a_file_about_another_cgroup_attributes_nothing() {
 }
 
 #[test]
-fn labels_are_byte_for_byte() {
+fn the_longest_labels_fit_however_they_are_written() {
     let mut world = world();
-    let agent = " Scout \"α\"\n\u{1f575} ";
-    world.enrol(7, agent, 100, None);
-    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, agent));
+    let label = "\u{1}".repeat(Enrolment::MOST_LABEL);
+    let enrolment = Enrolment {
+        cgroup_id: 7,
+        container_id: label.clone(),
+        agent: label.clone(),
+        project: label.clone(),
+        enrolled_ns: u64::MAX - 1,
+        retired_ns: Some(u64::MAX),
+    };
+    fs::write(world.path(7), serde_json::to_vec_pretty(&enrolment).unwrap()).unwrap();
+    assert_eq!(world.owner(7, u64::MAX - 1, u64::MAX), named(Attribution::Late, &label));
+    fs::write(world.path(8), vec![b' '; Enrolment::MOST_FILE + 1]).unwrap();
+    assert_eq!(world.owner(8, 0, 0), nobody(Attribution::Unknown));
+    assert_eq!(world.counters.read().unreadable_enrolments, 1);
 }

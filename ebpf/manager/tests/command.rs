@@ -1,0 +1,228 @@
+//! The `ebpf-manager` command as its user meets it: what it says, how it exits, and what two of it do to
+//! each other. Needs root.
+#![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ebpf-manager");
+/// For what takes moments on a machine that does nothing else.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A set of its own, unloaded on drop.
+struct Set {
+    pins: PathBuf,
+    state: tempfile::TempDir,
+    cgroup: PathBuf,
+}
+
+impl Set {
+    fn new(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
+        let name = format!("clawker-test-{}-{name}", process::id());
+        let cgroup = Path::new(line.split(' ').nth(1).unwrap()).join(&name);
+        fs::create_dir(&cgroup).unwrap();
+        Self { pins: Path::new("/sys/fs/bpf").join(name), state: tempfile::tempdir().unwrap(), cgroup }
+    }
+
+    fn command(&self, binary: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(binary);
+        command.arg("--pin-dir").arg(&self.pins).arg("--state-dir").arg(self.state.path()).args(args);
+        command
+    }
+
+    /// What it says, both ways, and its exit code.
+    fn run(&self, args: &[&str]) -> (String, Option<i32>) {
+        said(&self.command(Path::new(BINARY), args).output().unwrap())
+    }
+
+    fn enrol(&self, more: &[&str]) -> (String, Option<i32>) {
+        let enrol = ["enrol", self.cgroup.to_str().unwrap(), "--container-id", "c1"];
+        self.run(&[&enrol[..], more].concat())
+    }
+
+    fn status(&self) -> Value {
+        let output = self.command(Path::new(BINARY), &["status", "--json"]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn until(&self, holds: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let status = self.status();
+            if holds(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{status:#}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        let _ = self.run(&["unload", "--force"]);
+        let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+fn said(output: &Output) -> (String, Option<i32>) {
+    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    (text, output.status.code())
+}
+
+/// `ebpf-manager run` in a network namespace of its own; terminated on drop.
+struct Daemon {
+    child: Child,
+    log: Receiver<Value>,
+}
+
+impl Daemon {
+    fn start(set: &Set) -> Self {
+        let manager = set.command(Path::new(BINARY), &["run"]);
+        let mut child = Command::new("unshare")
+            // Where nothing is up, any address can be bound.
+            .args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])
+            .arg(manager.get_program())
+            .args(manager.get_args())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, log) = channel();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = sender.send(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Every event up to the first with this name.
+    fn events_until(&self, name: &str) -> Vec<String> {
+        let mut events = Vec::new();
+        loop {
+            let line = self.log.recv_timeout(LONG).unwrap();
+            events.push(line["fields"]["event"].as_str().unwrap_or_default().to_owned());
+            if events.last().is_some_and(|event| event == name) {
+                return events;
+            }
+        }
+    }
+
+    fn in_its_network(&self, command: &str) {
+        let pid = self.child.id().to_string();
+        let nsenter = ["-t", &pid, "-n", "sh", "-c", command];
+        let status = Command::new("nsenter").args(nsenter).status().unwrap();
+        assert!(status.success(), "{command:?}");
+    }
+
+    fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn each_failure_is_said_once_and_has_its_exit_code() {
+    let set = Set::new("codes");
+    let expect = |(text, code): (String, Option<i32>), expected: i32, words: &str| {
+        assert!(code == Some(expected) && text.matches(words).count() == 1, "{code:?}: {text}");
+    };
+    expect(set.run(&["status"]), 3, "no programs are pinned");
+    expect(set.run(&["unload", "--force"]), 3, "no programs are pinned");
+    expect(set.run(&["statu"]), 2, "unrecognized subcommand");
+    let rules = set.state.path().join("rules.yaml");
+    fs::write(&rules, "- {dst: api.test, prot: https}").unwrap();
+    expect(set.enrol(&["--rules", rules.to_str().unwrap()]), 2, "unknown field `prot`");
+    expect(set.run(&["load"]), 0, "loaded and pinned");
+    expect(set.run(&["load"]), 3, "pinned at");
+    expect(set.enrol(&["--resolver", "[fe80::1]:53", "--upstream", "203.0.113.53:53"]), 2, "link-local");
+    expect(set.enrol(&[]), 0, "enrolled cgroup");
+    expect(set.enrol(&[]), 3, "cannot be enrolled: it is enrolled already");
+    expect(set.run(&["retire", "1"]), 3, "no container with cgroup id 1");
+    expect(set.run(&["unload"]), 3, "attached to 1 container(s)");
+    assert_eq!(set.status()["containers"][0]["attached"][0], 11, "nothing was detached");
+    let id = set.status()["containers"][0]["cgroup_id"].to_string();
+    expect(set.run(&["retire", &id]), 0, "retired");
+    expect(set.run(&["retire", &id]), 3, "no container with cgroup id");
+    expect(set.run(&["unload"]), 0, "0 container(s) detached");
+    expect(set.run(&["load"]), 0, "loaded and pinned");
+    expect(set.enrol(&[]), 0, "enrolled cgroup");
+    expect(set.run(&["unload", "--force"]), 0, "1 container(s) detached");
+
+    // Where whoever is not root can run it.
+    let binary = set.state.path().join("ebpf-manager");
+    fs::copy(BINARY, &binary).unwrap();
+    fs::set_permissions(set.state.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let output = set.command(&binary, &["load"]).uid(65_534).gid(65_534).output().unwrap();
+    expect(said(&output), 1, "this is not root");
+}
+
+#[test]
+fn of_many_that_enrol_one_container_at_once_one_does() {
+    let set = Set::new("race");
+    assert_eq!(set.run(&["load"]).1, Some(0));
+    let results: Vec<_> = thread::scope(|scope| {
+        let racers: Vec<_> = (0..6).map(|_| scope.spawn(|| set.enrol(&[]))).collect();
+        racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+    });
+    let enrolled = results.iter().filter(|(_, code)| *code == Some(0)).count();
+    let refused = results.iter().filter(|(text, code)| *code == Some(3) && text.contains("enrolled already"));
+    assert_eq!((enrolled, refused.count()), (1, 5), "{results:?}");
+    assert_eq!(set.status()["containers"][0]["attached"][0], 11);
+}
+
+#[test]
+fn one_daemon_serves_a_set_and_status_shows_how_its_views_stand() {
+    let set = Set::new("views");
+    assert_eq!(set.run(&["load"]).1, Some(0));
+    let (text, code) = set.enrol(&["--resolver", "192.0.2.1:5300", "--upstream", "203.0.113.53:53"]);
+    assert!(code == Some(0) && text.contains("once `ebpf-manager run` is running"), "{text}");
+    let view = |status: &Value| status["containers"][0]["resolver"].clone();
+    let state = |status: &Value| view(status)["state"].as_str().unwrap().to_owned();
+    let before = set.status();
+    assert!(before["daemon_pid"].is_null() && state(&before) == "daemon_not_running", "{before:#}");
+
+    let daemon = Daemon::start(&set);
+    let failed = set.until(|status| state(status) == "failed");
+    assert_eq!(failed["daemon_pid"], daemon.child.id());
+    assert!(view(&failed)["cause"].as_str().unwrap().contains("192.0.2.1:5300"), "{failed:#}");
+    assert!(set.run(&["status"]).0.contains("the resolver view cannot listen on 192.0.2.1:5300"));
+    let (text, code) = set.run(&["run"]);
+    let pid = daemon.child.id();
+    assert!(code == Some(3) && text.contains(&format!("(process {pid}) serves this set")), "{text}");
+
+    // Time for several attempts, of which none has news.
+    thread::sleep(Duration::from_millis(1500));
+    daemon.in_its_network("ip address add 192.0.2.1/32 dev lo");
+    let events = daemon.events_until("view_started");
+    assert_eq!(events, ["manager_running", "view_failed", "view_started"]);
+    set.until(|status| state(status) == "serving");
+
+    daemon.stop();
+    let after = set.status();
+    assert!(after["daemon_pid"].is_null() && state(&after) == "daemon_not_running", "{after:#}");
+}
