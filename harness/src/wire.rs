@@ -26,6 +26,7 @@ use serde::Serialize;
 
 use crate::event::WireCount;
 use summary::Ledger;
+pub(crate) use summary::PROTOCOLS;
 
 /// Room for packets that arrive between two rounds of the capture thread, bytes.
 const SOCKET_BUFFER: usize = 64 << 20;
@@ -53,8 +54,8 @@ pub struct TcpConnection {
 /// Everything captured up to a moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WireSummary {
-    /// What came from the agents, by destination, in order of first appearance. ARP, neighbour and
-    /// multicast listener discovery, resets without payload, and the kernel's ICMP errors about
+    /// What came from the agents, by destination, in order of first appearance. ARP, neighbour discovery,
+    /// reports of groups that kernels join by themselves, resets without payload, and the kernel's ICMP errors about
     /// datagrams that the far side sent are left out.
     pub counts: Vec<WireCount>,
     /// TCP connections, in order of first appearance.
@@ -141,6 +142,15 @@ impl Wire {
         capture.drain();
         let (counts, connections) = capture.ledger.summary();
         WireSummary { counts, connections, kernel_drops: capture.drops }
+    }
+}
+
+impl Wire {
+    /// Forgets what was captured up to now. What it lost stays counted.
+    pub(crate) fn forget(&self) {
+        let mut capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner);
+        capture.drain();
+        capture.ledger = Ledger::default();
     }
 }
 

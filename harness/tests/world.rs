@@ -421,6 +421,8 @@ fn socket(family: &str, kind: &str, protocol: &str, to: Option<&str>) -> Action 
         kind: text(kind),
         protocol: Some(text(protocol)),
         to: to.map(text),
+        hdrincl: false,
+        qdisc_bypass: false,
     })
 }
 

@@ -14,6 +14,7 @@ use std::{
 
 use caps::Capability;
 
+use super::stage::Part;
 use crate::{scenario::types::Agent, world::WorldError};
 
 /// User and group of an agent that names none: `nobody`.
@@ -43,6 +44,9 @@ pub enum ConfineError {
     /// Writing to `cgroup.procs`.
     #[error("join its cgroup")]
     Cgroup = 1,
+    /// Clearing close-on-exec of a descriptor that it inherits.
+    #[error("keep its end of a socket pair")]
+    Descriptor,
     /// `setns`.
     #[error("enter its network namespace")]
     Network,
@@ -67,6 +71,17 @@ pub enum ConfineError {
     /// Asking for SIGKILL when the harness ends, or the harness ended already.
     #[error("tie its life to the harness")]
     Death,
+}
+
+/// The cgroup that a child joins.
+#[derive(Clone, Copy, Debug)]
+pub enum Cgroup<'a> {
+    /// The agent's.
+    Own,
+    /// The one whose `cgroup.procs` this is.
+    Within(BorrowedFd<'a>),
+    /// None: it stays in the harness's.
+    Outside,
 }
 
 /// What a child does to itself before exec.
@@ -124,10 +139,24 @@ impl Confinement {
     }
 
     /// The steps as a closure for `pre_exec`. It owns all memory it needs; the descriptors are those of
-    /// `self`, which must outlive the fork, and of `failures`, which gets the number of a step
-    /// that failed.
-    pub(super) fn steps(&self, failures: RawFd) -> impl FnMut() -> io::Result<()> + Send + Sync + use<> {
-        let (cgroup_procs, netns) = (self.cgroup_procs.as_raw_fd(), self.netns.as_raw_fd());
+    /// `self`, of `cgroup` and of `part`, which must outlive the fork, and of `failures`, which gets the
+    /// number of a step that failed.
+    pub(super) fn steps(
+        &self,
+        cgroup: Cgroup<'_>,
+        part: Part,
+        failures: RawFd,
+    ) -> impl FnMut() -> io::Result<()> + Send + Sync + use<> {
+        let cgroup_procs = match cgroup {
+            Cgroup::Own => Some(self.cgroup_procs.as_raw_fd()),
+            Cgroup::Within(procs) => Some(procs.as_raw_fd()),
+            Cgroup::Outside => None,
+        };
+        let netns = self.netns.as_raw_fd();
+        let inherited_end = match part {
+            Part::Whole => None,
+            Part::Make(fd) | Part::Use(fd) => Some(fd),
+        };
         let binds = self.binds.clone();
         let (uid, bounding, extra) = (self.uid, self.bounding, self.extra);
         let harness = std::process::id();
@@ -138,7 +167,12 @@ impl Confinement {
                     unsafe { libc::write(failures, [step as u8].as_ptr().cast(), 1) };
                 })
             };
-            take(ConfineError::Cgroup, join_cgroup(cgroup_procs))?;
+            if let Some(procs) = cgroup_procs {
+                take(ConfineError::Cgroup, join_cgroup(procs))?;
+            }
+            if let Some(end) = inherited_end {
+                take(ConfineError::Descriptor, keep_open(end))?;
+            }
             take(ConfineError::Network, enter(netns))?;
             take(ConfineError::Mounts, own_mounts())?;
             for (source, target) in &binds {
@@ -162,6 +196,11 @@ fn check(result: libc::c_long) -> io::Result<()> {
 fn join_cgroup(procs: RawFd) -> io::Result<()> {
     // SAFETY: a static byte to an open descriptor. "0" is the writer.
     check(unsafe { libc::write(procs, c"0".as_ptr().cast(), 1) } as libc::c_long)
+}
+
+fn keep_open(fd: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())
 }
 
 fn enter(netns: RawFd) -> io::Result<()> {

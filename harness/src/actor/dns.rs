@@ -36,7 +36,7 @@ pub fn run(name: &str, report: &mut Report) -> Result<(), Stop> {
 /// The first address of `name`; without a family, IPv4 if it has one.
 pub fn one(name: &str, family: Option<Family>, report: &mut Report) -> Result<IpAddr, Stop> {
     let kinds: &[RecordType] = match family {
-        Some(Family::V4) => &[RecordType::A],
+        Some(Family::V4 | Family::Mapped) => &[RecordType::A],
         Some(Family::V6) => &[RecordType::AAAA],
         None => &[RecordType::A, RecordType::AAAA],
     };

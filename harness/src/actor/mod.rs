@@ -2,25 +2,35 @@
 //!
 //! The harness executes itself again (`reexec`), as another user in the agent's cgroup and
 //! namespaces. The child reads one [`Action`] on standard input, makes the system calls it names,
-//! and prints one [`Report`]. It must not know what is expected of it, nor start a runtime: the
-//! system calls that it makes are the ones under test.
+//! and prints one [`Report`]. Where a socket does not simply come from the agent (`origin`), or the
+//! far side is to act, it holds half-way until the harness has done its part. It must not know what
+//! is expected of it, nor start a runtime: the system calls that it makes are the ones under test.
 
+mod accept;
 pub(crate) mod confine;
 mod dns;
-mod raw;
+mod frame;
+mod join;
+mod option;
+mod ping;
+pub(crate) mod raw;
+mod routing;
 pub(crate) mod spawn;
+pub(crate) mod stage;
 mod tcp;
 mod udp;
+mod uring;
 
 use std::{
-    io::{Read, Write},
-    net::{IpAddr, SocketAddr},
+    io::Write,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::types::{Connect, Exec, Family, Send, Socket, Step};
+use crate::scenario::types::{Accept, Connect, End, Exec, Family, Join, Origin, Ping, Send, Socket, Step};
+use stage::Stage;
 
 pub use confine::ConfineError;
 pub use spawn::{Running, SpawnError};
@@ -31,8 +41,14 @@ pub use spawn::{Running, SpawnError};
 pub enum Action {
     /// A TCP connection.
     Connect(Connect),
-    /// UDP datagrams.
+    /// Datagrams.
     Send(Send),
+    /// ICMP echo requests.
+    Ping(Ping),
+    /// What comes from the far side.
+    Accept(Accept),
+    /// Membership of a multicast group.
+    Join(Join),
     /// A DNS look-up of both address families.
     Resolve(String),
     /// Only a socket, and perhaps one datagram.
@@ -45,12 +61,33 @@ impl Action {
     /// What `step` asks of the agent; `None` where it asks something of the harness.
     #[must_use]
     pub fn of(step: &Step) -> Option<Self> {
-        let Step { connect, send, resolve, socket, exec, .. } = step;
+        let Step { connect, send, ping, accept, join, resolve, socket, exec, .. } = step;
         None.or_else(|| connect.clone().map(Self::Connect))
             .or_else(|| send.clone().map(Self::Send))
+            .or_else(|| ping.clone().map(Self::Ping))
+            .or_else(|| accept.clone().map(Self::Accept))
+            .or_else(|| join.clone().map(Self::Join))
             .or_else(|| resolve.clone().map(Self::Resolve))
             .or_else(|| socket.clone().map(Self::Socket))
             .or_else(|| exec.clone().map(Self::Exec))
+    }
+
+    /// Where its socket comes from.
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        match self {
+            Self::Connect(connect) => connect.origin,
+            Self::Send(send) => send.origin,
+            _ => Origin::Inside,
+        }
+    }
+
+    /// Whether it holds half-way, until the harness has done its part.
+    pub(crate) const fn holds(&self) -> bool {
+        let origin = self.origin();
+        matches!(self, Self::Accept(_))
+            || matches!(origin, Origin::MovedIn | Origin::MovedOut)
+            || origin.is_early()
     }
 }
 
@@ -83,6 +120,8 @@ pub struct Report {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
+    /// Half of it is done; the rest is done when the harness says so.
+    Holding,
     /// Everything is done but the end, which is up to the harness: it kills.
     Ready(Report),
     /// The last line.
@@ -90,7 +129,7 @@ enum Line {
 }
 
 /// Why an action ended early.
-struct Stop {
+pub(crate) struct Stop {
     outcome: String,
     detail: String,
 }
@@ -110,13 +149,10 @@ impl Stop {
 pub(crate) fn main() -> ! {
     // The name in /proc/self/exe's place, for records carry it.
     let _ = nix::sys::prctl::set_name(c"actor");
-    let mut text = String::new();
-    let action = std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string());
-    let action = action.and_then(|_| serde_json::from_str(&text).map_err(|error| error.to_string()));
-    match action {
-        Ok(action) => {
-            let report = act(&action);
-            if matches!(&action, Action::Connect(connect) if connect.end == crate::scenario::types::End::Kill)
+    match stage::order() {
+        Ok((action, stage)) => {
+            let report = act(&action, &stage);
+            if matches!(&action, Action::Connect(connect) if connect.end == End::Kill)
                 && report.outcome == "ok"
             {
                 say(&Line::Ready(report));
@@ -143,11 +179,14 @@ fn say(line: &Line) {
     let _ = out.flush();
 }
 
-fn act(action: &Action) -> Report {
+fn act(action: &Action, stage: &Stage) -> Report {
     let mut report = Report { outcome: "ok".to_owned(), ..Report::default() };
     let done = match action {
-        Action::Connect(connect) => tcp::run(connect, &mut report),
-        Action::Send(send) => udp::run(send, &mut report),
+        Action::Connect(connect) => tcp::run(connect, stage, &mut report),
+        Action::Send(send) => udp::run(send, stage, &mut report),
+        Action::Ping(ping) => ping::run(ping, &mut report),
+        Action::Accept(accept) => accept::run(accept, &mut report),
+        Action::Join(join) => join::run(join, &mut report),
         Action::Resolve(name) => dns::run(name, &mut report),
         Action::Socket(socket) => raw::run(socket, &mut report),
         Action::Exec(_) => Err(Stop::new("ENOSYS", "the harness executes programs itself")),
@@ -161,17 +200,31 @@ fn act(action: &Action) -> Report {
 
 /// The address that `to` means: a literal, or what its name resolves to, asked as the agent.
 fn destination(to: &str, family: Option<Family>, report: &mut Report) -> Result<SocketAddr, Stop> {
-    if let Ok(address) = to.parse() {
-        report.dst = Some(address);
-        return Ok(address);
-    }
-    let (name, port) =
-        to.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok()?))).ok_or_else(|| {
-            Stop::new("EINVAL", format!("`{to}` is not name:port, address:port or [address]:port"))
-        })?;
-    let address = dns::one(name, family, report)?;
-    report.dst = Some(SocketAddr::new(address, port));
-    Ok(SocketAddr::new(address, port))
+    let address = match to.parse() {
+        Ok(address) => address,
+        Err(_) => {
+            let (name, port) = to
+                .rsplit_once(':')
+                .and_then(|(name, port)| Some((name, port.parse().ok()?)))
+                .ok_or_else(|| {
+                    Stop::new("EINVAL", format!("`{to}` is not name:port, address:port or [address]:port"))
+                })?;
+            SocketAddr::new(dns::one(name, family, report)?, port)
+        }
+    };
+    let address = match address {
+        SocketAddr::V4(v4) if family == Some(Family::Mapped) => {
+            SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+        }
+        other => other,
+    };
+    report.dst = Some(address);
+    Ok(address)
+}
+
+/// What `via: routing_header` needs.
+fn route(route: Option<Ipv6Addr>) -> Result<Ipv6Addr, Stop> {
+    route.ok_or_else(|| Stop::new("EINVAL", "`via: routing_header` needs a `route`"))
 }
 
 /// Payload, the same for every call so that captures can be compared.

@@ -7,7 +7,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,8 @@ use nix::{
 
 use super::{
     Action, Line, Report,
-    confine::{ConfineError, Confinement},
+    confine::{Cgroup, ConfineError, Confinement},
+    stage::{Order, Part},
 };
 use crate::{
     pidfd::PidFd,
@@ -74,6 +75,8 @@ pub enum SpawnError {
 pub struct Running {
     child: Child,
     pidfd: PidFd,
+    /// To tell it to go on, while it holds.
+    stdin: Option<ChildStdin>,
     stdout: Output,
     stderr: Output,
     exec: Option<Duration>,
@@ -81,19 +84,30 @@ pub struct Running {
     reaped: Option<ExitStatus>,
 }
 
-/// Starts `action` in `confinement`.
-pub fn start(confinement: &Confinement, action: &Action) -> Result<Running, SpawnError> {
-    begin(confinement, action, None)
+/// Starts `part` of `action` in `confinement`, in `cgroup`. A descriptor that `part` names is inherited.
+pub fn start(
+    confinement: &Confinement,
+    cgroup: Cgroup<'_>,
+    action: &Action,
+    part: Part,
+) -> Result<Running, SpawnError> {
+    begin(confinement, cgroup, action, part, None)
 }
 
 /// Starts a program that nobody waits for: what it says goes to `log`.
 pub fn serve(confinement: &Confinement, run: &[String], log: &fs::File) -> Result<Running, SpawnError> {
     let exec = Exec { run: run.to_vec(), ..Exec::default() };
-    begin(confinement, &Action::Exec(exec), Some(log))
+    begin(confinement, Cgroup::Own, &Action::Exec(exec), Part::Whole, Some(log))
 }
 
-/// Starts `action`; its output goes to `log` or, without one, into pipes.
-fn begin(confinement: &Confinement, action: &Action, log: Option<&fs::File>) -> Result<Running, SpawnError> {
+/// Starts `part` of `action`; its output goes to `log` or, without one, into pipes.
+fn begin(
+    confinement: &Confinement,
+    cgroup: Cgroup<'_>,
+    action: &Action,
+    part: Part,
+    log: Option<&fs::File>,
+) -> Result<Running, SpawnError> {
     let mut command = match action {
         Action::Exec(exec) => {
             let (program, arguments) = exec.run.split_first().ok_or(SpawnError::NoProgram)?;
@@ -119,7 +133,7 @@ fn begin(confinement: &Confinement, action: &Action, log: Option<&fs::File>) -> 
     command.stdout(output().map_err(failed)?).stderr(output().map_err(failed)?);
     command.current_dir(folder).process_group(0);
     // SAFETY: the closure makes system calls only, see `Confinement::steps`.
-    unsafe { command.pre_exec(confinement.steps(failed_step.as_raw_fd())) };
+    unsafe { command.pre_exec(confinement.steps(cgroup, part, failed_step.as_raw_fd())) };
     let spawned = command.spawn();
     drop(failed_step);
     let mut child = match spawned {
@@ -136,9 +150,10 @@ fn begin(confinement: &Confinement, action: &Action, log: Option<&fs::File>) -> 
     };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let pidfd = PidFd::open(&child).map_err(failed);
-    let running = pidfd.and_then(|pidfd| {
+    let mut running = pidfd.and_then(|pidfd| {
         Ok(Running {
             pidfd,
+            stdin: None,
             stdout: Output::new(stdout.map(OwnedFd::from)).map_err(failed)?,
             stderr: Output::new(stderr.map(OwnedFd::from)).map_err(failed)?,
             exec: match action {
@@ -151,13 +166,14 @@ fn begin(confinement: &Confinement, action: &Action, log: Option<&fs::File>) -> 
         })
     })?;
     if let Some(mut stdin) = stdin {
-        let text = serde_json::to_vec(action).map_err(io::Error::from);
+        let text = serde_json::to_string(&Order { action: action.clone(), part }).map_err(io::Error::from);
         // An actor that is gone already says why on standard error.
-        let written = text.and_then(|text| stdin.write_all(&text));
+        let written = text.and_then(|text| stdin.write_all(format!("{text}\n").as_bytes()));
         match written {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
             _ => {}
         }
+        running.stdin = action.holds().then_some(stdin);
     }
     Ok(running)
 }
@@ -167,6 +183,31 @@ impl Running {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until it holds. `false` if it ended before, or did neither in time: [`Running::wait`]
+    /// has its report.
+    pub fn held(&mut self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let ended = self.ended();
+            self.stdout.drain();
+            if let Some(line) = self.stdout.take_holding() {
+                return line;
+            }
+            if ended || Instant::now() >= deadline {
+                return false;
+            }
+            self.pump(deadline);
+        }
+    }
+
+    /// Tells it to go on, if it holds.
+    pub fn go(&mut self) {
+        if let Some(mut stdin) = self.stdin.take() {
+            // An actor that is gone already has said why.
+            let _ = stdin.write_all(b"go\n");
+        }
     }
 
     /// Waits for the report. After `timeout`, or a program's own if that is shorter, the process is
@@ -197,6 +238,7 @@ impl Running {
         match serde_json::from_slice(self.stdout.first_line()) {
             Ok(Line::Ready(report)) => Ok(Report { detail: killed.unwrap_or_default().to_owned(), ..report }),
             Ok(Line::Report(report)) => Ok(report),
+            Ok(Line::Holding) => Ok(self.conclude(status, Some("timeout"))),
             Err(_) if status.signal().is_some() => Ok(self.conclude(status, None)),
             Err(_) => Err(SpawnError::NoReport { status, stderr: self.stderr.text() }),
         }
@@ -295,6 +337,16 @@ impl Output {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Takes the line that says that the actor holds; `Some(false)` if the first line is another.
+    fn take_holding(&mut self) -> Option<bool> {
+        let end = self.kept.iter().position(|&byte| byte == b'\n')?;
+        let holds = matches!(serde_json::from_slice(&self.kept[..end]), Ok(Line::Holding));
+        if holds {
+            self.kept.drain(..=end);
+        }
+        Some(holds)
     }
 
     fn holds_line(&self) -> bool {

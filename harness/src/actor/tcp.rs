@@ -1,7 +1,9 @@
 //! One TCP connection.
 
+mod feed;
+mod open;
+
 use std::{
-    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     thread,
     time::{Duration, Instant},
@@ -10,14 +12,14 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{
-        self, AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, getsockopt, setsockopt,
-        sockopt,
-    },
+    sys::socket::{self, MsgFlags, Shutdown, setsockopt, sockopt},
 };
 
-use super::{Report, Stop, destination, payload, udp::local};
-use crate::scenario::types::{Connect, ConnectVia, End};
+use super::{Report, Stop, payload, stage::Stage};
+use crate::scenario::types::{Connect, End};
+use feed::Feed;
+pub use feed::released;
+use open::Opened;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The kernel's own time-out must strike first: its errno says more than ours.
@@ -27,21 +29,18 @@ const CHUNK: usize = 64 * 1024;
 const LOOK: Duration = Duration::from_micros(200);
 
 /// Connects, exchanges, and ends as `action` says.
-pub fn run(action: &Connect, report: &mut Report) -> Result<(), Stop> {
-    let dst = destination(&action.to, None, report)?;
+pub fn run(action: &Connect, stage: &Stage, report: &mut Report) -> Result<(), Stop> {
     let timeout = action.timeout.unwrap_or(DEFAULT_TIMEOUT);
-    let fd = connect(dst, action.via, timeout, report)?;
-    let mut stream = Stream { fd, timeout, report };
-    stream.exchange(action.send, action.receive)?;
+    let Opened { fd, feed, sent } = open::open(action, stage, timeout, report)?;
+    report.sent = sent;
+    let mut stream = Stream { fd, feed, timeout, report };
+    stream.exchange(action.send - sent, action.receive)?;
     if let Some(pause) = action.pause {
         thread::sleep(pause);
     }
     stream.exchange(action.send_after, 0)?;
     match action.end {
-        End::Close => {
-            socket::shutdown(stream.fd.as_raw_fd(), Shutdown::Write).map_err(Stop::errno("shutdown"))?;
-            stream.read_to_end()
-        }
+        End::Close => stream.close(),
         End::Peer => stream.read_to_end(),
         End::Reset => {
             stream.flush()?;
@@ -54,39 +53,6 @@ pub fn run(action: &Connect, report: &mut Report) -> Result<(), Stop> {
             std::mem::forget(stream);
             Ok(())
         }
-    }
-}
-
-fn connect(
-    dst: SocketAddr,
-    via: ConnectVia,
-    timeout: Duration,
-    report: &mut Report,
-) -> Result<OwnedFd, Stop> {
-    let family = if dst.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let flags = match via {
-        ConnectVia::Connect => SockFlag::SOCK_CLOEXEC,
-        ConnectVia::Nonblock => SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-    };
-    let fd = socket::socket(family, SockType::Stream, flags, None).map_err(Stop::errno("socket"))?;
-    let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-    setsockopt(&fd, sockopt::TcpUserTimeout, &milliseconds)
-        .map_err(Stop::errno("setsockopt TCP_USER_TIMEOUT"))?;
-    let result = match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(dst)) {
-        Err(Errno::EINPROGRESS) => wait_connected(&fd, timeout),
-        other => other.map_err(Stop::errno("connect")),
-    };
-    report.src = local(&fd);
-    result.map(|()| fd)
-}
-
-fn wait_connected(fd: &OwnedFd, timeout: Duration) -> Result<(), Stop> {
-    if wait(fd, PollFlags::POLLOUT, Instant::now() + timeout + GRACE)?.is_none() {
-        return Err(Stop::new("timeout", "the connection neither came about nor failed"));
-    }
-    match getsockopt(fd, sockopt::SocketError).map_err(Stop::errno("getsockopt SO_ERROR"))? {
-        0 => Ok(()),
-        errno => Err(Stop::errno("connect")(Errno::from_raw(errno))),
     }
 }
 
@@ -105,8 +71,16 @@ fn wait(fd: &OwnedFd, events: PollFlags, deadline: Instant) -> Result<Option<Pol
     }
 }
 
+/// Answers on an accepted connection: `send` bytes, once `receive` bytes have come or while they do.
+pub fn serve(fd: OwnedFd, send: u64, receive: u64, report: &mut Report) -> Result<(), Stop> {
+    let mut stream = Stream { fd, feed: Feed::Send, timeout: DEFAULT_TIMEOUT, report };
+    stream.exchange(send, receive)?;
+    stream.close()
+}
+
 struct Stream<'a> {
     fd: OwnedFd,
+    feed: Feed,
     timeout: Duration,
     report: &'a mut Report,
 }
@@ -151,13 +125,13 @@ impl Stream<'_> {
     }
 
     fn send(&mut self, data: &[u8]) -> Result<u64, Stop> {
-        match socket::send(self.fd.as_raw_fd(), data, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        match self.feed.send(&self.fd, data) {
             Ok(len) => {
                 self.report.sent += len as u64;
                 Ok(len as u64)
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-            Err(errno) => Err(Stop::errno("send")(errno)),
+            Err(errno) => Err(Stop::errno(self.feed.call())(errno)),
         }
     }
 
@@ -169,15 +143,26 @@ impl Stream<'_> {
                 self.report.received += len as u64;
                 Ok(Some(len as u64))
             }
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(Errno::EAGAIN | Errno::EINTR) => {
+                if matches!(self.feed, Feed::Zerocopy) {
+                    released(&self.fd);
+                }
+                Ok(None)
+            }
             Err(errno) => Err(Stop::errno("recv")(errno)),
         }
+    }
+
+    /// Ends its own direction, then reads to the peer's end.
+    fn close(&mut self) -> Result<(), Stop> {
+        socket::shutdown(self.fd.as_raw_fd(), Shutdown::Write).map_err(Stop::errno("shutdown"))?;
+        self.read_to_end()
     }
 
     /// Reads to the peer's end.
     fn read_to_end(&mut self) -> Result<(), Stop> {
         loop {
-            if wait(&self.fd, PollFlags::POLLIN, Instant::now() + self.timeout)?.is_none() {
+            if wait(&self.fd, PollFlags::POLLIN, Instant::now() + self.timeout + GRACE)?.is_none() {
                 return Err(Stop::new("timeout", "the peer did not close"));
             }
             if self.receive(CHUNK)? == Some(0) {

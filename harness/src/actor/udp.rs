@@ -1,7 +1,9 @@
-//! UDP, one system call at a time.
+//! Datagrams, one system call at a time.
+
+mod call;
+mod open;
 
 use std::{
-    io::IoSlice,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     thread,
@@ -12,62 +14,59 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
-        self, AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrLike, SockaddrStorage,
-        getsockname,
+        self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike, SockaddrStorage, getsockname,
     },
 };
 
-use super::{Report, Stop, destination, payload};
+use super::{Report, Stop, destination, payload, route, routing, stage::Stage};
 use crate::scenario::types::{Send, SendVia};
+use call::Call;
 
 /// How long answers are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most messages that one sendmmsg takes (`UIO_MAXIOV`).
-const MOST: usize = 1024;
 
 /// Sends as `send` says, then waits for its answers. Every datagram is tried, whatever became of
 /// the one before; the first error is the outcome.
-pub fn run(send: &Send, report: &mut Report) -> Result<(), Stop> {
+pub fn run(send: &Send, stage: &Stage, report: &mut Report) -> Result<(), Stop> {
     let dst = destination(&send.to, Some(send.family), report)?;
     let len =
         usize::try_from(send.bytes).map_err(|_| Stop::new("EMSGSIZE", "bytes does not fit in memory"))?;
     let data = payload(len);
-    let socket = Socket::open(dst)?;
-    if send.via == SendVia::Connected {
-        socket.connect(dst)?;
+    let socket = Socket(stage.socket(send.origin, || open::open(send.proto, dst))?);
+    if send.via == SendVia::RoutingHeader {
+        let first = route(send.route)?;
+        routing::through(&socket.0, first)?;
+        report.dst = Some(SocketAddr::new(first.into(), dst.port()));
     }
+    let mut call = Call::new(send, &socket, dst)?;
+    stage.connected(send.origin);
     let mut first_error = Ok(());
     let mut note = |result: Result<usize, Stop>, report: &mut Report| match result {
         Ok(bytes) => report.sent += bytes as u64,
         Err(stop) if first_error.is_ok() => first_error = Err(stop),
         Err(_) => {}
     };
-    if send.via == SendVia::Sendmmsg {
-        let mut left = usize::try_from(send.count).unwrap_or(usize::MAX);
-        while left > 0 {
-            match socket.send_many(&data, left.min(MOST), dst) {
-                Ok(messages) => {
-                    left -= messages.min(left);
-                    note(Ok(messages * len), report);
-                }
-                // The first message that was left failed; the call ends there.
-                Err(errno) => {
-                    note(Err(Stop::errno("sendmmsg")(errno)), report);
+    let mut left = usize::try_from(send.count).unwrap_or(usize::MAX);
+    let mut first = true;
+    while left > 0 {
+        if let (false, Some(pause)) = (first, send.pause) {
+            thread::sleep(pause);
+        }
+        first = false;
+        let many = call.at_once(left, len);
+        match call.send(&socket, &data, many) {
+            Ok(sent) => {
+                left -= sent.messages.clamp(1, left);
+                note(Ok(sent.bytes), report);
+            }
+            Err(stop) => {
+                note(Err(stop), report);
+                // The first message that was left failed; a call for all of them ends there.
+                if matches!(call, Call::Sendmmsg(_)) {
                     break;
                 }
+                left -= many.min(left);
             }
-        }
-    } else {
-        for i in 0..send.count {
-            if let (1.., Some(pause)) = (i, send.pause) {
-                thread::sleep(pause);
-            }
-            let (call, sent) = match send.via {
-                SendVia::Sendto => ("sendto", socket.send_to(&data, dst)),
-                SendVia::Sendmsg => ("sendmsg", socket.send_message(&data, dst)),
-                SendVia::Connected | SendVia::Sendmmsg => ("send", socket.send(&data)),
-            };
-            note(sent.map_err(Stop::errno(call)), report);
         }
     }
     report.src = socket.local();
@@ -76,7 +75,7 @@ pub fn run(send: &Send, report: &mut Report) -> Result<(), Stop> {
 }
 
 /// Reads `wanted` answers that came from `dst`.
-fn receive(socket: &Socket, wanted: u32, dst: SocketAddr, report: &mut Report) -> Result<(), Stop> {
+pub fn receive(socket: &Socket, wanted: u32, dst: SocketAddr, report: &mut Report) -> Result<(), Stop> {
     let deadline = Instant::now() + PATIENCE;
     let mut buffer = vec![0; usize::from(u16::MAX)];
     let mut got = 0;
@@ -86,7 +85,14 @@ fn receive(socket: &Socket, wanted: u32, dst: SocketAddr, report: &mut Report) -
             let stranger = stranger.map_or(String::new(), |from| format!("; an answer came from {from}"));
             return Err(Stop::new("timeout", format!("{got} of {wanted} answers from {dst}{stranger}")));
         }
-        let (len, from) = socket.receive(&mut buffer, MsgFlags::empty()).map_err(Stop::errno("recvfrom"))?;
+        let (len, from) = match socket.receive(&mut buffer, MsgFlags::MSG_DONTWAIT) {
+            // Woken by the kernel's notices about zero-copy buffers.
+            Err(Errno::EAGAIN) => {
+                super::tcp::released(&socket.0);
+                continue;
+            }
+            other => other.map_err(Stop::errno("recvfrom"))?,
+        };
         // A client discards what another address answers, so a redirection must be undone.
         if from.is_none_or(|from| from == dst) {
             got += 1;
@@ -113,11 +119,11 @@ pub fn readable(socket: &Socket, deadline: Instant) -> bool {
     }
 }
 
-/// An unbound UDP socket.
-pub struct Socket(OwnedFd);
+/// An unbound datagram socket.
+pub struct Socket(pub(super) OwnedFd);
 
 impl Socket {
-    /// Of the family of `peer`.
+    /// UDP, of the family of `peer`.
     pub fn open(peer: SocketAddr) -> Result<Self, Stop> {
         let family = if peer.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         socket::socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
@@ -133,23 +139,8 @@ impl Socket {
         socket::send(self.0.as_raw_fd(), data, MsgFlags::empty())
     }
 
-    fn send_to(&self, data: &[u8], peer: SocketAddr) -> nix::Result<usize> {
-        socket::sendto(self.0.as_raw_fd(), data, &SockaddrStorage::from(peer), MsgFlags::empty())
-    }
-
-    fn send_message(&self, data: &[u8], peer: SocketAddr) -> nix::Result<usize> {
-        let peer = SockaddrStorage::from(peer);
-        socket::sendmsg(self.0.as_raw_fd(), &[IoSlice::new(data)], &[], MsgFlags::empty(), Some(&peer))
-    }
-
-    /// `count` messages in one call; how many the kernel took.
-    fn send_many(&self, data: &[u8], count: usize, peer: SocketAddr) -> nix::Result<usize> {
-        let slices = vec![[IoSlice::new(data)]; count];
-        let peers = vec![Some(SockaddrStorage::from(peer)); count];
-        let mut headers = MultiHeaders::preallocate(count, None);
-        let sent =
-            socket::sendmmsg(self.0.as_raw_fd(), &mut headers, &slices, &peers, [], MsgFlags::empty())?;
-        Ok(sent.count())
+    pub fn send_to(&self, data: &[u8], peer: SocketAddr, flags: MsgFlags) -> nix::Result<usize> {
+        socket::sendto(self.0.as_raw_fd(), data, &SockaddrStorage::from(peer), flags)
     }
 
     /// One datagram and where it came from.
@@ -169,7 +160,8 @@ pub fn local(fd: &OwnedFd) -> Option<SocketAddr> {
     plain(&getsockname::<SockaddrStorage>(fd.as_raw_fd()).ok()?).filter(|address| address.port() != 0)
 }
 
-fn plain(address: &SockaddrStorage) -> Option<SocketAddr> {
+/// As the standard library has it.
+pub fn plain(address: &SockaddrStorage) -> Option<SocketAddr> {
     match address.family()? {
         AddressFamily::Inet => Some(std::net::SocketAddrV4::from(*address.as_sockaddr_in()?).into()),
         AddressFamily::Inet6 => {

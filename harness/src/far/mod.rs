@@ -4,6 +4,7 @@
 //! and logs DNS queries: evidence that does not come from the chain under test. It must not know
 //! who was allowed to do what.
 
+mod call;
 mod dns;
 mod http;
 mod program;
@@ -32,6 +33,7 @@ use crate::{
 use program::{Log, Place, Program};
 use tally::Tally;
 
+pub use call::{Call, Exchange};
 pub use dns::Query;
 pub(crate) use proxy::Plan;
 pub use tally::{Connection, L4};

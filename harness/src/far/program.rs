@@ -21,8 +21,9 @@ use std::{
 use crate::{
     actor::{
         Action, Running,
-        confine::{Confinement, NOBODY},
+        confine::{self, Confinement, NOBODY},
         spawn,
+        stage::Part,
     },
     scenario::types::{Agent, Exec, Serve},
     world::{Cgroup, Folder, WorldError},
@@ -189,7 +190,7 @@ fn give(path: &Path) -> io::Result<()> {
 /// Runs one program of `prepare` to its end.
 fn prepare(confinement: &Confinement, run: &[String]) -> Result<(), String> {
     let exec = Exec { run: run.to_vec(), timeout: Some(PREPARE_LIMIT), ..Exec::default() };
-    let report = spawn::start(confinement, &Action::Exec(exec))
+    let report = spawn::start(confinement, confine::Cgroup::Own, &Action::Exec(exec), Part::Whole)
         .and_then(|running| running.wait(PREPARE_LIMIT))
         .map_err(|error| error.to_string())?;
     if report.outcome == "ok" {

@@ -5,7 +5,11 @@ use std::time::{Duration, SystemTime};
 use abi::Ledger;
 use manager::{EnrolRequest, Manager, ResolverAddresses, resolver::Resolver};
 
-use super::{control, network, proxy, settle, steps::Script, to_manager};
+use super::{
+    control, network, proxy, settle,
+    steps::{self, Script},
+    to_manager,
+};
 use crate::{
     far::Plan,
     judge::{AgentEvidence, Evidence, Window, attribute},
@@ -88,6 +92,8 @@ pub(super) fn agents(cell: &Cell) -> Vec<Agent> {
 pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evidence<'c>, FireError> {
     let agents = agents(cell);
     let world = World::new(id, &cell.scenario.hosts, &agents)?;
+    let labels: Vec<&str> = agents.iter().map(|agent| agent.agent.as_str()).collect();
+    let early = steps::early(&world, &labels, &cell.scenario.steps)?;
     let mut enrolled = Enrolled { manager: lab.manager.clone(), cgroup_ids: Vec::new() };
     let mut evidence = Vec::new();
     let mut resolvers = Vec::new();
@@ -117,7 +123,11 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
             .ok_or(FireError::Proxy("it panicked".to_owned()))?
             .map_err(|error| FireError::Proxy(error.to_string()))?;
     }
-    let mut script = Script { lab, world: &world, agents: evidence, fired: Vec::new() };
+    if !early.is_empty() {
+        // What arrived while nothing was enforced is not judged.
+        world.forget();
+    }
+    let mut script = Script { lab, world: &world, agents: evidence, fired: Vec::new(), early };
     script.run(&cell.scenario.steps)?;
     let Script { agents: mut evidence, fired, .. } = script;
 

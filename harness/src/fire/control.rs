@@ -1,6 +1,6 @@
 //! The control of every denial: the same trigger in a world that is not enforced.
 
-use super::{FireError, cell::agents, steps::act};
+use super::{FireError, act::act, cell::agents};
 use crate::{
     actor::Action,
     judge::{Control, Fired},
@@ -44,6 +44,9 @@ pub(super) fn control(
             send.receive = 0;
             send.pause = None;
         }
+        if let Some(ping) = &mut step.ping {
+            ping.receive = 0;
+        }
         if let Some(Exec { stdout, .. }) = &mut step.exec {
             *stdout = None;
         }
@@ -61,6 +64,7 @@ fn names_host(cell: &Cell, step: &Step) -> bool {
         .as_ref()
         .map(|connect| &connect.to)
         .or(step.send.as_ref().map(|send| &send.to))
+        .or(step.ping.as_ref().map(|ping| &ping.to))
         .or(step.resolve.as_ref());
     to.is_some_and(|to| cell.scenario.hosts.contains_key(to.split(':').next().unwrap_or_default()))
 }

@@ -1,6 +1,7 @@
 //! Fires one cell: builds its world, enrols its agents, runs its steps, settles, and gathers the
 //! evidence. It judges nothing.
 
+mod act;
 mod cell;
 mod control;
 mod settle;

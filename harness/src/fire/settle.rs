@@ -14,10 +14,7 @@ use crate::{
     actor::Action,
     judge::{AgentEvidence, attribute},
     lab::Lab,
-    scenario::{
-        fields::EGRESS_STREAM,
-        types::{Family, Send, SendVia},
-    },
+    scenario::{fields::EGRESS_STREAM, types::Send},
     world::World,
 };
 
@@ -73,15 +70,7 @@ fn is_sentinel(document: &Value) -> bool {
 }
 
 fn sentinel(lab: &Lab, world: &World, index: usize, agent: &AgentEvidence) -> Result<Value, FireError> {
-    let action = Action::Send(Send {
-        to: format!("{SENTINEL}:9"),
-        via: SendVia::Sendto,
-        family: Family::V4,
-        bytes: 1,
-        count: 1,
-        receive: 0,
-        pause: None,
-    });
+    let action = Action::Send(Send { bytes: 1, ..Send::to(format!("{SENTINEL}:9")) });
     let failed = |problem: String| FireError::Actor { path: "the sentinel".to_owned(), problem };
     // Denied, or passed under bypass: both make a record at once.
     world

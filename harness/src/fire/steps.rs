@@ -1,21 +1,19 @@
 //! Running the steps of a case.
 
-use std::{
-    iter, thread,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, thread, time::SystemTime};
 
-use super::{FireError, to_manager};
+use super::{
+    FireError,
+    act::{Begun, act, begin},
+    to_manager,
+};
 use crate::{
-    actor::{Action, Report},
-    judge::{AgentEvidence, Fired, Output, Window},
+    actor::Action,
+    judge::{AgentEvidence, Fired, Window},
     lab::Lab,
     scenario::types::{BypassSwitch, Step},
     world::World,
 };
-
-/// How long an agent's process may take beyond what its step asks for.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// A case under way.
 pub(super) struct Script<'a> {
@@ -23,6 +21,43 @@ pub(super) struct Script<'a> {
     pub world: &'a World,
     pub agents: Vec<AgentEvidence>,
     pub fired: Vec<Fired>,
+    /// Actions that began before the agents were enrolled, by path.
+    pub early: HashMap<String, Begun>,
+}
+
+/// Begins what is to begin before the agents are enrolled. `labels` are the agents', in order.
+pub(super) fn early(
+    world: &World,
+    labels: &[&str],
+    steps: &[Step],
+) -> Result<HashMap<String, Begun>, FireError> {
+    let mut begun = HashMap::new();
+    for (index, step) in steps.iter().enumerate() {
+        let together = step.together.iter().flatten().enumerate();
+        let inner = together.map(|(i, step)| (format!("steps[{index}].together[{i}]"), step));
+        for (path, step) in std::iter::once((format!("steps[{index}]"), step)).chain(inner) {
+            let Some(action) = Action::of(step).filter(|action| action.origin().is_early()) else { continue };
+            let named = |by: &String| labels.iter().position(|label| label == by);
+            let agent = step.by.as_ref().and_then(named).unwrap_or(0);
+            begun.insert(path.clone(), begin(world, agent, &path, step, &action)?);
+        }
+    }
+    Ok(begun)
+}
+
+/// Goes on with what began early, or runs it from the start.
+fn go_on(
+    world: &World,
+    early: Option<Begun>,
+    agent: usize,
+    path: &str,
+    step: &Step,
+    action: &Action,
+) -> Result<Fired, FireError> {
+    match early {
+        Some(begun) => begun.finish(world, agent, path, step, action, SystemTime::now()),
+        None => act(world, agent, path, step, action),
+    }
 }
 
 impl Script<'_> {
@@ -34,7 +69,8 @@ impl Script<'_> {
                 self.together(&path, together)?;
             } else if let Some(action) = Action::of(step) {
                 let agent = self.agent(step);
-                self.fired.push(act(self.world, agent, &path, step, &action)?);
+                let early = self.early.remove(&path);
+                self.fired.push(go_on(self.world, early, agent, &path, step, &action)?);
             } else {
                 self.operate(step)?;
             }
@@ -45,6 +81,7 @@ impl Script<'_> {
     /// Runs steps at the same time, and waits for all of them.
     fn together(&mut self, path: &str, steps: &[Step]) -> Result<(), FireError> {
         let world = self.world;
+        let mut early = std::mem::take(&mut self.early);
         let this = &*self;
         let results: Vec<Result<Fired, FireError>> = thread::scope(|scope| {
             let started: Vec<_> = steps
@@ -54,7 +91,8 @@ impl Script<'_> {
                     Some((format!("{path}.together[{index}]"), step, Action::of(step)?, this.agent(step)))
                 })
                 .map(|(path, step, action, agent)| {
-                    scope.spawn(move || act(world, agent, &path, step, &action))
+                    let early = early.remove(&path);
+                    scope.spawn(move || go_on(world, early, agent, &path, step, &action))
                 })
                 .collect();
             started
@@ -69,6 +107,7 @@ impl Script<'_> {
                 })
                 .collect()
         });
+        self.early = early;
         for result in results {
             self.fired.push(result?);
         }
@@ -112,43 +151,4 @@ impl Script<'_> {
         }
         Ok(())
     }
-}
-
-/// Runs one action as an agent. Its process is waited for in this thread: it dies with it.
-pub(super) fn act(
-    world: &World,
-    agent: usize,
-    path: &str,
-    step: &Step,
-    action: &Action,
-) -> Result<Fired, FireError> {
-    let failed = |problem: String| FireError::Actor { path: path.to_owned(), problem };
-    let started = SystemTime::now();
-    let running = world.spawn_actor(agent, action).map_err(|error| failed(error.to_string()))?;
-    let mut report: Report = running.wait(limit(step)).map_err(|error| failed(error.to_string()))?;
-    let expected = step.outcome.clone().unwrap_or_else(|| default_outcome(step).to_owned());
-    let exec = step.exec.clone().unwrap_or_default();
-    if step.exec.is_some() {
-        // The other end often knows better why a program failed.
-        let detail = std::mem::take(&mut report.detail);
-        report.detail = iter::once(detail).chain(world.far().said()).collect::<Vec<_>>().join("\n");
-    }
-    let output = Output { stdout: exec.stdout, stderr: exec.stderr };
-    Ok(Fired { path: path.to_owned(), agent, report, expected, output, started })
-}
-
-/// What a step must end with where the case says nothing.
-const fn default_outcome(step: &Step) -> &'static str {
-    if step.exec.is_some() { "exit 0" } else { "ok" }
-}
-
-/// How long a step may take.
-fn limit(step: &Step) -> Duration {
-    let connect = step.connect.as_ref().map(|connect| {
-        connect.timeout.unwrap_or(Duration::from_secs(5)).saturating_mul(4)
-            + connect.pause.unwrap_or_default()
-    });
-    let send = step.send.as_ref().map(|send| send.pause.unwrap_or_default().saturating_mul(send.count));
-    let exec = step.exec.as_ref().map(|exec| exec.timeout.unwrap_or(Duration::from_secs(10)));
-    GRACE + connect.or(send).or(exec).unwrap_or_default()
 }

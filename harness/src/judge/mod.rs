@@ -4,6 +4,7 @@
 mod attribution;
 mod documents;
 mod evidence;
+mod leak;
 mod ledger;
 mod model;
 mod outcomes;
@@ -20,6 +21,7 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Vec<ModelVerdict>) {
     failures.extend(documents::judge(evidence));
     failures.extend(attribution::judge(evidence));
     failures.extend(wire::judge(evidence));
+    failures.extend(leak::judge(evidence));
     failures.extend(ledger::judge(evidence));
     let (disagreements, verdicts) = model::judge(evidence);
     failures.extend(disagreements);

@@ -11,14 +11,17 @@ use ipnet::IpNet;
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::evidence::{AgentEvidence, Evidence, Window, address, describe, number, text};
+use super::{
+    evidence::{AgentEvidence, Evidence, Window, address, describe, number, text},
+    leak,
+};
 use crate::{
     event::{Class, Failure, ModelVerdict},
     fire::SENTINEL,
     model::{Attempt, Judgement, Model, Proto, Surroundings},
     scenario::{
         Cell,
-        types::{Family, Rule, Step},
+        types::{DatagramProto, Family, Rule, Step},
     },
     world::World,
 };
@@ -170,7 +173,7 @@ fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
         };
         let to_resolver =
             evidence.agents.iter().any(|agent| agent.resolvers.contains(&SocketAddr::new(ip, port)));
-        if ip == SENTINEL || to_resolver || answers(evidence, ip, port) {
+        if ip == SENTINEL || to_resolver || answers(evidence, ip, port) || leak::is_known(evidence, count) {
             continue;
         }
         let moments = evidence
@@ -294,7 +297,7 @@ fn destinations(cell: &Cell) -> Vec<(IpAddr, u16, Proto, Vec<String>)> {
         steps.extend(step.together.iter().flatten());
         let (to, l4_proto, family) = match (&step.connect, &step.send) {
             (Some(connect), _) => (&connect.to, Proto::Tcp, Family::V4),
-            (_, Some(send)) => (&send.to, Proto::Udp, send.family),
+            (_, Some(send)) if send.proto == DatagramProto::Udp => (&send.to, Proto::Udp, send.family),
             _ => continue,
         };
         if let Ok(socket) = to.parse::<SocketAddr>() {

@@ -71,7 +71,12 @@ fn control(evidence: &Evidence<'_>) -> Vec<Failure> {
     for fired in &control.fired {
         let denied = matches!(fired.report.outcome.as_str(), "EPERM" | "NXDOMAIN");
         let unreached = fired.report.dst.filter(|dst| {
-            let dst = SocketAddr::new(dst.ip().to_canonical(), dst.port()).to_string();
+            let address = dst.ip().to_canonical();
+            // What has no ports is counted by address.
+            let dst = match dst.port() {
+                0 => address.to_string(),
+                port => SocketAddr::new(address, port).to_string(),
+            };
             !control.wire.counts.iter().any(|count| count.packets > 0 && count.dst == dst)
         });
         if denied {

@@ -33,7 +33,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
 
 fn expected(evidence: &Evidence<'_>, path: &str, expectation: &WireExpectation) -> Option<Failure> {
     let meant: Vec<&WireCount> =
-        evidence.wire.counts.iter().filter(|count| is_meant(evidence, &expectation.to, &count.dst)).collect();
+        evidence.wire.counts.iter().filter(|count| is_meant(evidence, expectation, count)).collect();
     let packets: u64 = meant.iter().map(|count| count.packets).sum();
     let bytes: u64 = meant.iter().map(|count| count.bytes).sum();
     let mut wrong = Vec::new();
@@ -57,8 +57,12 @@ fn expected(evidence: &Evidence<'_>, path: &str, expectation: &WireExpectation) 
     Some(evidence.failure(class, path, message, detail.collect::<Vec<_>>().join("\n")))
 }
 
-/// Whether `dst` (`address:port` or `address`) is what `to` names.
-fn is_meant(evidence: &Evidence<'_>, to: &str, dst: &str) -> bool {
+/// Whether a count, of `address:port` or `address`, is what an expectation names.
+pub(super) fn is_meant(evidence: &Evidence<'_>, expectation: &WireExpectation, count: &WireCount) -> bool {
+    if expectation.proto.as_ref().is_some_and(|proto| *proto != count.l4_proto) {
+        return false;
+    }
+    let (to, dst) = (expectation.to.as_str(), count.dst.as_str());
     if to == dst {
         return true;
     }

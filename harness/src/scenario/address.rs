@@ -12,6 +12,10 @@ use ipnet::IpNet;
 
 /// Ranges that hosts and destinations may be in.
 const RANGES: [&str; 4] = ["198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"];
+/// Groups for documentation (RFC 6676), of global scope.
+const GROUPS: [&str; 4] = ["233.252.0.0/24", "ff0e::db8:0:0/96", "ff3e::db8:0:0/96", "ff3e:20:2001:db8::/64"];
+/// Where kernels send reports of membership (RFC 3376, RFC 3810): of this link, and never chosen by a case.
+const REPORTS: [&str; 2] = ["224.0.0.22", "ff02::16"];
 /// The world's own side: agents and gateways.
 const WORLD: [&str; 2] = ["192.0.2.0/24", "2001:db8:ffff::/48"];
 /// Single addresses that the world keeps for itself.
@@ -40,9 +44,39 @@ pub fn permitted(address: IpAddr) -> Result<(), Refused> {
     if RANGES.iter().any(|range| within(range)) { Ok(()) } else { Err(Refused::Real(address)) }
 }
 
+/// Whether this is a group that an agent may send to or join.
+pub fn is_group(address: IpAddr) -> bool {
+    GROUPS.iter().any(|range| range.parse::<IpNet>().is_ok_and(|range| range.contains(&address)))
+}
+
+/// Whether an agent may send datagrams there: to a host, to a group, or to everybody on its link.
+pub fn permitted_to_many(address: IpAddr) -> Result<(), Refused> {
+    let to_link = match address {
+        // The last of four addresses of a link's network, and the limited broadcast.
+        IpAddr::V4(v4) => {
+            v4 == Ipv4Addr::BROADCAST || v4.octets()[..3] == [192, 0, 2] && v4.octets()[3] % 4 == 3
+        }
+        IpAddr::V6(_) => false,
+    };
+    if to_link || is_group(address) { Ok(()) } else { permitted(address) }
+}
+
+/// Whether something may be expected to arrive at this address.
+pub fn permitted_on_wire(address: IpAddr) -> Result<(), Refused> {
+    if REPORTS.iter().any(|report| report.parse() == Ok(address)) {
+        return Ok(());
+    }
+    permitted_to_many(address)
+}
+
 /// The ranges, for messages.
 pub(crate) fn ranges() -> String {
     RANGES.join(", ")
+}
+
+/// The groups, for messages.
+pub(crate) fn groups() -> String {
+    GROUPS.join(", ")
 }
 
 /// Where to: `ntp.test:123`, `198.51.100.7:123`, `[2001:db8::7]:123`.
@@ -148,6 +182,32 @@ mod tests {
         for address in ["8.8.8.8", "127.0.0.1", "10.0.0.1", "198.20.0.0", "2001:db9::1", "::1"] {
             assert!(matches!(permitted(address.parse().unwrap()), Err(Refused::Real(_))), "{address}");
         }
+    }
+
+    #[test]
+    fn what_reaches_many_stays_on_the_link_or_in_documentation_groups() {
+        for address in
+            ["233.252.0.9", "ff0e::db8:0:9", "ff3e::db8:0:9", "ff3e:20:2001:db8::9", "255.255.255.255"]
+        {
+            assert_eq!(permitted_to_many(address.parse().unwrap()), Ok(()), "{address}");
+            assert!(permitted(address.parse().unwrap()).is_err(), "{address}");
+        }
+        assert_eq!(permitted_to_many("192.0.2.7".parse().unwrap()), Ok(()));
+        for address in [
+            "224.0.0.1",
+            "224.0.0.22",
+            "239.1.1.1",
+            "233.252.1.1",
+            "192.0.2.1",
+            "ff02::1",
+            "ff0e::1",
+            "ff0e::db9:0:9",
+        ] {
+            assert!(permitted_to_many(address.parse().unwrap()).is_err(), "{address}");
+        }
+        assert_eq!(permitted_on_wire("224.0.0.22".parse().unwrap()), Ok(()));
+        assert_eq!(permitted_on_wire("ff02::16".parse().unwrap()), Ok(()));
+        assert!(permitted_on_wire("ff02::1".parse().unwrap()).is_err());
     }
 
     #[test]

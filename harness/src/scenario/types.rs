@@ -1,14 +1,18 @@
 //! The grammar of a scenario file, after matrix expansion. Field names here are the YAML's.
 
+mod transport;
+
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use transport::{Accept, DatagramProto, Join, Leak, Origin, Ping, PingVia, Place};
 
 /// One cell: a scenario with its matrix variables put in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -230,6 +234,15 @@ pub struct Step {
     /// A DNS look-up through the agent's resolver configuration.
     #[serde(default)]
     pub resolve: Option<String>,
+    /// ICMP echo requests from an unprivileged ping socket.
+    #[serde(default)]
+    pub ping: Option<Ping>,
+    /// Take a connection or a datagram that comes from the far side.
+    #[serde(default)]
+    pub accept: Option<Accept>,
+    /// Become a member of a multicast group.
+    #[serde(default)]
+    pub join: Option<Join>,
     /// Only make a socket.
     #[serde(default)]
     pub socket: Option<Socket>,
@@ -251,6 +264,9 @@ pub struct Step {
     /// Which agent, where there are several. Default: the first.
     #[serde(default)]
     pub by: Option<String>,
+    /// The cgroup that the agent's process is in: its `own` (default), or one `nested` in that.
+    #[serde(default)]
+    pub cgroup: Place,
     /// What the agent's own call must return: `ok` (default), an errno name such as `EPERM`,
     /// `NXDOMAIN`, `exit 7`.
     #[serde(default)]
@@ -263,9 +279,18 @@ pub struct Step {
 pub struct Connect {
     /// `name:port` or `address:port`; a name is resolved first, as the agent.
     pub to: String,
-    /// How: `connect` (default) or `nonblock`.
+    /// How it is made, or how it sends. Default `connect`.
     #[serde(default)]
     pub via: ConnectVia,
+    /// `v4`, `v6`, or `mapped`: an IPv4 address from an IPv6 socket. Default: IPv4, if the name has it.
+    #[serde(default)]
+    pub family: Option<Family>,
+    /// For `via: routing_header`: the IPv6 address where the packets go first.
+    #[serde(default)]
+    pub route: Option<Ipv6Addr>,
+    /// Where the socket comes from. Default `inside`.
+    #[serde(default)]
+    pub origin: Origin,
     /// Payload bytes to send.
     #[serde(default)]
     pub send: u64,
@@ -295,6 +320,28 @@ pub enum ConnectVia {
     Connect,
     /// `connect()` on a non-blocking socket, then `poll()`.
     Nonblock,
+    /// `bind()` first.
+    Bind,
+    /// An io_uring connects and sends.
+    IoUring,
+    /// The same, with a kernel thread that polls the ring.
+    IoUringSqpoll,
+    /// TCP Fast Open by `sendto(MSG_FASTOPEN)`: the first data is in the SYN.
+    FastOpen,
+    /// TCP Fast Open by `TCP_FASTOPEN_CONNECT`: the first `send()` connects.
+    FastOpenConnect,
+    /// Multipath TCP.
+    Mptcp,
+    /// Data goes through a pipe and `splice()`.
+    Splice,
+    /// Data goes from a file, by `sendfile()`.
+    Sendfile,
+    /// Data goes by `send(MSG_ZEROCOPY)`.
+    Zerocopy,
+    /// Connects, disconnects with `AF_UNSPEC`, and connects the same socket again.
+    Reconnect,
+    /// An IPv6 routing header sends the packets to `route` first.
+    RoutingHeader,
 }
 
 /// How the agent ends a TCP connection.
@@ -312,18 +359,31 @@ pub enum End {
     Peer,
 }
 
-/// UDP datagrams from one socket to one destination.
+/// Datagrams from one socket to one destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Send {
     /// `name:port` or `address:port`; a name is resolved first, as the agent.
     pub to: String,
-    /// How: `sendto` (default), `sendmsg`, `sendmmsg`, `connected`.
+    /// `udp` (default), `udplite`, `sctp` or `dccp`.
+    #[serde(default)]
+    pub proto: DatagramProto,
+    /// How. Default `sendto`.
     #[serde(default)]
     pub via: SendVia,
-    /// Address family of the name's look-up: `v4` (default) or `v6`.
+    /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
     #[serde(default)]
     pub family: Family,
+    /// Another `address:port`: where `connected_other` and `unspec` connect to first, and where
+    /// `cork` sends its second half.
+    #[serde(default)]
+    pub other: Option<String>,
+    /// For `via: routing_header`: the IPv6 address where the packets go first.
+    #[serde(default)]
+    pub route: Option<Ipv6Addr>,
+    /// Where the socket comes from. Default `inside`.
+    #[serde(default)]
+    pub origin: Origin,
     /// Payload bytes a datagram. Default 32.
     #[serde(default = "default_bytes")]
     pub bytes: u64,
@@ -336,6 +396,25 @@ pub struct Send {
     /// Time between datagrams.
     #[serde(default, with = "duration_text::option")]
     pub pause: Option<Duration>,
+}
+
+impl Send {
+    /// One UDP datagram of the default size, by `sendto()`.
+    pub fn to(to: impl Into<String>) -> Self {
+        Self {
+            to: to.into(),
+            proto: DatagramProto::Udp,
+            via: SendVia::Sendto,
+            family: Family::V4,
+            other: None,
+            route: None,
+            origin: Origin::Inside,
+            bytes: default_bytes(),
+            count: default_count(),
+            receive: 0,
+            pause: None,
+        }
+    }
 }
 
 const fn default_bytes() -> u64 {
@@ -358,6 +437,26 @@ pub enum SendVia {
     Sendmmsg,
     /// `connect()`, then `send()`.
     Connected,
+    /// `connect()` to `other`, then `sendto()` with an address.
+    ConnectedOther,
+    /// `sendto()` with an address whose family is `AF_UNSPEC`.
+    Unspec,
+    /// An io_uring's `sendmsg` with an address.
+    IoUring,
+    /// The same, with a kernel thread that polls the ring.
+    IoUringSqpoll,
+    /// An io_uring's zero-copy send with an address (Linux 6.0).
+    IoUringZerocopy,
+    /// `sendto(MSG_ZEROCOPY)` with an address.
+    Zerocopy,
+    /// One `sendto()` that the kernel cuts into datagrams (`UDP_SEGMENT`).
+    Gso,
+    /// `connect()`, then a pipe and `splice()`.
+    Splice,
+    /// Each datagram from two `sendto()`, the first with `MSG_MORE`.
+    Cork,
+    /// An IPv6 routing header sends the packets to `route` first.
+    RoutingHeader,
 }
 
 /// Which address of a name to use.
@@ -369,22 +468,31 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+    /// IPv4, from an IPv6 socket to `::ffff:a.b.c.d`.
+    Mapped,
 }
 
 /// `socket(family, type, protocol)`, by name or number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Socket {
-    /// `inet` or `inet6`.
+    /// `inet`, `inet6`, `packet`, `netlink`, `unix`, `vsock` and others, or a number.
     pub family: String,
-    /// `stream`, `dgram` or `raw`.
+    /// `stream`, `dgram`, `raw`, `rdm`, `seqpacket`, `dccp`, `packet`, or a number.
     pub kind: String,
     /// `IPPROTO_*` number or name (`icmp`, `udp`, `sctp`, `raw`, `udplite`, `mptcp`). Default 0.
     #[serde(default)]
     pub protocol: Option<String>,
-    /// Send one datagram there with it: `address:port`.
+    /// Send one datagram there with it: `address:port`. From `packet`, it is an Ethernet frame
+    /// that holds a UDP datagram.
     #[serde(default)]
     pub to: Option<String>,
+    /// For `raw`: the agent writes the IP header itself, and a UDP datagram behind it.
+    #[serde(default)]
+    pub hdrincl: bool,
+    /// For `packet`: past the queueing discipline (`PACKET_QDISC_BYPASS`).
+    #[serde(default)]
+    pub qdisc_bypass: bool,
 }
 
 /// A real program.
@@ -427,6 +535,9 @@ pub struct Expect {
     /// What the far side saw.
     #[serde(default)]
     pub wire: Vec<WireExpectation>,
+    /// `known`: what `wire` says arrives by an escape that is known. If it is closed, the case fails.
+    #[serde(default)]
+    pub leak: Option<Leak>,
     /// `closed` (default): attempts = documents + accounted losses + open flows.
     #[serde(default)]
     pub ledger: LedgerExpectation,
@@ -467,6 +578,9 @@ fn default_stream() -> String {
 pub struct WireExpectation {
     /// Host name, `name:port`, or `address[:port]`.
     pub to: String,
+    /// Only packets of this protocol: `tcp`, `udp`, `icmp`, `udplite`, `sctp`, `dccp`, `igmp`, or a number.
+    #[serde(default)]
+    pub proto: Option<String>,
     /// Packets from the agents to it, exactly (ARP, ND and bare resets aside).
     #[serde(default)]
     pub packets: Option<u64>,
@@ -476,6 +590,14 @@ pub struct WireExpectation {
     /// L4 payload bytes from the agents to it, each counted once.
     #[serde(default)]
     pub bytes: Option<u64>,
+}
+
+impl WireExpectation {
+    /// Whether something must arrive.
+    pub fn wants_packets(&self) -> bool {
+        let more = |least: Option<u64>| least.is_some_and(|least| least > 0);
+        more(self.packets) || more(self.at_least) || more(self.bytes)
+    }
 }
 
 /// Whether the ledger must close.

@@ -6,6 +6,11 @@ use etherparse::{
     IpNumber, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice, UdpHeaderSlice, ip_number,
 };
 
+/// Protocols with ports at the same place as UDP.
+pub const UDPLITE: u8 = 136;
+pub const SCTP: u8 = 132;
+pub const DCCP: u8 = 33;
+
 /// An IP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
@@ -36,8 +41,10 @@ pub enum L4 {
         ports: Option<(u16, u16)>,
         bytes: u64,
     },
+    /// `dst_port` where the protocol has ports.
     Other {
         protocol: u8,
+        dst_port: Option<u16>,
         bytes: u64,
     },
 }
@@ -63,7 +70,8 @@ impl Segment {
     }
 }
 
-/// `None` for what is not IP, ARP among it, and for neighbour and multicast listener discovery.
+/// `None` for what is not IP, ARP among it, for neighbour discovery, and for reports of multicast
+/// listeners about groups of the link alone, which kernels join by themselves.
 pub fn parse(frame: &[u8]) -> Option<Packet> {
     let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
     reduce(&sliced)
@@ -113,17 +121,52 @@ fn reduce(sliced: &LaxSlicedPacket<'_>) -> Option<Packet> {
                 quoted: (icmp.type_u8() == 3).then(|| quoted(icmp.payload())).flatten(),
             },
             Some(TransportSlice::Icmpv6(icmp)) => {
-                // MLD 130 to 132 and 143, ND 133 to 137.
-                if matches!(icmp.type_u8(), 130..=137 | 143) {
+                // Queries of listeners, and ND 133 to 137.
+                if matches!(icmp.type_u8(), 130 | 133..=137) || is_own_report(icmp.slice()) {
                     return None;
                 }
                 let quoted = (icmp.type_u8() == 1).then(|| quoted(icmp.payload())).flatten();
                 L4::Icmp { kind: icmp.type_u8(), bytes: icmp.payload().len() as u64, quoted }
             }
-            None => L4::Other { protocol, bytes },
+            None => other(protocol, payload.payload),
         }
     };
     Some(Packet { src, dst, l4 })
+}
+
+/// A protocol that is not taken apart further than its ports and the end of its fixed header.
+fn other(protocol: u8, packet: &[u8]) -> L4 {
+    let header = match protocol {
+        UDPLITE => 8,
+        SCTP | DCCP => 12,
+        _ => return L4::Other { protocol, dst_port: None, bytes: packet.len() as u64 },
+    };
+    let dst_port = packet.get(2..4).map(|port| u16::from_be_bytes([port[0], port[1]]));
+    L4::Other { protocol, dst_port, bytes: packet.len().saturating_sub(header) as u64 }
+}
+
+/// Whether a report of multicast listeners (RFC 3810) names no group beyond the link: those of a
+/// host's own addresses, which no process has chosen.
+fn is_own_report(icmp: &[u8]) -> bool {
+    let beyond = |group: &[u8]| group.first() == Some(&0xff) && group.get(1).is_some_and(|b| b & 0xf > 2);
+    match icmp.first() {
+        // Version 1: one group after the header.
+        Some(131 | 132) => !icmp.get(8..24).is_some_and(beyond),
+        // Version 2: records of 4 bytes, a group, sources and auxiliary data in words of 4 bytes.
+        Some(143) => {
+            let mut rest = icmp.get(8..).unwrap_or_default();
+            while let (Some(head), Some(group)) = (rest.get(..4), rest.get(4..20)) {
+                if beyond(group) {
+                    return false;
+                }
+                let sources = usize::from(u16::from_be_bytes([head[2], head[3]]));
+                let len = 20 + 16 * sources + 4 * usize::from(head[1]);
+                rest = rest.get(len..).unwrap_or_default();
+            }
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Identification, and whether it is the first fragment, from the fragment extension header.
@@ -194,6 +237,64 @@ mod tests {
         let mut ping = Vec::new();
         six().icmpv6(echo).write(&mut ping, b"12345678").unwrap();
         assert_eq!(parse(&ping).unwrap().l4, L4::Icmp { kind: 128, bytes: 8, quoted: None });
+    }
+
+    #[test]
+    fn a_report_of_a_group_beyond_the_link_is_the_agent_s_doing() {
+        let report = |kind: u8, groups: &[[u8; 16]]| {
+            let mut frame = Vec::new();
+            let mut body = Vec::new();
+            for group in groups {
+                if kind == 143 {
+                    body.extend([4, 0, 0, 0]);
+                }
+                body.extend(group);
+            }
+            let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6([1; 16], [2; 16], 1);
+            builder.icmpv6_raw(kind, 0, [0, 0, 0, groups.len() as u8]).write(&mut frame, &body).unwrap();
+            parse(&frame)
+        };
+        let mut own = [0; 16];
+        own[..2].copy_from_slice(&[0xff, 0x02]);
+        let mut chosen = own;
+        chosen[1] = 0x0e;
+        for kind in [131, 132, 143] {
+            assert_eq!(report(kind, &[own]), None, "{kind}");
+            assert!(report(kind, &[chosen]).is_some(), "{kind}");
+        }
+        assert_eq!(report(143, &[own, own]), None);
+        assert!(report(143, &[own, chosen]).is_some());
+    }
+
+    #[test]
+    fn protocols_with_ports_have_them() {
+        for (protocol, bytes) in [(UDPLITE, 12), (SCTP, 8), (DCCP, 8), (253, 20)] {
+            let mut frame = vec![0; 12];
+            frame.extend([0x08, 0x00]);
+            frame.extend([0x45, 0, 0, 40, 0, 5, 0, 0, 64, protocol, 0, 0, 192, 0, 2, 2, 198, 51, 100, 7]);
+            frame.extend([0, 9, 0, 80]);
+            frame.extend([0; 16]);
+            let dst_port = (protocol != 253).then_some(80);
+            assert_eq!(parse(&frame).unwrap().l4, L4::Other { protocol, dst_port, bytes });
+        }
+    }
+
+    #[test]
+    fn a_routing_header_hides_nothing() {
+        let mut frame = vec![0; 12];
+        frame.extend([0x86, 0xdd]);
+        frame.extend([0x60, 0, 0, 0, 0, 36, 43, 64]);
+        frame.extend([1; 16]);
+        frame.extend([2; 16]);
+        // A segment routing header of one segment, and a datagram behind it.
+        frame.extend([17, 2, 4, 1, 0, 0, 0, 0]);
+        frame.extend([3; 16]);
+        frame.extend([0, 7, 0, 9, 0, 12, 0, 0, b'l', b'e', b'a', b'k']);
+        let packet = parse(&frame).unwrap();
+        assert_eq!(
+            (packet.dst, packet.l4),
+            (IpAddr::from([2; 16]), L4::Udp { src_port: 7, dst_port: 9, bytes: 4 })
+        );
     }
 
     #[test]

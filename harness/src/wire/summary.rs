@@ -9,13 +9,15 @@ use indexmap::IndexMap;
 
 use super::{
     TcpConnection,
-    packet::{L4, Packet, Segment},
+    packet::{self, L4, Packet, Segment},
     stream::Coverage,
 };
 use crate::event::WireCount;
 
 /// IPv4 and IPv6 numbers of ICMP differ; one name serves both.
 const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const IGMP: u8 = 2;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -85,7 +87,7 @@ impl Ledger {
                 }
                 (self.fragmented.get(&key).copied(), *protocol, *bytes)
             }
-            L4::Other { protocol, bytes } => (None, *protocol, *bytes),
+            L4::Other { protocol, dst_port, bytes } => (*dst_port, *protocol, *bytes),
         };
         let count = self.destinations.entry(Destination { address: *dst, port, protocol }).or_default();
         count.packets += 1;
@@ -173,13 +175,21 @@ impl Connection {
     }
 }
 
+/// Names of protocols; any other is its number.
+pub const PROTOCOLS: [(&str, u8); 7] = [
+    ("tcp", TCP),
+    ("udp", UDP),
+    ("icmp", ICMP),
+    ("igmp", IGMP),
+    ("udplite", packet::UDPLITE),
+    ("sctp", packet::SCTP),
+    ("dccp", packet::DCCP),
+];
+
 fn protocol_name(protocol: u8) -> String {
-    match protocol {
-        TCP => "tcp".to_owned(),
-        UDP => "udp".to_owned(),
-        ICMP => "icmp".to_owned(),
-        other => other.to_string(),
-    }
+    let protocol = if protocol == ICMPV6 { ICMP } else { protocol };
+    let named = PROTOCOLS.iter().find(|(_, number)| *number == protocol);
+    named.map_or_else(|| protocol.to_string(), |(name, _)| (*name).to_owned())
 }
 
 #[cfg(test)]

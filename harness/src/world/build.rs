@@ -33,13 +33,15 @@ const OPERATIONAL_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_micros(500);
 /// Locally administered; every veth is a network of its own.
-const AGENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const AGENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// The other end's.
-const FAR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub const FAR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// `lo` is always first.
 const LOOPBACK: u32 = 1;
 /// The agent's end of its veth.
-const AGENT_LINK: u32 = 2;
+pub const AGENT_LINK: u32 = 2;
+/// Its name.
+pub const AGENT_INTERFACE: &str = "eth0";
 /// The far end of agent 0's veth; agent `i` has `FAR_LINK + i`.
 const FAR_LINK: u32 = 10;
 
@@ -134,6 +136,9 @@ fn quiet_kernel() -> Result<(), WorldError> {
         ("ipv6/conf/all/accept_dad", "0"),
         ("ipv6/conf/default/accept_dad", "0"),
         ("ipv6/conf/default/accept_ra", "0"),
+        // TCP Fast Open as client and server, without a cookie first, on every listener: a case can then
+        // have data in the SYN.
+        ("ipv4/tcp_fastopen", "1543"),
         // ICMP datagram sockets for everyone, as Docker gives them.
         ("ipv4/ping_group_range", "0 2147483647"),
     ] {
@@ -154,12 +159,12 @@ fn connect(runtime: &tokio::runtime::Runtime) -> Result<Handle, WorldError> {
 /// A veth pair between the far side and agent `i`, with addresses and the agent's default routes.
 async fn join(far: &Handle, netns: &Netns, agent: &Handle, i: usize) -> Result<(), WorldError> {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name("eth0".to_owned())
+        .name(AGENT_INTERFACE.to_owned())
         .index(AGENT_LINK)
         .address(AGENT_MAC.to_vec())
         .append_extra_attribute(LinkAttribute::NetNsFd(netns.fd().as_raw_fd()))
         .build();
-    let link = LinkMessageBuilder::<LinkVeth>::new(&format!("a{i}"), "eth0")
+    let link = LinkMessageBuilder::<LinkVeth>::new(&format!("a{i}"), AGENT_INTERFACE)
         .index(far_link(i))
         .address(FAR_MAC.to_vec())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))

@@ -104,6 +104,20 @@ pub fn mount() -> Result<PathBuf, WorldError> {
     find_mount(&table).ok_or(WorldError::NoCgroup2)
 }
 
+/// The cgroup of this process.
+pub fn own() -> Result<PathBuf, WorldError> {
+    let table = fs::read_to_string("/proc/self/cgroup").map_err(WorldError::io("read /proc/self/cgroup"))?;
+    // Version 2 is hierarchy 0 without controllers.
+    let path = table.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(WorldError::NoCgroup2)?;
+    Ok(mount()?.join(path))
+}
+
+/// Moves a process into the cgroup of a `cgroup.procs`.
+pub fn move_to(procs: &Path, pid: u32) -> Result<(), WorldError> {
+    fs::write(procs, pid.to_string())
+        .map_err(WorldError::io(format!("move process {pid} into {}", procs.display())))
+}
+
 /// The first cgroup2 mount whose root is the hierarchy's: `id parent dev root point options… - type …`.
 fn find_mount(table: &[u8]) -> Option<PathBuf> {
     table.split(|&byte| byte == b'\n').find_map(|line| {

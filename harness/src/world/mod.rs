@@ -13,10 +13,12 @@ mod build;
 mod cgroup;
 mod etc;
 mod folder;
+mod nested;
 mod netns;
 mod sweep;
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -26,16 +28,22 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 
 use crate::{
-    actor::{self, Action, Running, SpawnError, confine::Confinement},
-    far::Far,
-    scenario::types::{Agent, Host},
+    actor::{
+        self, Action, Running, SpawnError,
+        confine::{self, Confinement},
+        stage::Part,
+    },
+    far::{Call, Exchange, Far},
+    scenario::types::{Accept, Agent, Family, Host},
     wire::{Wire, WireSummary},
 };
 use etc::EtcFiles;
 use netns::Netns;
 
+pub(crate) use build::{AGENT_INTERFACE, AGENT_LINK, AGENT_MAC, FAR_MAC};
 pub(crate) use cgroup::{Cgroup, mount as cgroup_mount};
 pub(crate) use folder::Folder;
+pub use nested::Nested;
 pub use sweep::{Swept, sweep};
 
 /// Folder of every world's cgroups below the cgroup2 mount, and of their files below `/run`.
@@ -138,6 +146,8 @@ pub struct World {
     far: Far,
     wire: Wire,
     far_netns: Netns,
+    /// Addresses of the hosts.
+    hosts: HashMap<String, Vec<IpAddr>>,
 }
 
 impl World {
@@ -174,7 +184,8 @@ impl World {
         }
         let wire = Wire::start(network.captures).map_err(WorldError::io("start the capture thread"))?;
         let far = Far::start(id, network.far.fd(), hosts)?;
-        Ok(Self { agents: rooms, far, wire, far_netns: network.far })
+        let hosts = hosts.iter().map(|(name, host)| (name.clone(), host.addr.clone())).collect();
+        Ok(Self { agents: rooms, far, wire, far_netns: network.far, hosts })
     }
 
     /// The authoritative DNS server, which every agent's resolv.conf names.
@@ -212,10 +223,57 @@ impl World {
         self.wire.summary()
     }
 
+    /// Forgets what arrived up to now: what comes after is another matter.
+    pub fn forget(&self) {
+        self.wire.forget();
+    }
+
     /// Starts `action` as agent `i`: in its cgroup and namespaces, with its user and capabilities.
     /// The process dies with the calling thread (`PR_SET_PDEATHSIG`), so wait in the same thread.
     pub fn spawn_actor(&self, i: usize, action: &Action) -> Result<Running, SpawnError> {
-        actor::spawn::start(&self.agents[i].confinement, action)
+        self.spawn_part(i, confine::Cgroup::Own, action, Part::Whole)
+    }
+
+    /// The same for a part of an action, and in another cgroup. A descriptor that `part` names is
+    /// inherited.
+    pub(crate) fn spawn_part(
+        &self,
+        i: usize,
+        cgroup: confine::Cgroup<'_>,
+        action: &Action,
+        part: Part,
+    ) -> Result<Running, SpawnError> {
+        actor::spawn::start(&self.agents[i].confinement, cgroup, action, part)
+    }
+
+    /// Has the far side come to agent `i`, as `accept` says. `None` if its host has no address of that
+    /// family, or is no host.
+    pub(crate) fn call(&self, i: usize, accept: &Accept) -> Option<Call> {
+        let end = &self.agents[i].end;
+        let v6 = accept.family == Family::V6;
+        let from = self.hosts.get(&accept.from)?.iter().copied().find(|host| host.is_ipv6() == v6)?;
+        let to = if v6 { end.v6 } else { end.address };
+        let exchange = Exchange { send: accept.receive, receive: accept.send };
+        match (accept.tcp, accept.udp) {
+            (Some(port), _) => Some(self.far.call_tcp(from, SocketAddr::new(to, port), exchange)),
+            (None, Some(port)) => Some(self.far.call_udp(from, SocketAddr::new(to, port), exchange)),
+            (None, None) => None,
+        }
+    }
+
+    /// A new cgroup in that of agent `i`.
+    pub(crate) fn nest(&self, i: usize) -> Result<Nested, WorldError> {
+        Nested::create(self.agents[i].cgroup.path())
+    }
+
+    /// Moves a process into the cgroup of agent `i`.
+    pub(crate) fn move_in(&self, i: usize, pid: u32) -> Result<(), WorldError> {
+        cgroup::move_to(&self.agents[i].cgroup.path().join("cgroup.procs"), pid)
+    }
+
+    /// Moves a process out of its cgroup, into the harness's own.
+    pub(crate) fn move_out(&self, pid: u32) -> Result<(), WorldError> {
+        cgroup::move_to(&cgroup::own()?.join("cgroup.procs"), pid)
     }
 
     /// Leaves namespaces, cgroups and files in place until [`sweep`]. The servers live as long as

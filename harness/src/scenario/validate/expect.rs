@@ -6,12 +6,15 @@ use reader::EgressDocument;
 use serde_json::Value;
 
 use super::{Check, hosts};
-use crate::scenario::{
-    address::{self, Target},
-    cell::printable,
-    diagnostic::nearest,
-    fields::{self, EGRESS_STREAM, Kind},
-    types::{DocumentExpectation, WireExpectation},
+use crate::{
+    scenario::{
+        address::{self, Target},
+        cell::printable,
+        diagnostic::nearest,
+        fields::{self, EGRESS_STREAM, Kind},
+        types::{DocumentExpectation, Leak, WireExpectation},
+    },
+    wire::PROTOCOLS,
 };
 
 pub(super) fn check(check: &mut Check<'_>) {
@@ -27,6 +30,10 @@ pub(super) fn check(check: &mut Check<'_>) {
     }
     for (i, wire) in expect.wire.iter().enumerate() {
         self::wire(check, &format!("expect.wire[{i}]"), wire);
+    }
+    if expect.leak == Some(Leak::Known) && !expect.wire.iter().any(WireExpectation::wants_packets) {
+        check.fault_of_key("expect.leak", "a known leak is something that arrives; nothing here does").help =
+            Some("add `wire: [{to: HOST, at_least: 1}]`".to_owned());
     }
 }
 
@@ -127,11 +134,21 @@ fn wire(check: &mut Check<'_>, path: &str, wire: &WireExpectation) {
     };
     match address {
         Ok(address) => {
-            if let Err(refused) = address::permitted(address) {
+            if let Err(refused) = address::permitted_on_wire(address) {
                 hosts::refuse(check, &to, refused);
             }
         }
         Err(name) => check.require_host(&to, &name),
+    }
+    if let Some(proto) = &wire.proto {
+        let names = || PROTOCOLS.iter().map(|(name, _)| *name);
+        let unnamed = proto.parse::<u8>().is_ok_and(|number| PROTOCOLS.iter().all(|(_, n)| *n != number));
+        if !unnamed && !names().any(|name| name == proto) {
+            let message = format!("unknown protocol `{}`", printable(proto));
+            let fault = check.fault(&format!("{path}.proto"), message);
+            fault.suggest(proto, names());
+            fault.help.get_or_insert("a number from 0 to 255 that has no name is possible too".to_owned());
+        }
     }
     match (wire.packets, wire.at_least, wire.bytes) {
         (None, None, None) => {

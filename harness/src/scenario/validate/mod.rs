@@ -7,6 +7,7 @@ mod expect;
 mod hosts;
 mod rules;
 mod steps;
+mod transport;
 
 use crate::scenario::{
     cell::printable,

@@ -2,24 +2,28 @@
 
 use std::{net::IpAddr, str::FromStr};
 
-use super::{Check, hosts, rules};
-use crate::scenario::{
-    address::{self, Target},
-    cell::printable,
-    diagnostic::nearest,
-    outcome::{StepOutcome, errnos},
-    types::{Send, Socket, Step},
+use super::{Check, hosts, rules, transport};
+use crate::{
+    actor::raw,
+    scenario::{
+        address::{self, Target},
+        cell::printable,
+        diagnostic::nearest,
+        outcome::{StepOutcome, errnos},
+        types::{Place, Socket, Step},
+    },
 };
 
 /// The action fields of a step.
-const ACTIONS: [&str; 9] =
-    ["connect", "send", "resolve", "socket", "exec", "bypass", "rules", "wait", "together"];
-/// `IPPROTO_*` names of `socket`.
-const PROTOCOLS: [&str; 6] = ["icmp", "udp", "sctp", "raw", "udplite", "mptcp"];
+const ACTIONS: [&str; 12] = [
+    "connect", "send", "ping", "accept", "join", "resolve", "socket", "exec", "bypass", "rules", "wait",
+    "together",
+];
 /// Largest `IPPROTO_*`, `IPPROTO_MPTCP`.
 const LAST_PROTOCOL: u16 = 262;
-/// Largest payload of a UDP datagram over IPv4.
-const LARGEST_DATAGRAM: u64 = 65_507;
+/// Largest `AF_*` and `SOCK_*` of Linux.
+const LAST_FAMILY: u16 = 45;
+const LAST_KIND: u16 = 10;
 
 pub(super) fn check(check: &mut Check<'_>) {
     if check.scenario.steps.is_empty() {
@@ -52,11 +56,24 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
         }
     }
     by(check, path, step);
+    let acts = !matches!(set.as_slice(), ["bypass" | "rules" | "wait" | "together", ..]);
+    if step.cgroup == Place::Nested && !acts {
+        check.fault_of_key(&format!("{path}.cgroup"), "only what an agent does has a `cgroup`");
+    }
     if let Some(connect) = &step.connect {
-        target(check, &format!("{path}.connect.to"), &connect.to);
+        transport::connection(check, &format!("{path}.connect"), connect);
     }
     if let Some(send) = &step.send {
-        datagrams(check, &format!("{path}.send"), send);
+        transport::datagrams(check, &format!("{path}.send"), send);
+    }
+    if let Some(ping) = &step.ping {
+        transport::ping(check, &format!("{path}.ping"), ping);
+    }
+    if let Some(accept) = &step.accept {
+        transport::accept(check, &format!("{path}.accept"), accept);
+    }
+    if let Some(join) = &step.join {
+        transport::join(check, &format!("{path}.join"), join);
     }
     if let Some(name) = &step.resolve {
         let path = format!("{path}.resolve");
@@ -98,11 +115,29 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
 }
 
 fn actions(step: &Step) -> Vec<&'static str> {
-    let Step { connect, send, resolve, socket, exec, bypass, rules, wait, together, by: _, outcome: _ } =
-        step;
+    let Step {
+        connect,
+        send,
+        ping,
+        accept,
+        join,
+        resolve,
+        socket,
+        exec,
+        bypass,
+        rules,
+        wait,
+        together,
+        by: _,
+        cgroup: _,
+        outcome: _,
+    } = step;
     let set = [
         connect.is_some(),
         send.is_some(),
+        ping.is_some(),
+        accept.is_some(),
+        join.is_some(),
         resolve.is_some(),
         socket.is_some(),
         exec.is_some(),
@@ -150,18 +185,19 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
     };
     let possible = match outcome {
         StepOutcome::Ok => true,
-        StepOutcome::Errno(_) => matches!(action, "connect" | "send" | "socket"),
+        StepOutcome::Errno(_) => !matches!(action, "resolve" | "exec"),
         StepOutcome::Nxdomain => match action {
             "resolve" => true,
             "connect" => step.connect.as_ref().is_some_and(|connect| is_name(&connect.to)),
             "send" => step.send.as_ref().is_some_and(|send| is_name(&send.to)),
+            "ping" => step.ping.as_ref().is_some_and(|ping| ping.to.parse::<IpAddr>().is_err()),
             _ => false,
         },
         StepOutcome::Exit(_) => action == "exec",
     };
     if !possible {
         let what = match (outcome, action) {
-            (StepOutcome::Nxdomain, "connect" | "send") => "an attempt to an address".to_owned(),
+            (StepOutcome::Nxdomain, "connect" | "send" | "ping") => "an attempt to an address".to_owned(),
             _ => format!("`{action}`"),
         };
         check.fault(&path, format!("{what} cannot end with `{outcome}`"));
@@ -173,7 +209,7 @@ fn is_name(to: &str) -> bool {
 }
 
 /// A destination is a host of this file, or an address that nobody has.
-fn target(check: &mut Check<'_>, path: &str, to: &str) {
+pub(super) fn target(check: &mut Check<'_>, path: &str, to: &str) {
     match to.parse() {
         Ok(Target::Name(name, _)) => check.require_host(path, &name),
         Ok(Target::Address(address)) => {
@@ -187,41 +223,37 @@ fn target(check: &mut Check<'_>, path: &str, to: &str) {
     }
 }
 
-fn datagrams(check: &mut Check<'_>, path: &str, send: &Send) {
-    target(check, &format!("{path}.to"), &send.to);
-    if send.count == 0 {
-        check.fault(&format!("{path}.count"), "no datagram is nothing to test");
-    }
-    if send.bytes > LARGEST_DATAGRAM {
-        let message = format!("a UDP datagram holds at most {LARGEST_DATAGRAM} bytes");
-        check.fault(&format!("{path}.bytes"), message);
-    }
-    let address = match send.to.parse() {
-        Ok(Target::Address(address)) => Some(address.ip().to_canonical()),
-        _ => None,
-    };
-    if address.is_some() && check.is_written(&format!("{path}.family")) {
-        check.fault_of_key(&format!("{path}.family"), "`family` is for names; an address has its own");
-    }
-}
-
 fn kind(check: &mut Check<'_>, path: &str, socket: &Socket) {
-    let words: [(&str, &str, &[&str]); 2] =
-        [("family", &socket.family, &["inet", "inet6"]), ("kind", &socket.kind, &["stream", "dgram", "raw"])];
-    for (field, text, names) in words {
-        if !names.contains(&text) {
+    let word = |check: &mut Check<'_>,
+                field: &str,
+                text: &str,
+                most: u16,
+                names: &mut dyn Iterator<Item = &'static str>| {
+        let names: Vec<&str> = names.collect();
+        let number = text.parse::<u16>().is_ok_and(|number| number <= most);
+        if !number && !names.contains(&text) {
             let message = format!("unknown {field} of socket `{}`", printable(text));
-            check.fault(&format!("{path}.{field}"), message).suggest(text, names.iter().copied());
+            let fault = check.fault(&format!("{path}.{field}"), message);
+            fault.suggest(text, names);
+            fault.help.get_or_insert(format!("a number from 0 to {most} is possible too"));
         }
-    }
+    };
+    word(check, "family", &socket.family, LAST_FAMILY, &mut raw::families());
+    word(check, "kind", &socket.kind, LAST_KIND, &mut raw::kinds());
     if let Some(protocol) = &socket.protocol {
-        let number = protocol.parse::<u16>().is_ok_and(|number| number <= LAST_PROTOCOL);
-        if !number && !PROTOCOLS.contains(&protocol.as_str()) {
-            let message = format!("unknown protocol `{}`", printable(protocol));
-            let fault = check.fault(&format!("{path}.protocol"), message);
-            fault.suggest(protocol, PROTOCOLS);
-            fault.help.get_or_insert(format!("a number from 0 to {LAST_PROTOCOL} is possible too"));
-        }
+        word(check, "protocol", protocol, LAST_PROTOCOL, &mut raw::protocols());
+    }
+    let internet = ["inet", "inet6", "2", "10"].contains(&socket.family.as_str());
+    let packet = ["packet", "17"].contains(&socket.family.as_str());
+    if socket.hdrincl && !(internet && ["raw", "3"].contains(&socket.kind.as_str())) {
+        check.fault_of_key(&format!("{path}.hdrincl"), "`hdrincl` is for raw internet sockets");
+    }
+    if socket.qdisc_bypass && !packet {
+        check.fault_of_key(&format!("{path}.qdisc_bypass"), "`qdisc_bypass` is for packet sockets");
+    }
+    if socket.to.is_some() && !internet && !packet {
+        check.fault_of_key(&format!("{path}.to"), "a socket of this family is only made, never used").help =
+            Some("only `inet`, `inet6` and `packet` have a `to`".to_owned());
     }
     if let Some(to) = &socket.to {
         let path = format!("{path}.to");
