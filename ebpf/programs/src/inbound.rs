@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use abi::{Direction, FlowKey, Hook, Reason, TCP, Verdict};
+use abi::{Direction, FlowKey, Hook, Reason, TCP, Verdict, sock_flag};
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_ops};
 use policy::is_loopback;
 
@@ -23,6 +23,9 @@ pub fn accepted(ctx: *mut c_void, ops: *const bpf_sock_ops, sk: *mut bpf_sock) {
         return;
     }
     let Some(sock) = context::sock_or_new(sk, cgroup_id) else { return };
+    // Its close is still to come when it is released. Of its SYN, nothing was counted.
+    // SAFETY: non-null socket storage.
+    unsafe { (*sock).flags |= sock_flag::STARTED };
     let now = facts::now();
     let bypass_epoch = facts::bypass_epoch(cgroup_id, now);
     let cookie = context::cookie(ctx);
