@@ -76,7 +76,7 @@ pub fn matrix(tally: &Tally, squares: &[Square]) -> Markup {
                     tbody {
                         @for (name, topic) in tally.topics() {
                             tr {
-                                th scope="row" { span class={ "dot " (topic.outcome()) } {} (visible(name)) }
+                                th scope="row" { (heading(name, Some(topic.outcome()))) }
                                 td { div.squares {
                                     @for square in squares.iter().filter(|square| square.topic == name) {
                                         a class=(square.result) href={ "#" (square.id) } title=(square.title) aria-label=(square.title) {}
@@ -109,12 +109,22 @@ pub fn verdicts(tally: &Tally) -> Markup {
                         thead { tr { th { "transport" } @for column in &columns { th.n { (column) } } } }
                         tbody {
                             @for (proto, counts) in tally.verdicts() {
-                                tr { th scope="row" { (visible(proto)) } @for number in counts { (count(*number)) } }
+                                tr { th scope="row" { (heading(proto, None)) } @for number in counts { (count(*number)) } }
                             }
                         }
                     }
                 }
             }
+        }
+    }
+}
+
+/// A row's name, cut by the style sheet where a hostile one would push the rest out of sight.
+fn heading(name: &str, outcome: Option<Outcome>) -> Markup {
+    html! {
+        div.heading {
+            @if let Some(outcome) = outcome { span.dot.(outcome) {} }
+            span title=(line(name)) { (line(name)) }
         }
     }
 }
