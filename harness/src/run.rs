@@ -14,7 +14,7 @@ use crate::{
     event::{CellReport, Class, Event, Failure, Outcome, Tier},
     fire::{FireError, fire},
     judge::{judge, model_steps},
-    lab::Lab,
+    lab::{Lab, missing},
     scenario::Cell,
 };
 
@@ -90,6 +90,15 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
         variables: cell.variables.clone(),
         source: cell.source.clone(),
     };
+    // The model opens no socket, so it needs nothing of the machine.
+    if tier > Tier::Model
+        && let Some(why) = missing(&cell.scenario)
+    {
+        report.result = Outcome::Skip;
+        report.reason = why;
+        report.duration = began.elapsed();
+        return report;
+    }
     match (tier, lab) {
         (Tier::Model, _) => {
             (report.failures, report.model) = model_steps(cell);
@@ -139,5 +148,50 @@ fn class(error: &FireError) -> Class {
     match error {
         FireError::Sentinel { .. } => Class::Loss,
         _ => Class::Environment,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        report::{Consumer as _, Json, Junit},
+        scenario,
+    };
+
+    const NEEDY: &str = "name: claim\nneeds: [kernel<2.6]\nagent: {agent: scout}\n\
+        steps: [{connect: {to: \"198.51.100.7:443\"}, outcome: EPERM}]\n\
+        expect: {documents: [{where: {dst_port: 443}, exactly: 1}]}\n";
+
+    #[test]
+    fn a_need_that_is_not_met_skips_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, NEEDY).unwrap();
+        let cells = scenario::load(&file).unwrap();
+        let options = RunOptions { tier: Tier::Lab, tier_reason: String::new(), jobs: 1, keep: false };
+        let (json, junit) = (folder.path().join("r.json"), folder.path().join("r.xml"));
+        let mut reports = (Box::new(Json::new(&json)), Box::new(Junit::new(&junit)));
+        let cells = run(&cells, None, &options, |event| {
+            reports.0.event(&event);
+            reports.1.event(&event);
+        });
+        reports.0.finish().unwrap();
+        reports.1.finish().unwrap();
+        assert_eq!(cells[0].result, Outcome::Skip);
+        assert!(cells[0].reason.starts_with("needs kernel<2.6: this is Linux "), "{}", cells[0].reason);
+        let json = std::fs::read_to_string(json).unwrap();
+        assert!(json.contains("\"skipped\":1") && json.contains(&cells[0].reason), "{json}");
+        let junit = std::fs::read_to_string(junit).unwrap();
+        assert!(junit.contains("<skipped message=\"needs kernel&lt;2.6: this is Linux "), "{junit}");
+    }
+
+    #[test]
+    fn the_model_needs_nothing_of_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, NEEDY).unwrap();
+        let cells = scenario::load(&file).unwrap();
+        assert_eq!(run_cell(&cells[0], None, Tier::Model, false).result, Outcome::Pass);
     }
 }

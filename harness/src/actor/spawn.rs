@@ -31,8 +31,8 @@ use crate::{
 
 /// Bytes kept of each output stream.
 const MOST_OUTPUT: usize = 64 * 1024;
-/// Default of `exec.timeout`.
-const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default of `exec.timeout`. An interpreter takes seconds to start on an emulated machine.
+const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where programs are looked for if the harness itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

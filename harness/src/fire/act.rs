@@ -136,6 +136,6 @@ fn limit(step: &Step) -> Duration {
             + connect.pause.unwrap_or_default()
     });
     let send = step.send.as_ref().map(|send| send.pause.unwrap_or_default().saturating_mul(send.count));
-    let exec = step.exec.as_ref().map(|exec| exec.timeout.unwrap_or(Duration::from_secs(10)));
+    let exec = step.exec.as_ref().map(|exec| exec.timeout.unwrap_or(Duration::from_secs(30)));
     GRACE + connect.or(send).or(exec).unwrap_or_default()
 }

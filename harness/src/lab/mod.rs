@@ -3,6 +3,7 @@
 
 mod fault;
 mod leftovers;
+mod needs;
 mod reader_process;
 mod sweeper;
 mod tier;
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub use fault::Fault;
+pub(crate) use needs::missing;
 pub use tier::{Availability, available};
 
 use manager::{LoadOptions, Manager, Program};

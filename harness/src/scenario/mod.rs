@@ -13,6 +13,7 @@ pub mod fields;
 mod lint;
 mod load;
 mod matrix;
+pub mod needs;
 mod outcome;
 mod outline;
 mod parse;

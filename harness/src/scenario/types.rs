@@ -12,6 +12,7 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::needs::{Requirement, UnknownRequirement};
 pub use transport::{Accept, DatagramProto, Join, Leak, Origin, Ping, PingVia, Place};
 
 /// One cell: a scenario with its matrix variables put in.
@@ -29,6 +30,9 @@ pub struct Scenario {
     /// Words to select it by.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// What the machine must have; the cell is skipped where it has not.
+    #[serde(default)]
+    pub needs: Vec<Need>,
     /// The container under test; its labels and process attributes.
     #[serde(default)]
     pub agent: Option<Agent>,
@@ -57,6 +61,34 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// What must be true afterwards.
     pub expect: Expect,
+}
+
+/// Something that not every machine has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Need {
+    /// A feature (`mptcp`) or versions (`kernel>=6.1`, `kernel<6.1`) of the kernel.
+    Kernel(String),
+    /// `{program: nmap}`.
+    Program(NeededProgram),
+}
+
+/// A program that a step runs and that not every machine has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeededProgram {
+    /// Its name; looked for in the harness's `PATH`.
+    pub program: String,
+}
+
+impl Need {
+    /// What is asked for.
+    pub fn requirement(&self) -> Result<Requirement, UnknownRequirement> {
+        match self {
+            Self::Kernel(text) => text.parse(),
+            Self::Program(needed) => Ok(Requirement::Program(needed.program.clone())),
+        }
+    }
 }
 
 /// A container: raw labels, and what its processes may do.
@@ -501,7 +533,7 @@ pub struct Socket {
 pub struct Exec {
     /// Program and arguments; no shell.
     pub run: Vec<String>,
-    /// Killed after this long. Default 10s.
+    /// Killed after this long. Default 30s.
     #[serde(default, with = "duration_text::option")]
     pub timeout: Option<Duration>,
     /// Text its standard output must contain.

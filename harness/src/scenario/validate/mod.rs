@@ -5,6 +5,7 @@
 mod agents;
 mod expect;
 mod hosts;
+mod needs;
 mod rules;
 mod steps;
 mod transport;
@@ -26,6 +27,7 @@ pub(crate) fn validate(source: &SourceFile, outline: &Outline, scenario: &Scenar
     if scenario.gap.is_some_and(|gap| !(1..=11).contains(&gap)) {
         check.fault("gap", "`gap` is a number of the tracker, from 1 to 11");
     }
+    needs::check(&mut check);
     agents::check(&mut check);
     hosts::check(&mut check);
     rules::check(&mut check, "rules", &scenario.rules);
