@@ -68,7 +68,7 @@ pub struct Failure {
 pub struct WireCount {
     /// `address:port`, or the address alone where there is no port.
     pub dst: String,
-    /// `tcp`, `udp`, `icmp` or a protocol number.
+    /// `tcp`, `udp`, `icmp`, `igmp`, `udplite`, `sctp`, `dccp` or a protocol number.
     pub l4_proto: String,
     /// Packets that arrived.
     pub packets: u64,

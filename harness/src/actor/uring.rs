@@ -20,7 +20,7 @@ const ENTRIES: u32 = 4;
 const SQPOLL_IDLE_MS: u32 = 50;
 
 /// A ring that makes one call at a time.
-pub struct Ring(IoUring);
+pub struct Ring(Box<IoUring>);
 
 impl Ring {
     /// A new ring; with `sqpoll`, a kernel thread takes the calls.
@@ -29,7 +29,7 @@ impl Ring {
         if sqpoll {
             builder.setup_sqpoll(SQPOLL_IDLE_MS);
         }
-        builder.build(ENTRIES).map(Self).map_err(|error| {
+        builder.build(ENTRIES).map(|ring| Self(Box::new(ring))).map_err(|error| {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
             Stop::errno("io_uring_setup")(errno)
         })

@@ -31,9 +31,18 @@ pub struct Exchange {
 pub struct Call(mpsc::Receiver<io::Result<()>>);
 
 impl Call {
-    /// Waits for its end; what went wrong with it.
-    pub fn problem(self) -> Option<String> {
-        match self.0.recv() {
+    /// Waits for its end, or does not where the agent has `failed` already; what went wrong with it.
+    pub fn problem(self, failed: bool) -> Option<String> {
+        let done = if failed {
+            match self.0.try_recv() {
+                Ok(done) => Ok(done),
+                Err(mpsc::TryRecvError::Empty) => return None,
+                Err(mpsc::TryRecvError::Disconnected) => Err(mpsc::RecvError),
+            }
+        } else {
+            self.0.recv()
+        };
+        match done {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("its task panicked".to_owned()),

@@ -109,7 +109,8 @@ impl Begun {
             }
         }
         // What became of the far side's call explains an outcome, and is none.
-        if let Some(problem) = call.and_then(Call::problem) {
+        let failed = report.outcome != "ok";
+        if let Some(problem) = call.and_then(|call: Call| call.problem(failed)) {
             report.detail = format!("{}; the far side: {problem}", report.detail);
         }
         let expected = step.outcome.clone().unwrap_or_else(|| default_outcome(step).to_owned());

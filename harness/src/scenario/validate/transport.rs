@@ -145,10 +145,11 @@ pub(super) fn join(check: &mut Check<'_>, path: &str, join: &Join) {
 /// A fault for an address that no datagram of a case may go to.
 fn refuse(check: &mut Check<'_>, path: &str, address: IpAddr, refused: Option<Refused>) {
     let Some(refused) = refused else { return };
-    hosts::refuse(check, path, refused);
     if address.is_multicast() {
-        check.fault(path, "this is a group, and not one for documentation").help =
+        check.fault(path, format!("{address} is not a group for documentation")).help =
             Some(format!("use one of {}", address::groups()));
+    } else {
+        hosts::refuse(check, path, refused);
     }
 }
 
