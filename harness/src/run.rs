@@ -16,6 +16,7 @@ use crate::{
     judge::{judge, model_steps},
     lab::Lab,
     scenario::Cell,
+    wire::{Captures, Frames},
 };
 
 /// How to run.
@@ -29,6 +30,8 @@ pub struct RunOptions {
     pub jobs: usize,
     /// Leave every world up.
     pub keep: bool,
+    /// Where captures are kept; `None`: nowhere.
+    pub captures: Option<Captures>,
 }
 
 /// Runs every cell. `lab` must be there in the `lab` tier.
@@ -54,7 +57,7 @@ pub fn run(
                 while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // The receiver outlives the scope.
                     let _ = sender.send(Event::CellStarted { name: cell.name.clone() });
-                    let report = run_cell(cell, lab, options.tier, options.keep);
+                    let report = run_cell(cell, lab, options);
                     let _ = sender.send(Event::CellFinished(Box::new(report)));
                 }
             });
@@ -72,15 +75,17 @@ pub fn run(
 }
 
 /// Runs one cell to its report, whatever happens on the way.
-pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellReport {
+pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellReport {
     let began = Instant::now();
     let mut report = CellReport {
         name: cell.name.clone(),
         file: cell.file.clone(),
-        tier,
+        position: cell.locate("name").unwrap_or((1, 1)),
+        tier: options.tier,
         result: Outcome::Pass,
         class: None,
         reason: String::new(),
+        stage: None,
         duration: Duration::ZERO,
         documents: Vec::new(),
         wire: Vec::new(),
@@ -88,9 +93,13 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
         failures: Vec::new(),
         topic: cell.topic.clone(),
         variables: cell.variables.clone(),
+        tags: cell.scenario.tags.clone(),
+        pcap: None,
+        pcap_cut: 0,
         source: cell.source.clone(),
     };
-    match (tier, lab) {
+    let mut frames = Frames::default();
+    match (options.tier, lab) {
         (Tier::Model, _) => {
             (report.failures, report.model) = model_steps(cell);
             if report.model.is_empty() && report.failures.is_empty() {
@@ -100,7 +109,8 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
         }
         (Tier::Lab, Some(lab)) => {
             // One cell's bug must not end the others.
-            let result = catch_unwind(AssertUnwindSafe(|| in_lab(cell, lab, keep, &mut report)));
+            let result =
+                catch_unwind(AssertUnwindSafe(|| in_lab(cell, lab, options.keep, &mut report, &mut frames)));
             let failure = match result {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => {
@@ -112,6 +122,12 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
         }
         (Tier::Lab, None) => report.failures.push(environment("there is no lab")),
     }
+    if let Some(captures) = options.captures.as_ref().filter(|_| options.tier == Tier::Lab) {
+        match captures.store(&cell.name, !report.failures.is_empty(), &frames) {
+            Ok(pcap) => (report.pcap, report.pcap_cut) = (pcap, frames.cut()),
+            Err(error) => report.failures.push(environment(&error.to_string())),
+        }
+    }
     if let Some(gravest) = report.failures.iter().max_by_key(|failure| failure.class) {
         report.result = Outcome::Fail;
         report.class = Some(gravest.class);
@@ -121,11 +137,18 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
     report
 }
 
-fn in_lab(cell: &Cell, lab: &Lab, keep: bool, report: &mut CellReport) -> Result<(), FireError> {
+fn in_lab(
+    cell: &Cell,
+    lab: &Lab,
+    keep: bool,
+    report: &mut CellReport,
+    frames: &mut Frames,
+) -> Result<(), FireError> {
     static WORLDS: AtomicUsize = AtomicUsize::new(0);
     let id = format!("w{}", WORLDS.fetch_add(1, Ordering::Relaxed));
-    let evidence = fire(lab, cell, &id, keep)?;
-    (report.failures, report.model) = judge(&evidence);
+    let evidence = fire(lab, cell, &id, keep, frames)?;
+    let judged = judge(&evidence);
+    (report.failures, report.model, report.stage) = (judged.failures, judged.model, judged.stage);
     report.documents = evidence.documents;
     report.wire = evidence.wire.counts;
     Ok(())
@@ -137,7 +160,7 @@ fn environment(message: &str) -> Failure {
 
 fn class(error: &FireError) -> Class {
     match error {
-        FireError::Sentinel { .. } => Class::Loss,
+        FireError::Sentinel { .. } => Class::Lost,
         _ => Class::Environment,
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     judge::{AgentEvidence, Evidence, Window, attribute},
     lab::Lab,
     scenario::{Cell, types::Agent},
+    wire::Frames,
     world::{AgentEnd, World, WorldError},
 };
 
@@ -80,14 +81,38 @@ pub(super) fn agents(cell: &Cell) -> Vec<Agent> {
     agents
 }
 
-/// Fires a cell under the unique name `id`. `keep` leaves the
-/// world up for as long as the lab.
+/// Fires a cell under the unique name `id`. `keep` leaves the world up for as long as the lab. What its
+/// world's capture saw is in `frames` even if there is no evidence.
 ///
 /// # Errors
 /// If there is no evidence to judge.
-pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evidence<'c>, FireError> {
+pub fn fire<'c>(
+    lab: &Lab,
+    cell: &'c Cell,
+    id: &str,
+    keep: bool,
+    frames: &mut Frames,
+) -> Result<Evidence<'c>, FireError> {
     let agents = agents(cell);
     let world = World::new(id, &cell.scenario.hosts, &agents)?;
+    let fired = in_world(lab, cell, id, &agents, &world);
+    *frames = world.frames();
+    let (evidence, guards) = fired?;
+    if keep {
+        // In the order in which they must go.
+        lab.keep((guards, world));
+    }
+    Ok(evidence)
+}
+
+/// Evidence, and what must go before the world does.
+fn in_world<'c>(
+    lab: &Lab,
+    cell: &'c Cell,
+    id: &str,
+    agents: &[Agent],
+    world: &World,
+) -> Result<(Evidence<'c>, (Vec<Resolver>, Enrolled)), FireError> {
     let mut enrolled = Enrolled { manager: lab.manager.clone(), cgroup_ids: Vec::new() };
     let mut evidence = Vec::new();
     let mut resolvers = Vec::new();
@@ -96,7 +121,7 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
         let from = SystemTime::now();
         lab.manager.enrol(&request(lab, cell, id, agent, end)?)?;
         enrolled.cgroup_ids.push(end.cgroup_id);
-        resolvers.push(resolver(lab, &world, end, &agent.agent)?);
+        resolvers.push(resolver(lab, world, end, &agent.agent)?);
         evidence.push(AgentEvidence {
             agent: agent.agent.clone(),
             project: agent.project.clone(),
@@ -106,6 +131,7 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
             gateways: end.gateways,
             resolvers: end.resolvers,
             ledger: before,
+            sentinels: 0,
             bypass: Vec::new(),
             rules: vec![Window { from: (from, from), until: None, what: cell.scenario.rules.clone() }],
         });
@@ -117,15 +143,15 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
             .ok_or(FireError::Proxy("it panicked".to_owned()))?
             .map_err(|error| FireError::Proxy(error.to_string()))?;
     }
-    let mut script = Script { lab, world: &world, agents: evidence, fired: Vec::new() };
+    let mut script = Script { lab, world, agents: evidence, fired: Vec::new() };
     script.run(&cell.scenario.steps)?;
     let Script { agents: mut evidence, fired, .. } = script;
 
-    let settled = settle::settle(lab, &world, &evidence)?;
+    let settled = settle::settle(lab, world, &mut evidence)?;
     for agent in &mut evidence {
         agent.ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
     }
-    let queries = queries(&world);
+    let queries = queries(world);
     let denied = settled.documents.iter().any(|document| attribute(document, "verdict") == "DENIED");
     let result = Evidence {
         control: control::control(cell, id, &fired, denied)?,
@@ -134,15 +160,12 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
         documents: settled.documents,
         sentinels: settled.sentinels,
         wire: world.wire(),
+        reader: lab.reader_counters(),
         fired,
         queries,
         ttl_floor: cell.scenario.settings.dns_ttl_floor.unwrap_or(EnrolRequest::DNS_TTL_FLOOR),
     };
-    if keep {
-        // In the order in which they must go.
-        lab.keep((resolvers, enrolled, world));
-    }
-    Ok(result)
+    Ok((result, (resolvers, enrolled)))
 }
 
 fn request(

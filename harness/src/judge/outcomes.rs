@@ -16,6 +16,10 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
                 fired.path, fired.report.outcome, fired.expected
             );
             failures.push(evidence.failure(Class::Trigger, &path, message, detail(fired)));
+        } else if let Some(text) = unsaid(evidence, fired) {
+            let path = format!("{}.exec.stdout", fired.path);
+            let message = format!("{}: standard output does not contain {text:?}", fired.path);
+            failures.push(evidence.failure(Class::Trigger, &path, message, detail(fired)));
         }
     }
     failures.extend(control(evidence));
@@ -26,6 +30,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
 fn same(outcome: &str, expected: &str) -> bool {
     let plain = |text: &str| if text == "exit 0" { "ok".to_owned() } else { text.to_ascii_lowercase() };
     plain(outcome) == plain(expected)
+}
+
+/// The text that a program should have said and did not.
+fn unsaid<'a>(evidence: &'a Evidence<'_>, fired: &Fired) -> Option<&'a str> {
+    let text = evidence.cell.step(&fired.path)?.exec.as_ref()?.stdout.as_deref()?;
+    (!fired.report.stdout.contains(text)).then_some(text)
 }
 
 fn detail(fired: &Fired) -> String {

@@ -3,6 +3,7 @@
 
 mod fault;
 mod leftovers;
+mod reader_counters;
 mod reader_process;
 mod sweeper;
 mod tier;
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub use fault::Fault;
+pub use reader_counters::ReaderCounters;
 pub use tier::{Availability, available};
 
 use manager::{LoadOptions, Manager, Program};
@@ -81,6 +83,14 @@ impl Lab {
             reader,
             state,
         })
+    }
+
+    /// What the reader counted up to now; `None` if it does not answer.
+    pub fn reader_counters(&self) -> Option<ReaderCounters> {
+        let mut counters = ReaderCounters::ask(self.reader.pages()?).ok()?;
+        // Asked after the reader: what it saw acknowledged is there by now.
+        counters.received = self.endpoint.received();
+        Some(counters)
     }
 
     /// What is known of a container's records on their way, for a failure.

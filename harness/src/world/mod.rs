@@ -28,7 +28,7 @@ use crate::{
     actor::{self, Action, Running, SpawnError, confine::Confinement},
     far::Far,
     scenario::types::{Agent, Host},
-    wire::{Wire, WireSummary},
+    wire::{Frames, Wire, WireSummary},
 };
 use cgroup::Cgroup;
 use etc::EtcFiles;
@@ -208,6 +208,12 @@ impl World {
     #[must_use]
     pub fn wire(&self) -> WireSummary {
         self.wire.summary()
+    }
+
+    /// Takes the frames that were captured up to now, of both directions.
+    #[must_use]
+    pub fn frames(&self) -> Frames {
+        self.wire.frames()
     }
 
     /// Starts `action` as agent `i`: in its cgroup and namespaces, with its user and capabilities.
