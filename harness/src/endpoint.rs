@@ -84,6 +84,12 @@ impl Endpoint {
         documents.iter().filter(|document| filter(document)).map(|document| Value::clone(document)).collect()
     }
 
+    /// Documents of all streams, those that came twice included.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.store.lock().values().map(|documents| documents.len() as u64).sum()
+    }
+
     /// The first document of `stream` that satisfies `predicate`, which is asked once a document, as
     /// soon as one arrives; `None` if there was none before `deadline`.
     pub fn wait_for(

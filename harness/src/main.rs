@@ -10,13 +10,16 @@ use harness::{
     report::{Consumer as _, Fanout, Html, Json, Junit, Terminal},
     run::{RunOptions, run},
     scenario::{self, Cell},
+    wire::{Captures, Keep},
 };
 use tracing_subscriber::EnvFilter;
 
 /// Fires YAML scenarios at the real chain and judges documents, wire and model.
 ///
-/// Exit codes: 0 all passed; 2 a scenario file is wrong, or nothing ran; 3 environment; 4 an agent's
-/// own call; 5 a document, the wire or the model; 6 a loss; 7 a leak. The gravest of a run counts.
+/// Exit codes, the gravest failure of a run counts: 0 all passed; 7 leak: arrived, but not allowed; 6 lost:
+/// no document and no accounted loss; 8 over-block: allowed, but did not arrive; 9 mis-record: a document
+/// that another witness contradicts; 4 trigger: an agent's own call, or its control, went otherwise; 5
+/// expectation: not as the case says; 3 environment; 2 bad-case: a scenario file is wrong, or nothing ran.
 #[derive(Parser)]
 #[command(name = "harness", version)]
 struct Cli {
@@ -68,6 +71,12 @@ struct RunArgs {
     /// Write an HTML report.
     #[arg(long)]
     html: Option<PathBuf>,
+    /// Keep the capture of each cell's world as a pcap file [default: failed].
+    #[arg(long, value_enum)]
+    pcap: Option<Keep>,
+    /// Folder of the pcap files; default: beside the first report, `<report>.pcaps`.
+    #[arg(long)]
+    pcap_dir: Option<PathBuf>,
     /// Leave the worlds up until Ctrl-C.
     #[arg(long)]
     keep: bool,
@@ -132,9 +141,10 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<u8> {
     if tier < Tier::Lab && (args.fault.is_some() || args.keep) {
         anyhow::bail!("--fault and --keep need the lab tier, and this is tier {tier}: {tier_reason}");
     }
+    let captures = captures(args)?;
     let lab = if tier == Tier::Lab { Some(Lab::start(args.fault)?) } else { None };
     let mut report = Box::new(consumers(args));
-    let options = RunOptions { tier, tier_reason, jobs: args.jobs, keep: args.keep };
+    let options = RunOptions { tier, tier_reason, jobs: args.jobs, keep: args.keep, captures };
     let reports = run(&cells, lab.as_ref(), &options, |event| report.event(&event));
     if args.keep {
         wait_for_interrupt()?;
@@ -146,6 +156,20 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<u8> {
         return Ok(Class::BadCase as u8);
     }
     Ok(reports.iter().filter_map(|report| report.class).max().map_or(0, |class| class as u8))
+}
+
+/// Where captures go; without a report and a folder, nowhere.
+fn captures(args: &RunArgs) -> anyhow::Result<Option<Captures>> {
+    let beside = args.html.as_ref().or(args.json.as_ref()).or(args.junit.as_ref()).map(|report| {
+        let mut name = report.clone().into_os_string();
+        name.push(".pcaps");
+        PathBuf::from(name)
+    });
+    let folder = args.pcap_dir.clone().or(beside);
+    if folder.is_none() && args.pcap.is_some_and(|keep| keep != Keep::None) {
+        anyhow::bail!("--pcap needs a place: name a folder with --pcap-dir, or a report to put it beside");
+    }
+    Ok(folder.map(|folder| Captures::new(folder, args.pcap.unwrap_or_default())))
 }
 
 /// The terminal, and every report that was asked for.

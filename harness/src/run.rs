@@ -16,6 +16,7 @@ use crate::{
     judge::{judge, model_steps},
     lab::{Lab, missing},
     scenario::Cell,
+    wire::{Captures, Frames},
 };
 
 /// How to run.
@@ -29,6 +30,8 @@ pub struct RunOptions {
     pub jobs: usize,
     /// Leave every world up.
     pub keep: bool,
+    /// Where captures are kept; `None`: nowhere.
+    pub captures: Option<Captures>,
 }
 
 /// Runs every cell. `lab` must be there in the `lab` tier.
@@ -54,7 +57,7 @@ pub fn run(
                 while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // The receiver outlives the scope.
                     let _ = sender.send(Event::CellStarted { name: cell.name.clone() });
-                    let report = run_cell(cell, lab, options.tier, options.keep);
+                    let report = run_cell(cell, lab, options);
                     let _ = sender.send(Event::CellFinished(Box::new(report)));
                 }
             });
@@ -72,15 +75,17 @@ pub fn run(
 }
 
 /// Runs one cell to its report, whatever happens on the way.
-pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellReport {
+pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellReport {
     let began = Instant::now();
     let mut report = CellReport {
         name: cell.name.clone(),
         file: cell.file.clone(),
-        tier,
+        position: cell.locate("name").unwrap_or((1, 1)),
+        tier: options.tier,
         result: Outcome::Pass,
         class: None,
         reason: String::new(),
+        stage: None,
         duration: Duration::ZERO,
         documents: Vec::new(),
         wire: Vec::new(),
@@ -88,10 +93,13 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
         failures: Vec::new(),
         topic: cell.topic.clone(),
         variables: cell.variables.clone(),
+        tags: cell.scenario.tags.clone(),
+        pcap: None,
+        pcap_cut: 0,
         source: cell.source.clone(),
     };
     // The model opens no socket, so it needs nothing of the machine.
-    if tier > Tier::Model
+    if options.tier > Tier::Model
         && let Some(why) = missing(&cell.scenario)
     {
         report.result = Outcome::Skip;
@@ -99,7 +107,8 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
         report.duration = began.elapsed();
         return report;
     }
-    match (tier, lab) {
+    let mut frames = Frames::default();
+    match (options.tier, lab) {
         (Tier::Model, _) => {
             (report.failures, report.model) = model_steps(cell);
             if report.model.is_empty() && report.failures.is_empty() {
@@ -109,7 +118,8 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
         }
         (Tier::Lab, Some(lab)) => {
             // One cell's bug must not end the others.
-            let result = catch_unwind(AssertUnwindSafe(|| in_lab(cell, lab, keep, &mut report)));
+            let result =
+                catch_unwind(AssertUnwindSafe(|| in_lab(cell, lab, options.keep, &mut report, &mut frames)));
             let failure = match result {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => {
@@ -121,6 +131,12 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
         }
         (Tier::Lab, None) => report.failures.push(environment("there is no lab")),
     }
+    if let Some(captures) = options.captures.as_ref().filter(|_| options.tier == Tier::Lab) {
+        match captures.store(&cell.name, !report.failures.is_empty(), &frames) {
+            Ok(pcap) => (report.pcap, report.pcap_cut) = (pcap, frames.cut()),
+            Err(error) => report.failures.push(environment(&error.to_string())),
+        }
+    }
     if let Some(gravest) = report.failures.iter().max_by_key(|failure| failure.class) {
         report.result = Outcome::Fail;
         report.class = Some(gravest.class);
@@ -130,11 +146,18 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, tier: Tier, keep: bool) -> CellR
     report
 }
 
-fn in_lab(cell: &Cell, lab: &Lab, keep: bool, report: &mut CellReport) -> Result<(), FireError> {
+fn in_lab(
+    cell: &Cell,
+    lab: &Lab,
+    keep: bool,
+    report: &mut CellReport,
+    frames: &mut Frames,
+) -> Result<(), FireError> {
     static WORLDS: AtomicUsize = AtomicUsize::new(0);
     let id = format!("w{}", WORLDS.fetch_add(1, Ordering::Relaxed));
-    let evidence = fire(lab, cell, &id, keep)?;
-    (report.failures, report.model) = judge(&evidence);
+    let evidence = fire(lab, cell, &id, keep, frames)?;
+    let judged = judge(&evidence);
+    (report.failures, report.model, report.stage) = (judged.failures, judged.model, judged.stage);
     report.documents = evidence.documents;
     report.wire = evidence.wire.counts;
     Ok(())
@@ -146,7 +169,7 @@ fn environment(message: &str) -> Failure {
 
 fn class(error: &FireError) -> Class {
     match error {
-        FireError::Sentinel { .. } => Class::Loss,
+        FireError::Sentinel { .. } => Class::Lost,
         _ => Class::Environment,
     }
 }
@@ -163,13 +186,17 @@ mod tests {
         steps: [{connect: {to: \"198.51.100.7:443\"}, outcome: EPERM}]\n\
         expect: {documents: [{where: {dst_port: 443}, exactly: 1}]}\n";
 
+    fn options(tier: Tier) -> RunOptions {
+        RunOptions { tier, tier_reason: String::new(), jobs: 1, keep: false, captures: None }
+    }
+
     #[test]
     fn a_need_that_is_not_met_skips_with_its_reason() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.yaml");
         std::fs::write(&file, NEEDY).unwrap();
         let cells = scenario::load(&file).unwrap();
-        let options = RunOptions { tier: Tier::Lab, tier_reason: String::new(), jobs: 1, keep: false };
+        let options = options(Tier::Lab);
         let (json, junit) = (folder.path().join("r.json"), folder.path().join("r.xml"));
         let mut reports = (Box::new(Json::new(&json)), Box::new(Junit::new(&junit)));
         let cells = run(&cells, None, &options, |event| {
@@ -192,6 +219,6 @@ mod tests {
         let file = folder.path().join("a.yaml");
         std::fs::write(&file, NEEDY).unwrap();
         let cells = scenario::load(&file).unwrap();
-        assert_eq!(run_cell(&cells[0], None, Tier::Model, false).result, Outcome::Pass);
+        assert_eq!(run_cell(&cells[0], None, &options(Tier::Model)).result, Outcome::Pass);
     }
 }

@@ -6,23 +6,34 @@
 //! A packet is what the veth handed over: with segmentation offload, one TCP packet can carry up
 //! to 64 KiB. Bytes are exact either way.
 
+mod captures;
+mod frames;
 mod packet;
 mod stream;
 mod summary;
 
 use std::{
-    io::{self, Read},
+    io::{self, IoSliceMut, Read},
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use nix::{
+    cmsg_space,
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{self, sockopt},
+    sys::{
+        socket::{self, ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, sockopt},
+        time::TimeSpec,
+    },
 };
 use serde::Serialize;
+
+pub use captures::{Captures, Keep};
+pub use frames::Frames;
 
 use crate::event::WireCount;
 use summary::Ledger;
@@ -75,6 +86,7 @@ pub struct Wire {
 struct Capture {
     sockets: Vec<OwnedFd>,
     ledger: Ledger,
+    frames: Frames,
     drops: u64,
     buffer: Vec<u8>,
 }
@@ -92,6 +104,8 @@ pub(crate) fn capture_socket(link: u32) -> io::Result<OwnedFd> {
     // SAFETY: `raw` was just opened and belongs to nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
     socket::setsockopt(&fd, sockopt::RcvBufForce, &SOCKET_BUFFER)?;
+    // The socket is read in rounds; the kernel knows when each packet came.
+    socket::setsockopt(&fd, sockopt::ReceiveTimestampns, &true)?;
     // SAFETY: all zero is a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -118,6 +132,7 @@ impl Wire {
         let capture = Arc::new(Mutex::new(Capture {
             sockets,
             ledger: Ledger::default(),
+            frames: Frames::default(),
             drops: 0,
             buffer: vec![0; LONGEST],
         }));
@@ -143,6 +158,13 @@ impl Wire {
         let (counts, connections) = capture.ledger.summary();
         WireSummary { counts, connections, kernel_drops: capture.drops }
     }
+
+    /// Takes the frames captured up to now.
+    pub(crate) fn frames(&self) -> Frames {
+        let mut capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner);
+        capture.drain();
+        std::mem::take(&mut capture.frames)
+    }
 }
 
 impl Wire {
@@ -167,9 +189,11 @@ impl Capture {
     /// Reads every socket until it is empty.
     fn drain(&mut self) {
         for socket in &self.sockets {
-            while let Some((len, outgoing)) = receive(socket.as_fd(), &mut self.buffer) {
-                if let Some(packet) = packet::parse(&self.buffer[..len]) {
-                    if outgoing {
+            while let Some(received) = receive(socket.as_fd(), &mut self.buffer) {
+                let frame = &self.buffer[..received.length];
+                self.frames.add(received.time, frame);
+                if let Some(packet) = packet::parse(frame) {
+                    if received.outgoing {
                         self.ledger.count_inbound(&packet)
                     } else {
                         self.ledger.count_outbound(&packet)
@@ -181,31 +205,35 @@ impl Capture {
     }
 }
 
-/// One packet into `buffer`: its length, and whether the far side sent it. `None` when empty.
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<(usize, bool)> {
+/// One packet in the buffer.
+struct Received {
+    length: usize,
+    /// Since 1970.
+    time: Duration,
+    /// The far side sent it.
+    outgoing: bool,
+}
+
+/// One packet into `buffer`. `None` when there is no more.
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<Received> {
     loop {
-        // SAFETY: all zero is a valid sockaddr_ll.
-        let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        let mut from_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: buffer and address are writable for the lengths given.
-        let len = unsafe {
-            libc::recvfrom(
-                socket.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                libc::MSG_DONTWAIT,
-                (&raw mut from).cast(),
-                &raw mut from_len,
-            )
-        };
-        match usize::try_from(len) {
-            Ok(len) => return Some((len, from.sll_pkttype == libc::PACKET_OUTGOING)),
+        let mut control = cmsg_space!(TimeSpec);
+        let mut parts = [IoSliceMut::new(buffer)];
+        match recvmsg::<LinkAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT)
+        {
+            Ok(message) => {
+                let time = message.cmsgs().into_iter().flatten().find_map(|control| match control {
+                    ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
+                    _ => None,
+                });
+                return Some(Received {
+                    length: message.bytes,
+                    time: time.unwrap_or_default(),
+                    outgoing: message.address.is_some_and(|from| from.pkttype() == libc::PACKET_OUTGOING),
+                });
+            }
             // A link that went down is reported once, and packets before it are still there.
-            Err(_)
-                if matches!(
-                    io::Error::last_os_error().raw_os_error(),
-                    Some(libc::EINTR | libc::ENETDOWN)
-                ) => {}
+            Err(Errno::EINTR | Errno::ENETDOWN) => {}
             Err(_) => return None,
         }
     }

@@ -44,7 +44,13 @@ fn check(case: &str, expected: Outcome) -> Result<Completion, Failed> {
     }
     let cells: Vec<_> = std::iter::repeat_n(listing.cells, runs).flatten().collect();
     let lab = Lab::start(Some(Fault::Delayed)).map_err(|error| format!("{error:#}"))?;
-    let options = RunOptions { tier: Tier::Lab, tier_reason: availability.reason, jobs: 8, keep: false };
+    let options = RunOptions {
+        tier: Tier::Lab,
+        tier_reason: availability.reason,
+        jobs: 8,
+        keep: false,
+        captures: None,
+    };
     let reports = run(&cells, Some(&lab), &options, |_| {});
     let other: Vec<_> = reports.iter().filter(|report| report.result != expected).collect();
     match other.first() {

@@ -50,7 +50,13 @@ fn check(fault: Option<Fault>) -> Result<Completion, Failed> {
         return Err(diagnostic.to_string().into());
     }
     let lab = Lab::start(fault).map_err(|error| format!("{error:#}"))?;
-    let options = RunOptions { tier: Tier::Lab, tier_reason: availability.reason, jobs: 8, keep: false };
+    let options = RunOptions {
+        tier: Tier::Lab,
+        tier_reason: availability.reason,
+        jobs: 8,
+        keep: false,
+        captures: None,
+    };
     let reports = run(&listing.cells, Some(&lab), &options, |_| {});
     let failed: Vec<_> = reports.iter().filter(|report| report.result == Outcome::Fail).collect();
     match (fault, failed.first()) {

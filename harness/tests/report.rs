@@ -9,7 +9,7 @@ use std::{
 
 use harness::{
     event::{CellReport, Event},
-    report::{Consumer, Fanout, Html, Json, Junit, Terminal, visible},
+    report::{Consumer, Fanout, Html, Json, Junit, Report, Terminal, visible},
 };
 use html5gum::{Token, Tokenizer};
 use proptest::prelude::*;
@@ -91,6 +91,42 @@ fn json_keeps_hostile_text_as_it_is() {
     let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(value["cells"][0]["name"], sample::HOSTILE);
     assert_eq!(value["cells"][0]["documents"][0]["attributes"]["agent"], sample::HOSTILE);
+}
+
+#[test]
+fn the_json_report_reads_back_as_what_was_told() {
+    let events = sample::run(vec![sample::failed("udp", "unlisted"), sample::saying(sample::HOSTILE)]);
+    let report: Report = serde_json::from_str(&written(Json::new, &events)).expect("the documented shape");
+    let told = events.iter().filter_map(|event| match event {
+        Event::CellFinished(cell) => Some((**cell).clone()),
+        _ => None,
+    });
+    assert_eq!(report.cells, told.collect::<Vec<_>>());
+    assert_eq!(report.summary.failed, 2);
+}
+
+#[test]
+fn the_junit_report_names_what_a_failure_is_about() {
+    let text = written(Junit::new, &sample::run(vec![sample::failed("udp", "unlisted")]));
+    let xml = roxmltree::Document::parse(&text).expect("XML");
+    let property = |name: &str| {
+        let mut properties = xml.descendants().filter(|node| node.attribute("name") == Some(name));
+        properties.find_map(|node| node.attribute("value"))
+    };
+    for (name, value) in [
+        ("line", "1"),
+        ("class", "leak"),
+        ("stage", "ring → reader"),
+        ("pcap", "report/report.html.pcaps/unlisted.pcap"),
+        ("tag", "udp"),
+        ("variable.call", "sendto"),
+        ("documents", "2"),
+    ] {
+        assert_eq!(property(name), Some(value), "{name}");
+    }
+    let out = xml.descendants().find(|node| node.has_tag_name("system-out")).and_then(|node| node.text());
+    let seen: serde_json::Value = serde_json::from_str(out.expect("an output")).expect("JSON");
+    assert_eq!(seen["documents"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use harness::{
     event::{Outcome, Tier},
     lab::{Lab, available},
     reexec,
-    run::run_cell,
+    run::{RunOptions, run_cell},
     scenario,
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -29,6 +29,13 @@ fn main() -> ExitCode {
     eprintln!("tier {}: {}", availability.tier, availability.reason);
 
     let tier = availability.tier;
+    let options = Arc::new(RunOptions {
+        tier,
+        tier_reason: availability.reason.clone(),
+        jobs: 1,
+        keep: false,
+        captures: None,
+    });
     let lab: Arc<OnceLock<Result<Lab, String>>> = Arc::default();
     if tier == Tier::Lab && !arguments.list {
         // Here, not in a test's thread: the reader dies with the thread that started it.
@@ -44,13 +51,14 @@ fn main() -> ExitCode {
         .collect();
     trials.extend(listing.cells.into_iter().map(|cell| {
         let lab = Arc::clone(&lab);
+        let options = Arc::clone(&options);
         Trial::ignorable_test(cell.name.clone(), move || {
             let lab = match lab.get() {
                 Some(Err(error)) => return Err(Failed::from(error.as_str())),
                 Some(Ok(lab)) => Some(lab),
                 None => None,
             };
-            let report = run_cell(&cell, lab, tier, false);
+            let report = run_cell(&cell, lab, &options);
             match report.result {
                 Outcome::Pass => Ok(Completion::Completed),
                 Outcome::Skip => Ok(Completion::Ignored { reason: Some(report.reason) }),

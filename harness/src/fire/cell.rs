@@ -1,11 +1,15 @@
 //! From a cell to its evidence.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use abi::Ledger;
 use manager::{EnrolRequest, Manager, ResolverAddresses, resolver::Resolver};
 
 use super::{
+    act::Begun,
     control, network, proxy, settle,
     steps::{self, Script},
     to_manager,
@@ -15,6 +19,7 @@ use crate::{
     judge::{AgentEvidence, Evidence, Window, attribute},
     lab::Lab,
     scenario::{Cell, types::Agent},
+    wire::Frames,
     world::{AgentEnd, World, WorldError},
 };
 
@@ -84,16 +89,41 @@ pub(super) fn agents(cell: &Cell) -> Vec<Agent> {
     agents
 }
 
-/// Fires a cell under the unique name `id`. `keep` leaves the
-/// world up for as long as the lab.
+/// Fires a cell under the unique name `id`. `keep` leaves the world up for as long as the lab. What its
+/// world's capture saw is in `frames` even if there is no evidence.
 ///
 /// # Errors
 /// If there is no evidence to judge.
-pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evidence<'c>, FireError> {
+pub fn fire<'c>(
+    lab: &Lab,
+    cell: &'c Cell,
+    id: &str,
+    keep: bool,
+    frames: &mut Frames,
+) -> Result<Evidence<'c>, FireError> {
     let agents = agents(cell);
     let world = World::new(id, &cell.scenario.hosts, &agents)?;
     let labels: Vec<&str> = agents.iter().map(|agent| agent.agent.as_str()).collect();
     let early = steps::early(&world, &labels, &cell.scenario.steps)?;
+    let fired = in_world(lab, cell, id, &agents, &world, early);
+    *frames = world.frames();
+    let (evidence, guards) = fired?;
+    if keep {
+        // In the order in which they must go.
+        lab.keep((guards, world));
+    }
+    Ok(evidence)
+}
+
+/// Evidence, and what must go before the world does.
+fn in_world<'c>(
+    lab: &Lab,
+    cell: &'c Cell,
+    id: &str,
+    agents: &[Agent],
+    world: &World,
+    early: HashMap<String, Begun>,
+) -> Result<(Evidence<'c>, (Vec<Resolver>, Enrolled)), FireError> {
     let mut enrolled = Enrolled { manager: lab.manager.clone(), cgroup_ids: Vec::new() };
     let mut evidence = Vec::new();
     let mut resolvers = Vec::new();
@@ -102,7 +132,7 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
         let from = SystemTime::now();
         lab.manager.enrol(&request(lab, cell, id, agent, end)?)?;
         enrolled.cgroup_ids.push(end.cgroup_id);
-        resolvers.push(resolver(lab, &world, end, &agent.agent)?);
+        resolvers.push(resolver(lab, world, end, &agent.agent)?);
         evidence.push(AgentEvidence {
             agent: agent.agent.clone(),
             project: agent.project.clone(),
@@ -112,6 +142,7 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
             gateways: end.gateways,
             resolvers: end.resolvers,
             ledger: before,
+            sentinels: 0,
             bypass: Vec::new(),
             rules: vec![Window { from: (from, from), until: None, what: cell.scenario.rules.clone() }],
         });
@@ -127,15 +158,15 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
         // What arrived while nothing was enforced is not judged.
         world.forget();
     }
-    let mut script = Script { lab, world: &world, agents: evidence, fired: Vec::new(), early };
+    let mut script = Script { lab, world, agents: evidence, fired: Vec::new(), early };
     script.run(&cell.scenario.steps)?;
     let Script { agents: mut evidence, fired, .. } = script;
 
-    let settled = settle::settle(lab, &world, &evidence)?;
+    let settled = settle::settle(lab, world, &mut evidence)?;
     for agent in &mut evidence {
         agent.ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
     }
-    let queries = queries(&world);
+    let queries = queries(world);
     let denied = settled.documents.iter().any(|document| attribute(document, "verdict") == "DENIED");
     let result = Evidence {
         control: control::control(cell, id, &fired, denied)?,
@@ -144,15 +175,12 @@ pub fn fire<'c>(lab: &Lab, cell: &'c Cell, id: &str, keep: bool) -> Result<Evide
         documents: settled.documents,
         sentinels: settled.sentinels,
         wire: world.wire(),
+        reader: lab.reader_counters(),
         fired,
         queries,
         ttl_floor: cell.scenario.settings.dns_ttl_floor.unwrap_or(EnrolRequest::DNS_TTL_FLOOR),
     };
-    if keep {
-        // In the order in which they must go.
-        lab.keep((resolvers, enrolled, world));
-    }
-    Ok(result)
+    Ok((result, (resolvers, enrolled)))
 }
 
 fn request(

@@ -1,5 +1,11 @@
 //! The control of every denial: the same trigger in a world that is not enforced.
 
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
 use super::{FireError, act::act, cell::agents};
 use crate::{
     actor::Action,
@@ -8,8 +14,14 @@ use crate::{
         Cell,
         types::{End, Exec, Step},
     },
+    wire::WireSummary,
     world::World,
 };
+
+/// How long a packet may take from the agent's call to the capture.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(2);
+/// Between looks at the wire.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs the denied steps again, not enforced. `None` if none was denied: a case that records no
 /// denial (`recorded`) shows what the kernel itself refuses, and a name that no host of the case has
@@ -22,7 +34,7 @@ pub(super) fn control(
 ) -> Result<Option<Control>, FireError> {
     let is_denial = |fired: &&Fired| match fired.expected.as_str() {
         "EPERM" => recorded,
-        "NXDOMAIN" => step(&cell.scenario.steps, &fired.path).is_some_and(|step| names_host(cell, step)),
+        "NXDOMAIN" => cell.step(&fired.path).is_some_and(|step| names_host(cell, step)),
         _ => false,
     };
     let denied: Vec<&Fired> = fired.iter().filter(is_denial).collect();
@@ -32,7 +44,7 @@ pub(super) fn control(
     let world = World::new(&format!("{id}-control"), &cell.scenario.hosts, &agents(cell))?;
     let mut again = Vec::new();
     for fired in denied {
-        let Some(step) = step(&cell.scenario.steps, &fired.path) else { continue };
+        let Some(step) = cell.step(&fired.path) else { continue };
         let mut step = step.clone();
         // What is proven is that the trigger arrives, not how it goes on.
         if let Some(connect) = &mut step.connect {
@@ -54,7 +66,26 @@ pub(super) fn control(
             again.push(act(&world, fired.agent, &fired.path, &step, &action)?);
         }
     }
-    Ok(Some(Control { fired: again, wire: world.wire() }))
+    Ok(Some(Control { wire: arrived(&world, &again), fired: again }))
+}
+
+/// The wire once everything that was sent is there, or is not coming: a busy machine hands a packet over
+/// after the process that sent it has ended.
+fn arrived(world: &World, fired: &[Fired]) -> WireSummary {
+    let deadline = Instant::now() + ARRIVAL_LIMIT;
+    loop {
+        let wire = world.wire();
+        let is_missing = |dst: SocketAddr| {
+            let dst = SocketAddr::new(dst.ip().to_canonical(), dst.port()).to_string();
+            !wire.counts.iter().any(|count| count.dst == dst)
+        };
+        let sent = fired.iter().filter(|fired| fired.report.outcome == "ok");
+        let mut expected = sent.filter_map(|fired| fired.report.dst);
+        if !expected.any(is_missing) || Instant::now() >= deadline {
+            return wire;
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 /// Whether a step names a host of the case.
@@ -67,14 +98,4 @@ fn names_host(cell: &Cell, step: &Step) -> bool {
         .or(step.ping.as_ref().map(|ping| &ping.to))
         .or(step.resolve.as_ref());
     to.is_some_and(|to| cell.scenario.hosts.contains_key(to.split(':').next().unwrap_or_default()))
-}
-
-/// The step at a path such as `steps[2].together[0]`.
-fn step<'a>(steps: &'a [Step], path: &str) -> Option<&'a Step> {
-    let mut numbers = path.split(['[', ']']).filter_map(|part| part.parse::<usize>().ok());
-    let step = steps.get(numbers.next()?)?;
-    match numbers.next() {
-        Some(index) => step.together.as_ref()?.get(index),
-        None => Some(step),
-    }
 }

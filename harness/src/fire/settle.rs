@@ -22,6 +22,9 @@ use crate::{
 const FLOWS_LIMIT: Duration = Duration::from_secs(6);
 /// How long a sentinel may take.
 const SENTINEL_LIMIT: Duration = Duration::from_secs(10);
+/// After this long, another one is sent. The chain keeps order, so it ends the stream as well; that the
+/// first one was lost is for the ledger to tell, which counts both.
+const SENTINEL_PATIENCE: Duration = Duration::from_millis(1500);
 /// Between looks at the ledger.
 const LOOK: Duration = Duration::from_millis(3);
 
@@ -31,16 +34,15 @@ pub(super) struct Settled {
     pub sentinels: Vec<Value>,
 }
 
-/// Sweeps until no flow is open, then sends a sentinel as each agent.
-pub(super) fn settle(lab: &Lab, world: &World, agents: &[AgentEvidence]) -> Result<Settled, FireError> {
-    let mut sentinels = Vec::new();
-    for (index, agent) in agents.iter().enumerate() {
+/// Sweeps until no flow is open, then sends a sentinel as each agent, and counts it.
+pub(super) fn settle(lab: &Lab, world: &World, agents: &mut [AgentEvidence]) -> Result<Settled, FireError> {
+    for (index, agent) in agents.iter_mut().enumerate() {
         end_flows(lab, agent.cgroup_id)?;
-        sentinels.push(sentinel(lab, world, index, agent)?);
+        sentinel(lab, world, index, agent)?;
     }
     let of_ours = |document: &Value| {
         let cgroup_id = attribute(document, "cgroup_id").as_u64();
-        agents.iter().any(|agent| Some(agent.cgroup_id) == cgroup_id) && !is_sentinel(document)
+        agents.iter().any(|agent| Some(agent.cgroup_id) == cgroup_id)
     };
     let mut documents = lab.endpoint.documents(EGRESS_STREAM, of_ours);
     // Delivery is at least once, so what is counted is distinct events.
@@ -49,6 +51,7 @@ pub(super) fn settle(lab: &Lab, world: &World, agents: &[AgentEvidence]) -> Resu
         Some(id) => seen.insert(id.to_owned()),
         None => true,
     });
+    let (sentinels, documents) = documents.into_iter().partition(is_sentinel);
     Ok(Settled { documents, sentinels })
 }
 
@@ -69,24 +72,31 @@ fn is_sentinel(document: &Value) -> bool {
     attribute(document, "dst_ip").as_str().is_some_and(|ip| ip.parse() == Ok(SENTINEL))
 }
 
-fn sentinel(lab: &Lab, world: &World, index: usize, agent: &AgentEvidence) -> Result<Value, FireError> {
+fn sentinel(lab: &Lab, world: &World, index: usize, agent: &mut AgentEvidence) -> Result<(), FireError> {
     let action = Action::Send(Send { bytes: 1, ..Send::to(format!("{SENTINEL}:9")) });
     let failed = |problem: String| FireError::Actor { path: "the sentinel".to_owned(), problem };
-    // Denied, or passed under bypass: both make a record at once.
-    world
-        .spawn_actor(index, &action)
-        .map_err(|error| failed(error.to_string()))?
-        .wait(SENTINEL_LIMIT)
-        .map_err(|error| failed(error.to_string()))?;
-    end_flows(lab, agent.cgroup_id)?;
+    let cgroup_id = agent.cgroup_id;
     let is_mine = |document: &Value| {
-        is_sentinel(document) && attribute(document, "cgroup_id").as_u64() == Some(agent.cgroup_id)
+        is_sentinel(document) && attribute(document, "cgroup_id").as_u64() == Some(cgroup_id)
     };
-    lab.endpoint.wait_for(EGRESS_STREAM, is_mine, Instant::now() + SENTINEL_LIMIT).ok_or_else(|| {
-        FireError::Sentinel {
-            agent: agent.agent.clone(),
-            limit: SENTINEL_LIMIT,
-            why: lab.explain(agent.cgroup_id),
+    let deadline = Instant::now() + SENTINEL_LIMIT;
+    while Instant::now() < deadline {
+        // Denied, or passed under bypass: both make a record at once.
+        world
+            .spawn_actor(index, &action)
+            .map_err(|error| failed(error.to_string()))?
+            .wait(SENTINEL_LIMIT)
+            .map_err(|error| failed(error.to_string()))?;
+        agent.sentinels += 1;
+        end_flows(lab, cgroup_id)?;
+        let patience = deadline.min(Instant::now() + SENTINEL_PATIENCE);
+        if lab.endpoint.wait_for(EGRESS_STREAM, is_mine, patience).is_some() {
+            return Ok(());
         }
+    }
+    Err(FireError::Sentinel {
+        agent: agent.agent.clone(),
+        limit: SENTINEL_LIMIT,
+        why: lab.explain(cgroup_id),
     })
 }

@@ -23,7 +23,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
                 "cgroup {} is of agent {:?}, project {:?}",
                 owner.cgroup_id, owner.agent, owner.project
             );
-            failures.push(evidence.failure(Class::Expectation, "agent", message, detail));
+            failures.push(evidence.failure(Class::MisRecord, "agent", message, detail));
         }
     }
     failures

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::evidence::{Evidence, attribute, describe, is_redirected_dns};
+use super::{
+    difference::{carets, diff, equal, list, nearest, wrong},
+    evidence::{Evidence, attribute, describe, is_redirected_dns},
+    vanished::vanished,
+};
 use crate::{
-    event::{Class, Failure},
+    event::{Class, Failure, Stage},
     scenario::types::DocumentExpectation,
 };
 
-/// Every expectation, and that there is nothing else.
-pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
+/// Every expectation, and that there is nothing else; and where the first missing event vanished.
+pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Option<Stage>) {
     let expect = &evidence.cell.scenario.expect;
     let mut failures = Vec::new();
+    let mut stage = None;
     let mut claimed = vec![false; evidence.documents.len()];
     for (index, expectation) in expect.documents.iter().enumerate() {
         let path = format!("expect.documents[{index}]");
@@ -23,58 +28,95 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
         for at in &meant {
             claimed[*at] = true;
         }
-        failures.extend(count(evidence, &path, expectation, meant.len() as u64));
+        if let Some((failure, missing)) = count(evidence, &path, expectation, meant.len() as u64) {
+            failures.push(failure);
+            stage = stage.or(missing);
+        }
         for at in meant {
             failures.extend(compare(evidence, &path, expectation, &evidence.documents[at]));
         }
     }
     if expect.nothing_else {
-        for (document, claimed) in evidence.documents.iter().zip(claimed) {
-            if !claimed && !is_redirected_dns(document) {
-                let message = format!("a document that nothing expects: {}", describe(document));
-                failures.push(evidence.failure(Class::Expectation, "expect", message, String::new()));
-            }
-        }
+        failures.extend(unexpected(evidence, &claimed));
     }
-    failures
+    (failures, stage)
 }
 
+/// Documents that no expectation claims.
+fn unexpected(evidence: &Evidence<'_>, claimed: &[bool]) -> Option<Failure> {
+    let others = evidence.documents.iter().zip(claimed);
+    let others: Vec<&Value> = others
+        .filter(|(document, claimed)| !**claimed && !is_redirected_dns(document))
+        .map(|(document, _)| document)
+        .collect();
+    let (message, detail) = match others.as_slice() {
+        [] => return None,
+        [document] => (format!("a document that nothing expects: {}", describe(document)), String::new()),
+        several => {
+            (format!("{} documents that nothing expects", several.len()), list(several.iter().copied()))
+        }
+    };
+    Some(evidence.failure(Class::Expectation, "expect", message, detail))
+}
+
+/// Whether there are as many as there must be; with the stage at which a missing one vanished.
 fn count(
     evidence: &Evidence<'_>,
     path: &str,
     expectation: &DocumentExpectation,
     found: u64,
-) -> Option<Failure> {
-    let (wrong, wanted) = match (expectation.exactly, expectation.at_least) {
-        (Some(exactly), _) => (found != exactly, format!("exactly {exactly}")),
-        (None, at_least) => (found < at_least.unwrap_or(1), format!("at least {}", at_least.unwrap_or(1))),
+) -> Option<(Failure, Option<Stage>)> {
+    let least = expectation.exactly.or(expectation.at_least).unwrap_or(1);
+    let wanted = match expectation.exactly {
+        Some(exactly) if exactly != found => format!("exactly {exactly}"),
+        None if found < least => format!("at least {least}"),
+        _ => return None,
     };
-    if !wrong {
-        return None;
-    }
-    // Of agents that have no document at all, the documents were lost; otherwise they are other ones.
-    let class = if evidence.documents.is_empty() { Class::Loss } else { Class::Expectation };
     let message =
         format!("{path}: {wanted} document(s) expected where {}, {found} found", words(&expectation.filter));
-    Some(evidence.failure(class, path, message, nearest(evidence, expectation)))
+    let mut parts = Vec::new();
+    let mut class = Class::Expectation;
+    let missing = (found < least).then(|| vanished(evidence, expectation));
+    if let Some(missing) = &missing {
+        if !missing.accounted && !matches!(missing.stage, Stage::Call | Stage::Filter) {
+            class = Class::Lost;
+        }
+        parts.push(missing.to_string());
+    }
+    if found == 0 {
+        let mut wanted = expectation.filter.clone();
+        wanted.extend(expectation.fields.clone());
+        if let Some(document) = nearest(&evidence.documents, &wanted) {
+            parts.push(format!("nearest document: {}\n{}", describe(document), diff(&wanted, document)));
+        }
+    }
+    parts.push(match evidence.documents.len() {
+        0 => "events seen: none of these agents".to_owned(),
+        several => format!("events seen ({several}):\n{}", list(evidence.documents.iter())),
+    });
+    let failure = evidence.failure(class, path, message, parts.join("\n"));
+    Some((failure, missing.map(|missing| missing.stage)))
 }
 
+/// What a document that is meant says otherwise. That the case alone contradicts it does not make the
+/// document wrong; the other oracles say so where it is.
 fn compare(
     evidence: &Evidence<'_>,
     path: &str,
     expectation: &DocumentExpectation,
     document: &Value,
 ) -> Option<Failure> {
-    let wrong: Vec<(&String, &Value)> =
-        expectation.fields.iter().filter(|(name, value)| !equal(attribute(document, name), value)).collect();
-    let (first, _) = wrong.first()?;
+    let wrong = wrong(&expectation.fields, document);
+    if wrong.is_empty() {
+        return None;
+    }
     let differences: Vec<String> = wrong
         .iter()
         .map(|(name, value)| format!("{name} is {}, not {value}", attribute(document, name)))
         .collect();
     let message = format!("{path}: {} of {}", differences.join(", "), describe(document));
-    let detail = diff(&expectation.fields, document);
-    Some(evidence.failure(Class::Expectation, &format!("{path}.match.{first}"), message, detail))
+    let detail = [carets(evidence, path, &wrong, document), diff(&expectation.fields, document)].join("\n");
+    Some(Failure { class: Class::Expectation, message, detail })
 }
 
 /// Whether a document has every value of a filter.
@@ -82,44 +124,9 @@ fn matches(document: &Value, filter: &BTreeMap<String, Value>) -> bool {
     filter.iter().all(|(name, value)| equal(attribute(document, name), value))
 }
 
-/// Equal values; an absent attribute is the empty text.
-fn equal(found: &Value, expected: &Value) -> bool {
-    match (found, expected) {
-        (Value::Null, Value::String(text)) => text.is_empty(),
-        (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
-        _ => found == expected,
-    }
-}
-
 fn words(fields: &BTreeMap<String, Value>) -> String {
     if fields.is_empty() {
         return "anything goes".to_owned();
     }
     fields.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
-}
-
-/// Every expected field, with what was found.
-fn diff(fields: &BTreeMap<String, Value>, document: &Value) -> String {
-    let line = |(name, value): (&String, &Value)| {
-        let found = attribute(document, name);
-        if equal(found, value) {
-            format!("    {name}: {value}")
-        } else {
-            format!("  - {name}: {value}\n  + {name}: {found}")
-        }
-    };
-    fields.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// The document that has most of what was wanted.
-fn nearest(evidence: &Evidence<'_>, expectation: &DocumentExpectation) -> String {
-    let mut wanted = expectation.filter.clone();
-    wanted.extend(expectation.fields.clone());
-    let score = |document: &&Value| {
-        wanted.iter().filter(|(name, value)| equal(attribute(document, name), value)).count()
-    };
-    match evidence.documents.iter().max_by_key(score) {
-        Some(document) => format!("nearest document: {}\n{}", describe(document), diff(&wanted, document)),
-        None => "there is no document of these agents at all".to_owned(),
-    }
 }

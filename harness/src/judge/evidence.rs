@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::{
     actor::Report,
     event::{Class, Failure},
+    lab::ReaderCounters,
     scenario::Cell,
     scenario::types::Rule,
     wire::WireSummary,
@@ -73,6 +74,8 @@ pub struct AgentEvidence {
     pub resolvers: [SocketAddr; 2],
     /// What its counters rose by.
     pub ledger: Ledger,
+    /// Sentinels sent as this agent, which the ledger counts.
+    pub sentinels: u64,
     /// Times of bypass.
     pub bypass: Vec<Window<()>>,
     /// Its rules over time, in order.
@@ -91,6 +94,8 @@ pub struct Evidence<'a> {
     pub sentinels: Vec<Value>,
     /// What arrived on the far side.
     pub wire: WireSummary,
+    /// What the reader counted, for all containers; `None` if it did not answer.
+    pub reader: Option<ReaderCounters>,
     /// The steps that had an agent act.
     pub fired: Vec<Fired>,
     /// Which names were asked for, of the authority, and when.
@@ -117,6 +122,12 @@ impl Evidence<'_> {
         let detail =
             [excerpt, detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
         Failure { class, message, detail }
+    }
+
+    /// Packets that arrived at an address and port.
+    pub(super) fn arrived(&self, to: SocketAddr) -> u64 {
+        let counts = self.wire.counts.iter().filter(|count| count.dst.parse() == Ok(to));
+        counts.map(|count| count.packets).sum()
     }
 
     /// The agent that owns a cgroup.
@@ -152,7 +163,7 @@ pub(super) fn is_redirected_dns(document: &Value) -> bool {
         && number(document, "actual_dst_port") != 53
 }
 
-/// One line that names a document.
+/// One line that names a document, with nothing that differs from run to run.
 pub(super) fn describe(document: &Value) -> String {
     let name = text(document, "dst_host");
     format!(

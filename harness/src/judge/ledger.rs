@@ -27,16 +27,16 @@ fn close(evidence: &Evidence<'_>, agent: &AgentEvidence) -> Option<Failure> {
         .map(|document| number(document, "event_count"))
         .sum();
     let (class, problem) = if closed > opened {
-        (Class::Expectation, "more flows ended than began".to_owned())
+        (Class::MisRecord, "more flows ended than began".to_owned())
     } else if denied + closed > submitted + lost {
-        (Class::Loss, "attempts vanished before the ring, and no loss accounts for them".to_owned())
+        (Class::Lost, "attempts vanished before the ring, and no loss accounts for them".to_owned())
     } else if denied + closed < submitted + lost {
-        (Class::Expectation, "more was handed to the ring than was attempted".to_owned())
+        (Class::MisRecord, "more was handed to the ring than was attempted".to_owned())
     } else if documents < submitted {
         let missing = submitted - documents;
-        (Class::Loss, format!("{missing} attempt(s) vanished between the ring and the store"))
+        (Class::Lost, format!("{missing} attempt(s) vanished between the ring and the store"))
     } else if documents > submitted {
-        (Class::Expectation, "more is documented than was handed to the ring".to_owned())
+        (Class::MisRecord, "more is documented than was handed to the ring".to_owned())
     } else if closed < opened {
         let open = opened - closed;
         (Class::Expectation, format!("{open} flow(s) are open after every process has ended"))

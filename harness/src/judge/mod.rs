@@ -1,30 +1,47 @@
 //! The oracles: what the agent's own calls returned, the documents, the wire, the naive model and
-//! the ledger. Each judges the same evidence on its own; they must not ask one another.
+//! the ledger. Each judges the same evidence on its own; they must not ask one another. Only where the
+//! model and the chain disagree do the other witnesses say in what way ([`dispute`]).
 
 mod attribution;
+mod calls;
+mod difference;
+mod dispute;
 mod documents;
 mod evidence;
 mod leak;
 mod ledger;
 mod model;
 mod outcomes;
+mod vanished;
 mod wire;
 
 pub use evidence::{AgentEvidence, Control, Evidence, Fired, Output, Window, attribute};
 pub use model::steps as model_steps;
 
-use crate::event::{Failure, ModelVerdict};
+use crate::event::{Failure, ModelVerdict, Stage};
 
-/// Every violated assertion, gravest first, and what the model says of each destination.
-pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Vec<ModelVerdict>) {
+/// What the oracles found.
+pub struct Judged {
+    /// Every violated assertion, gravest first, steps before documents.
+    pub failures: Vec<Failure>,
+    /// What the model says of each destination.
+    pub model: Vec<ModelVerdict>,
+    /// The first stage at which an expected event vanished, where one did.
+    pub stage: Option<Stage>,
+}
+
+/// Asks every oracle.
+pub fn judge(evidence: &Evidence<'_>) -> Judged {
     let mut failures = outcomes::judge(evidence);
-    failures.extend(documents::judge(evidence));
+    let (documents, stage) = documents::judge(evidence);
+    failures.extend(documents);
     failures.extend(attribution::judge(evidence));
+    failures.extend(calls::judge(evidence));
     failures.extend(wire::judge(evidence));
     failures.extend(leak::judge(evidence));
     failures.extend(ledger::judge(evidence));
-    let (disagreements, verdicts) = model::judge(evidence);
-    failures.extend(disagreements);
+    let (disagreements, model) = model::judge(evidence);
+    failures.extend(dispute::classify(evidence, disagreements, &model));
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.class));
-    (failures, verdicts)
+    Judged { failures, model, stage }
 }

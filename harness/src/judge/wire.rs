@@ -14,9 +14,10 @@ use crate::{
 /// connection, and on every destination of datagrams.
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     let mut failures: Vec<Failure> = Vec::new();
-    if evidence.wire.kernel_drops > 0 {
+    let exact = evidence.wire.kernel_drops == 0;
+    if !exact {
         let message = format!(
-            "the capture lost {} packet(s), so the wire proves nothing; run with fewer --jobs",
+            "the capture lost {} packet(s), so what is missing proves nothing; run with fewer --jobs",
             evidence.wire.kernel_drops
         );
         failures.push(evidence.failure(Class::Environment, "expect", message, String::new()));
@@ -28,6 +29,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
         failures.extend(bytes(evidence, document));
     }
     failures.extend(datagrams(evidence));
+    // What was seen was there all the same.
+    failures.retain(|failure| exact || matches!(failure.class, Class::Environment | Class::Leak));
     failures
 }
 
@@ -49,12 +52,23 @@ fn expected(evidence: &Evidence<'_>, path: &str, expectation: &WireExpectation) 
     if wrong.is_empty() {
         return None;
     }
-    let class = if expectation.packets == Some(0) { Class::Leak } else { Class::Expectation };
+    let class = match (expectation.packets, packets) {
+        (Some(0), 1..) => Class::Leak,
+        (Some(1..), 0) => Class::OverBlock,
+        (None, 0) if expectation.at_least.is_some_and(|least| least > 0) => Class::OverBlock,
+        _ => Class::Expectation,
+    };
     let message = format!("{path}: at {}: {}", expectation.to, wrong.join(", "));
-    let detail = evidence.wire.counts.iter().map(|count| {
-        format!("  {} {}: {} packets, {} bytes", count.l4_proto, count.dst, count.packets, count.bytes)
+    let rows = evidence.wire.counts.iter().map(|count| {
+        format!("    {} {}: {} packets, {} bytes", count.l4_proto, count.dst, count.packets, count.bytes)
     });
-    Some(evidence.failure(class, path, message, detail.collect::<Vec<_>>().join("\n")))
+    let rows: Vec<String> = rows.collect();
+    let detail = if rows.is_empty() {
+        "arrived: nothing".to_owned()
+    } else {
+        format!("arrived:\n{}", rows.join("\n"))
+    };
+    Some(evidence.failure(class, path, message, detail))
 }
 
 /// Whether a count, of `address:port` or `address`, is what an expectation names.
@@ -110,7 +124,15 @@ fn bytes(evidence: &Evidence<'_>, document: &Value) -> Option<Failure> {
         seen.1,
         describe(document)
     );
-    Some(evidence.failure(Class::Expectation, "expect", message, String::new()))
+    let far = socket(document, "actual_dst_ip", "actual_dst_port");
+    let class = unlike(far.map_or(0, |far| evidence.arrived(far)));
+    Some(evidence.failure(class, "expect", message, String::new()))
+}
+
+/// The class where a document of traffic that passed is not what `packets` on the wire are: without any it
+/// was blocked, otherwise it is the document that is wrong.
+const fn unlike(packets: u64) -> Class {
+    if packets == 0 { Class::OverBlock } else { Class::MisRecord }
 }
 
 fn socket(document: &Value, ip: &str, port: &str) -> Option<SocketAddr> {
@@ -147,7 +169,7 @@ fn datagrams(evidence: &Evidence<'_>) -> Vec<Failure> {
                 "the documents say {bytes} bytes of datagrams went to {to}, the wire {}",
                 arrived(to)
             );
-            evidence.failure(Class::Expectation, "expect", message, String::new())
+            evidence.failure(unlike(evidence.arrived(to)), "expect", message, String::new())
         })
         .collect()
 }

@@ -4,6 +4,7 @@
 mod fault;
 mod leftovers;
 mod needs;
+mod reader_counters;
 mod reader_process;
 mod sweeper;
 mod tier;
@@ -16,6 +17,7 @@ use std::{
 
 pub use fault::Fault;
 pub(crate) use needs::missing;
+pub use reader_counters::ReaderCounters;
 pub use tier::{Availability, available};
 
 use manager::{LoadOptions, Manager, Program};
@@ -83,6 +85,14 @@ impl Lab {
             reader,
             state,
         })
+    }
+
+    /// What the reader counted up to now; `None` if it does not answer.
+    pub fn reader_counters(&self) -> Option<ReaderCounters> {
+        let mut counters = ReaderCounters::ask(self.reader.pages()?).ok()?;
+        // Asked after the reader: what it saw acknowledged is there by now.
+        counters.received = self.endpoint.received();
+        Some(counters)
     }
 
     /// What is known of a container's records on their way, for a failure.

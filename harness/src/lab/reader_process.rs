@@ -3,7 +3,8 @@
 use std::{
     fs,
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::unix::process::CommandExt as _,
+    net::SocketAddr,
+    os::unix::{fs::FileExt as _, process::CommandExt as _},
     path::Path,
     process::{Child, Command, Stdio},
     sync::Mutex,
@@ -62,6 +63,17 @@ impl ReaderProcess {
                 Err(error)
             }
         }
+    }
+
+    /// Where it serves its pages, which it says in its log.
+    pub fn pages(&self) -> Option<SocketAddr> {
+        let mut start = vec![0; 4096];
+        let length = self.log.read_at(&mut start, 0).ok()?;
+        let start = String::from_utf8_lossy(start.get(..length)?);
+        start.lines().find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            (line.get("event")? == "listening").then(|| line.get("address")?.as_str()?.parse().ok())?
+        })
     }
 
     /// Whether it lives, and the end of its log.

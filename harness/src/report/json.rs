@@ -2,14 +2,13 @@
 
 use std::{io, path::PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Consumer, Tally, file};
-use crate::event::{Event, Summary};
+use crate::event::{CellReport, Event, Summary};
 
-/// Writes `{"summary": {"passed", "failed", "skipped"}, "cells": [CellReport]}`, cells in the order
-/// they ended.
+/// Writes a [`Report`] when the run ends.
 pub struct Json {
     path: PathBuf,
     tally: Tally,
@@ -18,10 +17,22 @@ pub struct Json {
     error: Option<serde_json::Error>,
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
-    summary: Summary,
-    cells: &'a [Box<RawValue>],
+/// The whole report, and its schema:
+///
+/// - `summary`: `{"passed", "failed", "skipped"}`, numbers of cells;
+/// - `cells`: one object a cell, in the order in which they ended, with the fields of [`CellReport`].
+///   `position` is `[line, column]`; `variables` is a list of `[name, value]`; what is not there (`class`,
+///   `stage`, `pcap`) is null; closed sets are the words of [`Outcome`](crate::event::Outcome),
+///   [`Class`](crate::event::Class), [`Stage`](crate::event::Stage) and [`Tier`](crate::event::Tier).
+///   Documents are as the store holds them.
+///
+/// Fields are added, and never change their meaning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report<C = CellReport> {
+    /// Totals.
+    pub summary: Summary,
+    /// The cells.
+    pub cells: Vec<C>,
 }
 
 impl Json {
@@ -45,7 +56,7 @@ impl Consumer for Json {
         if let Some(error) = self.error {
             return Err(error.into());
         }
-        let mut text = serde_json::to_vec(&Report { summary: self.tally.summary(), cells: &self.cells })?;
+        let mut text = serde_json::to_vec(&Report { summary: self.tally.summary(), cells: self.cells })?;
         text.push(b'\n');
         file::write(&self.path, "JSON", &text)
     }

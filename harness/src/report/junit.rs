@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
+use serde_json::json;
+
 use super::{
     Consumer, file,
     visible::{line, visible},
@@ -11,7 +13,9 @@ use super::{
 use crate::event::{CellReport, Class, Event, Failure, Outcome};
 
 /// Writes JUnit XML when the run ends. A failure's type is its class; a failure of the environment
-/// or of the case file is an `error`, every other one a `failure`.
+/// or of the case file is an `error`, every other one a `failure`. Properties of a test case: `file`,
+/// `line`, `tier`, `class`, `stage`, `pcap`, `tag` (each), `variable.NAME`, and how many documents there
+/// were. The standard output of a failed one holds its documents, wire and model as JSON.
 pub struct Junit {
     path: PathBuf,
     suites: BTreeMap<String, (TestSuite, Duration)>,
@@ -33,7 +37,28 @@ impl Junit {
         let mut case = TestCase::new(line(&cell.name), status(cell));
         case.set_classname(line(&cell.topic)).set_time(cell.duration);
         case.add_property(Property::new("file", line(&cell.file.to_string_lossy())));
+        case.add_property(Property::new("line", cell.position.0.to_string()));
         case.add_property(Property::new("tier", cell.tier.to_string()));
+        if let Some(class) = cell.class {
+            case.add_property(Property::new("class", class.to_string()));
+        }
+        if let Some(stage) = cell.stage {
+            case.add_property(Property::new("stage", stage.hop()));
+        }
+        if let Some(pcap) = &cell.pcap {
+            case.add_property(Property::new("pcap", line(&pcap.to_string_lossy())));
+        }
+        for tag in &cell.tags {
+            case.add_property(Property::new("tag", line(tag)));
+        }
+        for (name, value) in &cell.variables {
+            case.add_property(Property::new(format!("variable.{}", line(name)), line(value)));
+        }
+        case.add_property(Property::new("documents", cell.documents.len().to_string()));
+        if cell.result == Outcome::Fail {
+            let seen = json!({"documents": cell.documents, "wire": cell.wire, "model": cell.model});
+            case.set_system_out(visible(&format!("{seen:#}")).into_owned());
+        }
         suite.add_test_case(case);
     }
 }

@@ -6,6 +6,7 @@
 
 mod elapsed;
 mod file;
+mod fold;
 mod html;
 mod json;
 mod junit;
@@ -15,8 +16,9 @@ mod visible;
 
 use std::io;
 
+pub use fold::{Block, Fold};
 pub use html::Html;
-pub use json::Json;
+pub use json::{Json, Report};
 pub use junit::Junit;
 pub use tally::{Tally, TopicTally};
 pub use terminal::Terminal;

@@ -11,19 +11,23 @@ use comfy_table::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    Consumer, Tally, TopicTally,
+    Block, Consumer, Fold, Tally, TopicTally,
     elapsed::elapsed,
     visible::{line, visible},
 };
 use crate::event::{CellReport, Event, Failure, Outcome};
 
-/// Prints failures in full as they come, then the verdict matrix, and as its last line
-/// `N passed, N failed, N skipped`.
+/// Most captures that are named for one block.
+const MOST_PCAPS: usize = 3;
+
+/// Prints a line for each failed cell as it ends; then failures in full, those that are alike in several
+/// cells of one matrix once; then the verdict matrix, and as its last line `N passed, N failed, N skipped`.
 pub struct Terminal<W> {
     out: W,
     colour: bool,
     bar: ProgressBar,
     tally: Tally,
+    failed: Fold,
     error: Option<io::Error>,
 }
 
@@ -46,7 +50,14 @@ impl Terminal<io::Stdout> {
 impl<W: Write> Terminal<W> {
     /// Results as plain text to `out`, without colour and progress.
     pub fn plain(out: W) -> Self {
-        Self { out, colour: false, bar: ProgressBar::hidden(), tally: Tally::default(), error: None }
+        Self {
+            out,
+            colour: false,
+            bar: ProgressBar::hidden(),
+            tally: Tally::default(),
+            failed: Fold::default(),
+            error: None,
+        }
     }
 
     /// Writes above the progress bar. After a first error, say a closed pipe, nothing more is tried.
@@ -63,17 +74,29 @@ impl<W: Write> Terminal<W> {
         self.bar.inc(1);
         if cell.result == Outcome::Fail {
             self.bar.set_prefix(format!("{} failed", self.tally.summary().failed));
-            let text = self.failed(cell);
+            self.failed.add(cell);
+            let class = class(cell);
+            let text = format!(
+                "{} {}\n     {}: {}\n",
+                self.paint("1;31", "FAIL"),
+                line(&cell.name),
+                self.paint("31", class),
+                line(&cell.reason)
+            );
             self.print(&text);
         }
     }
 
-    fn failed(&self, cell: &CellReport) -> String {
-        let mut text =
-            format!("{} {} ({})\n", self.paint("1;31", "FAIL"), line(&cell.name), elapsed(cell.duration));
+    /// Failures in full.
+    fn block(&self, block: &Block) -> String {
+        let cell = &block.first;
+        let mut text = self.paint("1;31", "FAIL");
+        match block.cells() {
+            None => text += &format!(" {} ({})\n", line(&cell.name), elapsed(cell.duration)),
+            Some(cells) => text += &format!(" {}\n  {}\n", line(cell.scenario()), line(&cells)),
+        }
         if cell.failures.is_empty() {
-            let class = cell.class.map_or_else(|| "fail".to_owned(), |class| class.to_string());
-            text += &format!("  {}: {}\n", self.paint("31", class), line(&cell.reason));
+            text += &format!("  {}: {}\n", self.paint("31", class(cell)), line(&cell.reason));
         }
         for Failure { class, message, detail } in &cell.failures {
             text += &format!("  {}: {}\n", self.paint("31", class), line(message));
@@ -81,6 +104,13 @@ impl<W: Write> Terminal<W> {
                 let row = format!("    {row}");
                 text += &format!("{}\n", row.trim_end());
             }
+        }
+        for (path, cut) in block.pcaps.iter().take(MOST_PCAPS) {
+            let cut = if *cut > 0 { format!(" (without the last {cut} packets)") } else { String::new() };
+            text += &format!("  capture: {}{cut}\n", line(&path.to_string_lossy()));
+        }
+        if block.pcaps.len() > MOST_PCAPS {
+            text += &format!("  and {} more captures beside it\n", block.pcaps.len() - MOST_PCAPS);
         }
         text + "\n"
     }
@@ -92,6 +122,10 @@ impl<W: Write> Terminal<W> {
 
     fn closing(&self) -> String {
         let mut text = String::new();
+        for (index, block) in self.failed.blocks().enumerate() {
+            text += if index == 0 { "\n" } else { "" };
+            text += &self.block(block);
+        }
         if self.tally.topics().next().is_some() {
             text += &format!("{}\n\n", self.topics());
         }
@@ -143,6 +177,11 @@ impl<W: Write> Terminal<W> {
         );
         table
     }
+}
+
+/// The word for a failed cell's class.
+fn class(cell: &CellReport) -> String {
+    cell.class.map_or_else(|| "fail".to_owned(), |class| class.to_string())
 }
 
 /// Numbers, from column `first` on, to the right.

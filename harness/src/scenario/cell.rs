@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use crate::scenario::{
     outline::{Outline, Place},
     source::SourceFile,
-    types::Scenario,
+    types::{Scenario, Step},
 };
 
 /// Longest variable value that is shown in full, in characters.
@@ -38,6 +38,16 @@ impl Cell {
     /// default) is at what would hold it. `None` if the file has nothing of the path.
     pub fn locate(&self, path: &str) -> Option<(usize, usize)> {
         self.outline.value(path).map(|place| (place.line, place.column))
+    }
+
+    /// The step at a path such as `steps[2].together[0]`.
+    pub fn step(&self, path: &str) -> Option<&Step> {
+        let mut numbers = path.split(['[', ']']).filter_map(|part| part.parse::<usize>().ok());
+        let step = self.scenario.steps.get(numbers.next()?)?;
+        match numbers.next() {
+            Some(index) => step.together.as_ref()?.get(index),
+            None => Some(step),
+        }
     }
 
     /// `file:line:column`, the source line, and carets below the token that starts there.

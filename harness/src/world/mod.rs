@@ -35,7 +35,7 @@ use crate::{
     },
     far::{Call, Exchange, Far},
     scenario::types::{Accept, Agent, Family, Host},
-    wire::{Wire, WireSummary},
+    wire::{Frames, Wire, WireSummary},
 };
 use etc::EtcFiles;
 use netns::Netns;
@@ -226,6 +226,12 @@ impl World {
     /// Forgets what arrived up to now: what comes after is another matter.
     pub fn forget(&self) {
         self.wire.forget();
+    }
+
+    /// Takes the frames that were captured up to now, of both directions.
+    #[must_use]
+    pub fn frames(&self) -> Frames {
+        self.wire.frames()
     }
 
     /// Starts `action` as agent `i`: in its cgroup and namespaces, with its user and capabilities.

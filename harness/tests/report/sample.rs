@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::event::{CellReport, Class, Event, Failure, ModelVerdict, Outcome, Tier, WireCount};
+use harness::event::{CellReport, Class, Event, Failure, ModelVerdict, Outcome, Stage, Tier, WireCount};
 use serde_json::{Value, json};
 
 /// Text that breaks out of HTML, XML and terminals where it is not escaped.
@@ -61,10 +61,12 @@ pub fn cell(topic: &str, name: &str, variables: &[(&str, &str)]) -> CellReport {
     CellReport {
         name: format!("{topic}/{name}.yaml::{}{suffix}", name.replace('_', " ")),
         file: format!("scenarios/{topic}/{name}.yaml").into(),
+        position: (1, 7),
         tier: Tier::Lab,
         result: Outcome::Pass,
         class: None,
         reason: String::new(),
+        stage: None,
         duration: Duration::from_millis(340),
         documents: vec![
             document("DENIED", if topic == "tcp" { "tcp" } else { "udp" }, "ntp.test", 123, 0),
@@ -83,6 +85,9 @@ pub fn cell(topic: &str, name: &str, variables: &[(&str, &str)]) -> CellReport {
         failures: Vec::new(),
         topic: topic.into(),
         variables: variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        tags: vec![topic.into()],
+        pcap: None,
+        pcap_cut: 0,
         source: SOURCE.into(),
     }
 }
@@ -99,11 +104,14 @@ pub fn failed(topic: &str, name: &str) -> CellReport {
             "2 packets reached ntp.test, expected 0",
             "198.51.100.7:123 udp: 2 packets, 96 bytes",
         ),
-        failure(Class::Expectation, "document lab:42: verdict is ALLOWED, expected DENIED", DIFF),
+        failure(Class::MisRecord, "document lab:42: verdict is ALLOWED, expected DENIED", DIFF),
     ];
     CellReport {
         result: Outcome::Fail,
         class: Some(Class::Leak),
+        stage: Some(Stage::Reader),
+        pcap: Some(format!("report/report.html.pcaps/{name}.pcap").into()),
+        pcap_cut: 3,
         reason: failures[0].message.clone(),
         failures,
         ..cell(topic, name, &[("call", "sendto"), ("family", "v6")])
@@ -136,6 +144,8 @@ pub fn saying(text: &str) -> CellReport {
     CellReport {
         name: text.into(),
         file: format!("scenarios/{text}").into(),
+        tags: vec![text.into()],
+        pcap: Some(text.into()),
         reason: text.into(),
         documents: vec![document],
         wire: vec![WireCount { dst: text.into(), l4_proto: text.into(), packets: 1, bytes: 1 }],

@@ -34,8 +34,11 @@ fn is_plain(text: &str) -> bool {
 /// The inside of a double-quoted scalar.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
         match c {
+            // Not a variable: the text that stands here is final.
+            '$' if rest.peek() == Some(&'{') => out.push_str("\\x24"),
             '"' | '\\' => out.extend(['\\', c]),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
