@@ -283,7 +283,8 @@ pub(super) fn program(check: &mut Check<'_>, path: &str, run: &[String]) {
         let refused = v4
             .chain(v6)
             .filter_map(|word| word.parse::<IpAddr>().ok())
-            .filter(|address| !address.to_canonical().is_loopback() && !address.is_unspecified())
+            .map(|address| address.to_canonical())
+            .filter(|address| !address.is_loopback() && !address.is_unspecified())
             .find_map(|address| address::permitted(address).err());
         if let Some(refused) = refused {
             hosts::refuse(check, &format!("{path}[{i}]"), refused);
