@@ -43,8 +43,9 @@ pub fn judge(evidence: &Evidence<'_>) -> Judged {
     failures.extend(ledger::judge(evidence));
     let (disagreements, model) = model::judge(evidence);
     let blocked = over_block::judge(evidence);
-    failures.extend(dispute::classify(disagreements, !blocked.is_empty()));
+    let disagreements = dispute::classify(disagreements, !blocked.is_empty());
     failures.extend(blocked);
+    failures.extend(disagreements);
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.class));
     Judged { failures, model, stage }
 }
