@@ -1,6 +1,7 @@
 //! Runs cells, several at a time, and tells what happens as [`Event`]s.
 
 use std::{
+    cmp::Reverse,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -137,7 +138,8 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
             Err(error) => report.failures.push(environment(&error.to_string())),
         }
     }
-    if let Some(gravest) = report.failures.iter().max_by_key(|failure| failure.class) {
+    // The first of the gravest.
+    if let Some(gravest) = report.failures.iter().min_by_key(|failure| Reverse(failure.class)) {
         report.result = Outcome::Fail;
         report.class = Some(gravest.class);
         report.reason = gravest.message.clone();

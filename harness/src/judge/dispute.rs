@@ -1,60 +1,42 @@
-//! Where the model and the chain disagree: what the wire says of it.
+//! Where the model and the chain disagree: what the other witnesses make of it.
 
-use std::net::SocketAddr;
+use crate::event::{Class, Failure};
 
-use super::evidence::{Evidence, address, number, text};
-use crate::event::{Class, Failure, ModelVerdict};
-
-/// The model's disagreements, each of the class that the wire makes it, and what was blocked although
-/// the model permits it. What the model merely finds different from the document is a wrong document,
-/// unless the document is right about something that should not have happened.
-pub fn classify(
-    evidence: &Evidence<'_>,
-    disagreements: Vec<Failure>,
-    model: &[ModelVerdict],
-) -> Vec<Failure> {
-    if disagreements.is_empty() {
-        return disagreements;
-    }
-    let blocked = over_blocked(evidence, model);
+/// The model's disagreements with documents, each of the class that the other failures make it. A document
+/// that differs from the model is wrong, unless it is right about what should not have happened: something
+/// that leaked, or that was `blocked`.
+pub fn classify(disagreements: Vec<Failure>, blocked: bool) -> Vec<Failure> {
     let class = if disagreements.iter().any(|failure| failure.class == Class::Leak) {
         Class::Leak
-    } else if blocked.is_empty() {
-        Class::MisRecord
-    } else {
+    } else if blocked {
         Class::OverBlock
+    } else {
+        Class::MisRecord
     };
-    let disputed = disagreements.into_iter().map(|mut failure| {
+    let classified = disagreements.into_iter().map(|mut failure| {
         if failure.class == Class::Expectation {
             failure.class = class;
         }
         failure
     });
-    blocked.into_iter().chain(disputed).collect()
+    classified.collect()
 }
 
-/// Denied destinations that the model permits, and where nothing arrived.
-fn over_blocked(evidence: &Evidence<'_>, model: &[ModelVerdict]) -> Vec<Failure> {
-    let mut told: Vec<(SocketAddr, &str)> = Vec::new();
-    let mut failures = Vec::new();
-    for document in evidence.documents.iter().filter(|document| text(document, "verdict") == "DENIED") {
-        let port = u16::try_from(number(document, "dst_port")).ok();
-        let Some((ip, port)) = address(document, "dst_ip").zip(port) else { continue };
-        let (to, l4_proto) = (SocketAddr::new(ip, port), text(document, "l4_proto"));
-        let name = format!("{ip}:{port}");
-        let permits = |verdict: &&ModelVerdict| {
-            verdict.dst == name && verdict.l4_proto == l4_proto && verdict.verdict != "DENIED"
-        };
-        let Some(permitted) = model.iter().find(permits) else { continue };
-        if told.contains(&(to, l4_proto)) || evidence.arrived(to) > 0 {
-            continue;
-        }
-        told.push((to, l4_proto));
-        let message = format!(
-            "{l4_proto} to {to} is {} ({}), but it was denied and nothing arrived",
-            permitted.verdict, permitted.because
-        );
-        failures.push(evidence.failure(Class::OverBlock, "rules", message, String::new()));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes(classes: &[Class], blocked: bool) -> Vec<Class> {
+        let failure =
+            |class: &Class| Failure { class: *class, message: String::new(), detail: String::new() };
+        let classified = classify(classes.iter().map(failure).collect(), blocked);
+        classified.into_iter().map(|failure| failure.class).collect()
     }
-    failures
+
+    #[test]
+    fn a_wrong_document_is_told_from_a_true_one_of_a_wrong_deed() {
+        assert_eq!(classes(&[Class::Expectation], false), [Class::MisRecord]);
+        assert_eq!(classes(&[Class::Expectation], true), [Class::OverBlock]);
+        assert_eq!(classes(&[Class::Expectation, Class::Leak], true), [Class::Leak, Class::Leak]);
+    }
 }

@@ -14,6 +14,9 @@ use crate::{
     scenario::types::DocumentExpectation,
 };
 
+/// Most documents of one expectation whose differences are shown.
+const MOST: usize = 5;
+
 /// Every expectation, and that there is nothing else; and where the first missing event vanished.
 pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Option<Stage>) {
     let expect = &evidence.cell.scenario.expect;
@@ -32,8 +35,13 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Option<Stage>) {
             failures.push(failure);
             stage = stage.or(missing);
         }
-        for at in meant {
-            failures.extend(compare(evidence, &path, expectation, &evidence.documents[at]));
+        let mut differ =
+            meant.iter().filter_map(|at| compare(evidence, &path, expectation, &evidence.documents[*at]));
+        failures.extend(differ.by_ref().take(MOST));
+        let more = differ.count();
+        if more > 0 {
+            let message = format!("{path}: {more} more document(s) differ from it");
+            failures.push(Failure { class: Class::Expectation, message, detail: String::new() });
         }
     }
     if expect.nothing_else {
@@ -76,7 +84,7 @@ fn count(
         format!("{path}: {wanted} document(s) expected where {}, {found} found", words(&expectation.filter));
     let mut parts = Vec::new();
     let mut class = Class::Expectation;
-    let missing = (found < least).then(|| vanished(evidence, expectation));
+    let missing = (found < least).then(|| vanished(evidence, expectation, found));
     if let Some(missing) = &missing {
         if !missing.accounted && !matches!(missing.stage, Stage::Call | Stage::Filter) {
             class = Class::Lost;

@@ -163,9 +163,19 @@ pub(super) fn is_redirected_dns(document: &Value) -> bool {
         && number(document, "actual_dst_port") != 53
 }
 
+/// Longest name or label in a line, characters.
+const SHOWN: usize = 80;
+
 /// One line that names a document, with nothing that differs from run to run.
 pub(super) fn describe(document: &Value) -> String {
-    let name = text(document, "dst_host");
+    let cut = |name| {
+        let text: &str = text(document, name);
+        match text.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text.to_owned(),
+        }
+    };
+    let name = cut("dst_host");
     format!(
         "{} {} {}{}:{} reason={} close_reason={} bytes_out={} bytes_in={} agent={:?}",
         text(document, "verdict"),
@@ -177,6 +187,6 @@ pub(super) fn describe(document: &Value) -> String {
         text(document, "close_reason"),
         number(document, "bytes_out"),
         number(document, "bytes_in"),
-        text(document, "agent"),
+        cut("agent"),
     )
 }

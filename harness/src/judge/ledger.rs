@@ -45,7 +45,9 @@ fn close(evidence: &Evidence<'_>, agent: &AgentEvidence) -> Option<Failure> {
     };
     let message = format!("the ledger of agent {:?} does not close: {problem}", agent.agent);
     let detail = format!(
-        "denied {denied} · opened {opened} · closed {closed} · submitted {submitted} · lost {lost} · documented {documents}"
+        "denied {denied} · opened {opened} · closed {closed} · submitted {submitted} · lost {lost} · \
+         documented {documents}; sentinels among them: {}",
+        agent.sentinels
     );
     Some(evidence.failure(class, "expect.ledger", message, detail))
 }

@@ -1,6 +1,6 @@
 //! The oracles: what the agent's own calls returned, the documents, the wire, the naive model and
-//! the ledger. Each judges the same evidence on its own; they must not ask one another. Only where the
-//! model and the chain disagree do the other witnesses say in what way ([`dispute`]).
+//! the ledger. Each judges the same evidence on its own; they must not ask one another. Where the
+//! model and a document disagree, `dispute` says by the others which of the two the wire bears out.
 
 mod attribution;
 mod calls;
@@ -12,6 +12,9 @@ mod leak;
 mod ledger;
 mod model;
 mod outcomes;
+mod over_block;
+#[cfg(test)]
+mod sample;
 mod vanished;
 mod wire;
 
@@ -41,7 +44,10 @@ pub fn judge(evidence: &Evidence<'_>) -> Judged {
     failures.extend(leak::judge(evidence));
     failures.extend(ledger::judge(evidence));
     let (disagreements, model) = model::judge(evidence);
-    failures.extend(dispute::classify(evidence, disagreements, &model));
+    let blocked = over_block::judge(evidence);
+    let disagreements = dispute::classify(disagreements, !blocked.is_empty());
+    failures.extend(blocked);
+    failures.extend(disagreements);
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.class));
     Judged { failures, model, stage }
 }

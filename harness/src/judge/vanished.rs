@@ -6,7 +6,9 @@
 
 use std::{fmt, net::IpAddr};
 
-use super::evidence::{AgentEvidence, Evidence, Fired, is_redirected_dns, number, text};
+use serde_json::Value;
+
+use super::evidence::{AgentEvidence, Evidence, Fired, number, text};
 use crate::{event::Stage, lab::ReaderCounters, scenario::types::DocumentExpectation};
 
 /// Most steps that are named.
@@ -27,8 +29,8 @@ impl fmt::Display for Vanished {
     }
 }
 
-/// Finds the stage for an expectation that has too few documents.
-pub fn vanished(evidence: &Evidence<'_>, expectation: &DocumentExpectation) -> Vanished {
+/// Finds the stage for an expectation that has too few documents: `found`.
+pub fn vanished(evidence: &Evidence<'_>, expectation: &DocumentExpectation, found: u64) -> Vanished {
     let label = ["agent", "project"].map(|name| {
         expectation.filter.get(name).or(expectation.fields.get(name)).and_then(|label| label.as_str())
     });
@@ -40,7 +42,8 @@ pub fn vanished(evidence: &Evidence<'_>, expectation: &DocumentExpectation) -> V
     if agents.is_empty() {
         agents = evidence.agents.iter().collect();
     }
-    after_the_hook(evidence, &agents).unwrap_or_else(|| before_the_ring(evidence, &agents, expectation))
+    after_the_hook(evidence, &agents)
+        .unwrap_or_else(|| before_the_ring(evidence, &agents, expectation, found))
 }
 
 /// Whether the ledger of these agents has a gap, and where.
@@ -113,28 +116,38 @@ fn before_the_ring(
     evidence: &Evidence<'_>,
     agents: &[&AgentEvidence],
     expectation: &DocumentExpectation,
+    found: u64,
 ) -> Vanished {
     let by_them = |fired: &&Fired| {
         let own = evidence.agents.get(fired.agent);
         own.is_some_and(|own| agents.iter().any(|agent| agent.cgroup_id == own.cgroup_id))
     };
-    let fired: Vec<&Fired> = evidence.fired.iter().filter(by_them).collect();
+    // A look-up is no attempt at what it finds.
+    let attempts_more =
+        |fired: &&Fired| evidence.cell.step(&fired.path).is_none_or(|step| step.resolve.is_none());
+    let fired: Vec<&Fired> = evidence.fired.iter().filter(by_them).filter(attempts_more).collect();
     let meant: Vec<&Fired> = fired.iter().copied().filter(|fired| went_there(fired, expectation)).collect();
     let meant = if meant.is_empty() { fired } else { meant };
     let own: Vec<_> = evidence
         .documents
         .iter()
         .filter(|document| agents.iter().any(|agent| agent.cgroup_id == number(document, "cgroup_id")))
-        .filter(|document| !is_redirected_dns(document))
+        .filter(|document| number(document, "dst_port") != 53 && text(document, "reason") != "dns")
         .collect();
-    let documented = |fired: &&&Fired| match fired.report.dst {
-        Some(dst) => own.iter().any(|document| {
+    let is_of = |document: &Value, fired: &Fired| {
+        fired.report.dst.is_some_and(|dst| {
             let ip = text(document, "dst_ip").parse::<IpAddr>().map(|ip| ip.to_canonical());
             ip == Ok(dst.ip().to_canonical()) && number(document, "dst_port") == u64::from(dst.port())
-        }),
-        // Of a program nobody knows where it went.
-        None => evidence.cell.step(&fired.path).is_some_and(|step| step.exec.is_some()) && !own.is_empty(),
+        })
     };
+    let is_exec = |fired: &Fired| evidence.cell.step(&fired.path).is_some_and(|step| step.exec.is_some());
+    // Of a program nobody knows where it went.
+    let documented = |fired: &&&Fired| {
+        own.iter().any(|document| is_of(document, fired)) || (is_exec(fired) && !own.is_empty())
+    };
+    // A document of no call is one of these calls', and names another destination.
+    let strays = own.iter().filter(|document| !evidence.fired.iter().any(|fired| is_of(document, fired)));
+    let strays = strays.count();
     let undocumented: Vec<&Fired> = meant.iter().filter(|fired| !documented(fired)).copied().collect();
     let steps = |fired: &[&Fired]| {
         let told =
@@ -148,8 +161,10 @@ fn before_the_ring(
         .map(|agent| (agent.ledger.denied + agent.ledger.opened).saturating_sub(agent.sentinels))
         .sum();
     let (stage, accounts) = if meant.is_empty() {
-        (Stage::Call, "no step of this agent makes a call".to_owned())
-    } else if undocumented.is_empty() {
+        (Stage::Call, "no step of this agent makes such a call".to_owned())
+    } else if undocumented.is_empty() && found > 0 {
+        (Stage::Call, format!("{} call(s), each documented; there was no other", meant.len()))
+    } else if undocumented.len() <= strays || undocumented.is_empty() {
         (Stage::Filter, format!("{} document(s) of these calls, with other fields", own.len()))
     } else if undocumented.iter().all(|fired| refused(evidence, fired)) {
         (Stage::Call, steps(&undocumented))
@@ -164,15 +179,95 @@ fn before_the_ring(
 fn went_there(fired: &Fired, expectation: &DocumentExpectation) -> bool {
     let Some(dst) = fired.report.dst else { return true };
     let filter = &expectation.filter;
-    let port = filter.get("dst_port").and_then(serde_json::Value::as_u64);
-    let ip =
-        filter.get("dst_ip").and_then(serde_json::Value::as_str).and_then(|ip| ip.parse::<IpAddr>().ok());
+    let port = filter.get("dst_port").and_then(Value::as_u64);
+    let ip = filter.get("dst_ip").and_then(Value::as_str).and_then(|ip| ip.parse::<IpAddr>().ok());
     port.is_none_or(|port| port == u64::from(dst.port())) && ip.is_none_or(|ip| ip == dst.ip().to_canonical())
 }
 
-/// Whether a call ended before any hook could have counted it: the name led nowhere, or there is no such
-/// program. What a hook refuses is `EPERM`.
+/// Whether a call ended before any hook could have counted it: its name led nowhere, or the kernel knows no
+/// such thing. What a hook refuses is `EPERM`.
 fn refused(evidence: &Evidence<'_>, fired: &Fired) -> bool {
-    let exec = evidence.cell.step(&fired.path).is_some_and(|step| step.exec.is_some());
-    fired.report.dst.is_none() && !exec && fired.report.outcome != "ok" && fired.report.outcome != "EPERM"
+    let Some(step) = evidence.cell.step(&fired.path) else { return false };
+    let unnamed = step.exec.is_some() || step.socket.is_some();
+    let outcome = fired.report.outcome.as_str();
+    fired.report.dst.is_none()
+        && outcome != "ok"
+        && (!unnamed || (step.socket.is_some() && outcome != "EPERM"))
+}
+
+#[cfg(test)]
+mod tests {
+    use abi::Ledger;
+
+    use super::{super::sample, *};
+
+    fn told(change: impl FnOnce(&mut Evidence<'_>)) -> (Stage, bool, String) {
+        let cell = sample::cell();
+        let mut evidence = sample::evidence(&cell);
+        change(&mut evidence);
+        let vanished = vanished(&evidence, &cell.scenario.expect.documents[0], 0);
+        (vanished.stage, vanished.accounted, vanished.to_string())
+    }
+
+    fn reader<'e>(evidence: &'e mut Evidence<'_>) -> &'e mut ReaderCounters {
+        evidence.reader.as_mut().expect("it answers")
+    }
+
+    #[test]
+    fn every_stage_is_told_from_the_others() {
+        // Only the sentinel was counted.
+        let uncounted = Ledger { denied: 1, submitted: 1, ..Ledger::default() };
+        let call = told(|evidence| {
+            evidence.agents[0].ledger = uncounted;
+            evidence.fired.clear();
+        });
+        assert_eq!(call.2, "vanished at: agent's call (no step of this agent makes such a call)");
+
+        let hook = told(|evidence| evidence.agents[0].ledger = uncounted);
+        assert_eq!(
+            hook.2,
+            "vanished at: agent's call → hook (steps[0] returned ok; attempts counted 0, all documented)"
+        );
+
+        let ring = told(|evidence| evidence.agents[0].ledger.submitted = 1);
+        assert_eq!((ring.0, ring.1), (Stage::Ring, false));
+        assert_eq!(ring.2, "vanished at: hook → ring (ended 1, submitted 0, accounted losses 0)");
+
+        let drain = told(|_| {});
+        assert_eq!((drain.0, drain.1), (Stage::Reader, false));
+        assert_eq!(drain.2, "vanished at: ring → reader (submitted 1, drained 0)");
+
+        let endpoint = told(|evidence| reader(evidence).received = 1);
+        assert_eq!((endpoint.0, endpoint.1), (Stage::Endpoint, false));
+
+        let filter = told(|evidence| {
+            let mut other = sample::document();
+            other["attributes"]["dst_port"] = 444.into();
+            evidence.documents = vec![other];
+        });
+        assert_eq!(
+            filter.2,
+            "vanished at: endpoint → expectation (1 document(s) of these calls, with other fields)"
+        );
+    }
+
+    #[test]
+    fn a_loss_that_is_accounted_for_is_no_lost_event() {
+        let ring = told(|evidence| {
+            evidence.agents[0].ledger.submitted = 1;
+            evidence.agents[0].ledger.losses[0] = 1;
+        });
+        assert_eq!((ring.0, ring.1), (Stage::Ring, true));
+        for (point, stage) in [("decode", Stage::Reader), ("backend_rejected", Stage::Endpoint)] {
+            let losses = [(point.to_owned(), 1)];
+            let lost = told(|evidence| reader(evidence).losses = losses.into());
+            assert_eq!((lost.0, lost.1), (stage, true), "{}", lost.2);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_does_not_answer_is_said_to_be_one() {
+        let told = told(|evidence| evidence.reader = None);
+        assert!(told.2.contains("does not answer"), "{}", told.2);
+    }
 }

@@ -10,6 +10,9 @@ use crate::{
     scenario::types::WireExpectation,
 };
 
+/// Most destinations that are listed.
+const MOST: usize = 12;
+
 /// The case's own wire expectations, and that documents and wire agree on every TCP
 /// connection, and on every destination of datagrams.
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
@@ -62,7 +65,12 @@ fn expected(evidence: &Evidence<'_>, path: &str, expectation: &WireExpectation) 
     let rows = evidence.wire.counts.iter().map(|count| {
         format!("    {} {}: {} packets, {} bytes", count.l4_proto, count.dst, count.packets, count.bytes)
     });
-    let rows: Vec<String> = rows.collect();
+    let mut rows: Vec<String> = rows.collect();
+    if rows.len() > MOST {
+        let more = rows.len() - MOST;
+        rows.truncate(MOST);
+        rows.push(format!("    and at {more} more"));
+    }
     let detail = if rows.is_empty() {
         "arrived: nothing".to_owned()
     } else {
@@ -172,4 +180,42 @@ fn datagrams(evidence: &Evidence<'_>) -> Vec<Failure> {
             evidence.failure(unlike(evidence.arrived(to)), "expect", message, String::new())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::sample, *};
+
+    fn classes(change: impl FnOnce(&mut Evidence<'_>)) -> Vec<Class> {
+        let cell = sample::cell();
+        let mut evidence = sample::evidence(&cell);
+        change(&mut evidence);
+        judge(&evidence).into_iter().map(|failure| failure.class).collect()
+    }
+
+    #[test]
+    fn what_is_missing_from_a_capture_with_drops_is_the_environments_fault() {
+        assert_eq!(classes(|_| {}), [Class::OverBlock]);
+        assert_eq!(classes(|evidence| evidence.wire.kernel_drops = 1), [Class::Environment]);
+    }
+
+    #[test]
+    fn bytes_that_differ_make_the_document_wrong_and_none_at_all_a_block() {
+        let mut document = sample::document();
+        document["attributes"]["src_ip"] = "192.0.2.2".into();
+        document["attributes"]["src_port"] = 40_000.into();
+        document["attributes"]["actual_dst_ip"] = "198.51.100.7".into();
+        document["attributes"]["actual_dst_port"] = 443.into();
+        document["attributes"]["bytes_out"] = 5.into();
+        let arrived =
+            |packets| WireCount { dst: "198.51.100.7:443".to_owned(), packets, ..WireCount::default() };
+        let with = |counts: Vec<WireCount>| {
+            classes(|evidence| {
+                evidence.documents = vec![document.clone()];
+                evidence.wire.counts = counts;
+            })
+        };
+        assert_eq!(with(vec![arrived(3)]), [Class::MisRecord]);
+        assert_eq!(with(Vec::new()), [Class::OverBlock, Class::OverBlock]);
+    }
 }
