@@ -4,32 +4,39 @@
 //! namespaces. The child reads one [`Action`] on standard input, makes the system calls it names,
 //! and prints one [`Report`]. Where a socket does not simply come from the agent (`origin`), or the
 //! far side is to act, it holds half-way until the harness has done its part. It must not know what
-//! is expected of it, nor start a runtime: the system calls that it makes are the ones under test.
+//! is expected of it, nor start a runtime, QUIC's aside: the system calls that it makes are the ones
+//! under test.
 
 mod accept;
 pub(crate) mod confine;
 mod dns;
 mod frame;
+mod http3;
 mod join;
 mod option;
 mod ping;
+mod quic;
 pub(crate) mod raw;
 mod routing;
 pub(crate) mod spawn;
 pub(crate) mod stage;
+mod stun;
 mod tcp;
 mod udp;
 mod uring;
+mod websocket;
 
 use std::{
-    io::Write,
+    io::{self, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::types::{Accept, Connect, End, Exec, Family, Join, Origin, Ping, Send, Socket, Step};
+use crate::scenario::types::{
+    Accept, Connect, End, Exec, Family, Http3, Join, Origin, Ping, Quic, Send, Socket, Step, Stun, Websocket,
+};
 use stage::Stage;
 
 pub use confine::ConfineError;
@@ -45,6 +52,14 @@ pub enum Action {
     Send(Send),
     /// ICMP echo requests.
     Ping(Ping),
+    /// A QUIC connection.
+    Quic(Quic),
+    /// An HTTP/3 request.
+    Http3(Http3),
+    /// A WebSocket.
+    Websocket(Websocket),
+    /// A STUN binding request.
+    Stun(Stun),
     /// What comes from the far side.
     Accept(Accept),
     /// Membership of a multicast group.
@@ -61,10 +76,28 @@ impl Action {
     /// What `step` asks of the agent; `None` where it asks something of the harness.
     #[must_use]
     pub fn of(step: &Step) -> Option<Self> {
-        let Step { connect, send, ping, accept, join, resolve, socket, exec, .. } = step;
+        let Step {
+            connect,
+            send,
+            ping,
+            quic,
+            http3,
+            websocket,
+            stun,
+            accept,
+            join,
+            resolve,
+            socket,
+            exec,
+            ..
+        } = step;
         None.or_else(|| connect.clone().map(Self::Connect))
             .or_else(|| send.clone().map(Self::Send))
             .or_else(|| ping.clone().map(Self::Ping))
+            .or_else(|| quic.clone().map(Self::Quic))
+            .or_else(|| http3.clone().map(Self::Http3))
+            .or_else(|| websocket.clone().map(Self::Websocket))
+            .or_else(|| stun.clone().map(Self::Stun))
             .or_else(|| accept.clone().map(Self::Accept))
             .or_else(|| join.clone().map(Self::Join))
             .or_else(|| resolve.clone().map(Self::Resolve))
@@ -95,7 +128,7 @@ impl Action {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// `ok`; the name of the first errno (`EPERM`); `NXDOMAIN`, `REFUSED` and other DNS response
-    /// codes, `NODATA`; `EOF` where the peer closed before it had sent enough; `exit N`; `killed`;
+    /// codes, `NODATA`; `EPROTO` where a protocol above the transport failed; `EOF` where the peer closed before it had sent enough; `exit N`; `killed`;
     /// `timeout` where the actor or the harness gave up, as opposed to the kernel's `ETIMEDOUT`.
     pub outcome: String,
     /// Which call it was, and more; for people.
@@ -140,6 +173,14 @@ impl Stop {
         move |errno| Self { outcome: format!("{errno:?}"), detail: format!("{call}: {}", errno.desc()) }
     }
 
+    /// `call` failed; the name of the errno, where the kernel gave one.
+    fn io(call: &str) -> impl Fn(io::Error) -> Self {
+        move |error| match error.raw_os_error() {
+            Some(errno) => Self::errno(call)(Errno::from_raw(errno)),
+            None => Self::new("EPROTO", format!("{call}: {error}")),
+        }
+    }
+
     fn new(outcome: &str, detail: impl Into<String>) -> Self {
         Self { outcome: outcome.to_owned(), detail: detail.into() }
     }
@@ -171,11 +212,10 @@ pub(crate) fn main() -> ! {
 }
 
 fn say(line: &Line) {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     // The harness is gone if this fails, and then nobody is left to tell.
-    let _ = serde_json::to_writer(&mut out, line)
-        .map_err(std::io::Error::from)
-        .and_then(|()| out.write_all(b"\n"));
+    let _ =
+        serde_json::to_writer(&mut out, line).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
     let _ = out.flush();
 }
 
@@ -185,6 +225,10 @@ fn act(action: &Action, stage: &Stage) -> Report {
         Action::Connect(connect) => tcp::run(connect, stage, &mut report),
         Action::Send(send) => udp::run(send, stage, &mut report),
         Action::Ping(ping) => ping::run(ping, &mut report),
+        Action::Quic(quic) => quic::run(quic, &mut report),
+        Action::Http3(http3) => http3::run(http3, &mut report),
+        Action::Websocket(websocket) => websocket::run(websocket, &mut report),
+        Action::Stun(stun) => stun::run(stun, &mut report),
         Action::Accept(accept) => accept::run(accept, &mut report),
         Action::Join(join) => join::run(join, &mut report),
         Action::Resolve(name) => dns::run(name, &mut report),

@@ -11,12 +11,9 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
-};
+use tokio_rustls::TlsAcceptor;
 
-use super::{tally::Tally, tcp};
+use super::{certificate, tally::Tally, tcp};
 use crate::scenario::types::Serve;
 
 /// Serves on `local`; with a `name`, over TLS with a self-signed certificate for it.
@@ -32,7 +29,7 @@ pub async fn start(
     match name {
         None => tcp::accept(local, tally, move |stream| converse(stream, status, body.clone())).await,
         Some(name) => {
-            let acceptor = acceptor(name)?;
+            let acceptor = TlsAcceptor::from(Arc::new(certificate::config(name, &[])?));
             let handle = move |stream| {
                 let (acceptor, body) = (acceptor.clone(), body.clone());
                 async move { converse(acceptor.accept(stream).await?, status, body).await }
@@ -58,16 +55,4 @@ where
         }
     });
     http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
-}
-
-fn acceptor(name: &str) -> io::Result<TlsAcceptor> {
-    let made = rcgen::generate_simple_self_signed([name.to_owned()]).map_err(io::Error::other)?;
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(io::Error::other)?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| {
-            builder.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key)
-        })
-        .map_err(io::Error::other)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

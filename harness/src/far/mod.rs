@@ -5,13 +5,17 @@
 //! who was allowed to do what.
 
 mod call;
+mod certificate;
 mod dns;
 mod http;
 mod program;
 mod proxy;
+mod quic;
+mod stun;
 mod tally;
 mod tcp;
 mod udp;
+mod websocket;
 
 use std::{
     io,
@@ -188,6 +192,10 @@ async fn serve(
                     Kind::Udp => udp::start(local, serve, tally).await,
                     Kind::Http => http::start(local, serve, None, tally).await,
                     Kind::Tls => http::start(local, serve, Some(name), tally).await,
+                    Kind::Quic => quic::start_echo(local, name, tally),
+                    Kind::Http3 => quic::start_http3(local, name, serve, tally),
+                    Kind::Websocket => websocket::start(local, tally).await,
+                    Kind::Stun => stun::start(local, tally).await,
                 };
                 bound.map_err(|error| WorldError::Serve {
                     host: name.clone(),
@@ -206,17 +214,27 @@ enum Kind {
     Udp,
     Http,
     Tls,
+    Quic,
+    Http3,
+    Websocket,
+    Stun,
 }
 
 /// Which of the port fields is set: exactly one.
 fn kind(serve: &Serve) -> Result<(Kind, u16), (u16, String)> {
-    let fields =
-        [(Kind::Tcp, serve.tcp), (Kind::Udp, serve.udp), (Kind::Http, serve.http), (Kind::Tls, serve.tls)];
+    let fields = [
+        (Kind::Tcp, serve.tcp),
+        (Kind::Udp, serve.udp),
+        (Kind::Http, serve.http),
+        (Kind::Tls, serve.tls),
+        (Kind::Quic, serve.quic),
+        (Kind::Http3, serve.h3),
+        (Kind::Websocket, serve.websocket),
+        (Kind::Stun, serve.stun),
+    ];
     let mut set = fields.into_iter().filter_map(|(kind, port)| Some((kind, port?)));
     match (set.next(), set.next()) {
         (Some(one), None) => Ok(one),
-        (first, _) => {
-            Err((first.map_or(0, |(_, port)| port), "a server has one of tcp, udp, http and tls".to_owned()))
-        }
+        (first, _) => Err((first.map_or(0, |(_, port)| port), "a server has exactly one port".to_owned())),
     }
 }

@@ -59,6 +59,12 @@ pub(super) fn control(
         if let Some(ping) = &mut step.ping {
             ping.receive = 0;
         }
+        if let Some(quic) = &mut step.quic {
+            quic.receive = 0;
+        }
+        if let Some(http3) = &mut step.http3 {
+            http3.receive = 0;
+        }
         if let Some(Exec { stdout, .. }) = &mut step.exec {
             *stdout = None;
         }
@@ -96,6 +102,10 @@ fn names_host(cell: &Cell, step: &Step) -> bool {
         .map(|connect| &connect.to)
         .or(step.send.as_ref().map(|send| &send.to))
         .or(step.ping.as_ref().map(|ping| &ping.to))
+        .or(step.quic.as_ref().map(|quic| &quic.to))
+        .or(step.http3.as_ref().map(|http3| &http3.to))
+        .or(step.websocket.as_ref().map(|websocket| &websocket.to))
+        .or(step.stun.as_ref().map(|stun| &stun.to))
         .or(step.resolve.as_ref());
     to.is_some_and(|to| cell.scenario.hosts.contains_key(to.split(':').next().unwrap_or_default()))
 }

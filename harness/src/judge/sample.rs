@@ -8,7 +8,7 @@ use std::{
 use abi::Ledger;
 use serde_json::{Value, json};
 
-use super::evidence::{AgentEvidence, Evidence, Fired, Window};
+use super::evidence::{AgentEvidence, Evidence, Fired, Output, Window};
 use crate::{
     actor::Report,
     lab::ReaderCounters,
@@ -75,6 +75,7 @@ pub fn evidence(cell: &Cell) -> Evidence<'_> {
             agent: 0,
             report,
             expected: "ok".to_owned(),
+            output: Output::default(),
             started: now,
         }],
         queries: Vec::new(),

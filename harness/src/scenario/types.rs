@@ -1,5 +1,6 @@
 //! The grammar of a scenario file, after matrix expansion. Field names here are the YAML's.
 
+mod application;
 mod transport;
 
 use std::{
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::needs::{Requirement, UnknownRequirement};
+pub use application::{Http3, Quic, Stun, Websocket};
 pub use transport::{Accept, DatagramProto, Join, Leak, Origin, Ping, PingVia, Place};
 
 /// One cell: a scenario with its matrix variables put in.
@@ -196,10 +198,22 @@ pub struct Serve {
     /// HTTP/1.1 over TLS port, with a self-signed certificate for the host's name.
     #[serde(default)]
     pub tls: Option<u16>,
+    /// UDP port of a QUIC server that sends back what comes on each stream.
+    #[serde(default)]
+    pub quic: Option<u16>,
+    /// UDP port of an HTTP/3 server, which sends a request's body back.
+    #[serde(default)]
+    pub h3: Option<u16>,
+    /// TCP port of a WebSocket server over plain HTTP/1.1, which sends every message back.
+    #[serde(default)]
+    pub websocket: Option<u16>,
+    /// UDP port of a STUN server, which answers binding requests.
+    #[serde(default)]
+    pub stun: Option<u16>,
     /// What a TCP or UDP server does. Default `echo`.
     #[serde(default)]
     pub reply: Reply,
-    /// Bytes that `source`, `http` and `tls` send as their body. Default 0.
+    /// Bytes that `source`, `http`, `tls` and `h3` send as their body. Default 0.
     #[serde(default)]
     pub bytes: u64,
     /// HTTP status. Default 200.
@@ -269,6 +283,18 @@ pub struct Step {
     /// ICMP echo requests from an unprivileged ping socket.
     #[serde(default)]
     pub ping: Option<Ping>,
+    /// A QUIC connection.
+    #[serde(default)]
+    pub quic: Option<Quic>,
+    /// An HTTP/3 request.
+    #[serde(default)]
+    pub http3: Option<Http3>,
+    /// A WebSocket.
+    #[serde(default)]
+    pub websocket: Option<Websocket>,
+    /// A STUN binding request.
+    #[serde(default)]
+    pub stun: Option<Stun>,
     /// Take a connection or a datagram that comes from the far side.
     #[serde(default)]
     pub accept: Option<Accept>,

@@ -61,28 +61,38 @@ pub(super) fn refuse(check: &mut Check<'_>, path: &str, refused: Refused) {
 
 /// Transport and port of a server, if it has exactly one.
 fn server(check: &mut Check<'_>, path: &str, serve: &Serve) -> Option<(&'static str, u16)> {
-    let ports = [("tcp", serve.tcp), ("udp", serve.udp), ("http", serve.http), ("tls", serve.tls)];
+    let ports = [
+        ("tcp", serve.tcp),
+        ("udp", serve.udp),
+        ("http", serve.http),
+        ("tls", serve.tls),
+        ("quic", serve.quic),
+        ("h3", serve.h3),
+        ("websocket", serve.websocket),
+        ("stun", serve.stun),
+    ];
     let given: Vec<(&'static str, u16)> =
         ports.iter().filter_map(|(kind, port)| Some((*kind, (*port)?))).collect();
     let &[(kind, port)] = given.as_slice() else {
         let found = given.iter().map(|(kind, _)| format!("`{kind}`")).collect::<Vec<_>>().join(" and ");
         let found = if found.is_empty() { "none".to_owned() } else { found };
-        check
-            .fault(path, format!("a server has exactly one of `tcp`, `udp`, `http`, `tls`; here is {found}"));
+        let kinds = ports.map(|(kind, _)| format!("`{kind}`")).join(", ");
+        check.fault(path, format!("a server has exactly one of {kinds}; here is {found}"));
         return None;
     };
     if port == 0 {
         check.fault(&format!("{path}.{kind}"), "a server's port is from 1 to 65535");
     }
-    let web = matches!(kind, "http" | "tls");
-    if web && check.is_written(&format!("{path}.reply")) {
+    let web = matches!(kind, "http" | "tls" | "h3");
+    let plain = matches!(kind, "tcp" | "udp");
+    if !plain && check.is_written(&format!("{path}.reply")) {
         check.fault_of_key(&format!("{path}.reply"), "`reply` is for `tcp` and `udp` servers");
     }
     if kind == "udp" && matches!(serve.reply, Reply::Reset | Reply::Hold | Reply::Close) {
         check.fault(&format!("{path}.reply"), "a UDP server can `echo`, `sink` or be a `source`");
     }
     if !web && check.is_written(&format!("{path}.status")) {
-        check.fault_of_key(&format!("{path}.status"), "`status` is for `http` and `tls` servers");
+        check.fault_of_key(&format!("{path}.status"), "`status` is for `http`, `tls` and `h3` servers");
     }
     if serve.status.is_some_and(|status| !(200..=599).contains(&status)) {
         check.fault(&format!("{path}.status"), "a final HTTP status is from 200 to 599");
@@ -91,9 +101,9 @@ fn server(check: &mut Check<'_>, path: &str, serve: &Serve) -> Option<(&'static 
     if serve.bytes > 0 && !web && serve.run.is_empty() && !matches!(serve.reply, Reply::Source | Reply::Close)
     {
         check.fault_of_key(&format!("{path}.bytes"), "this server sends no bytes of its own").help =
-            Some("add `reply: source`, or `reply: close`".to_owned());
+            plain.then(|| "add `reply: source`, or `reply: close`".to_owned());
     }
-    Some((if kind == "udp" { "udp" } else { "tcp" }, port))
+    Some((if matches!(kind, "udp" | "quic" | "h3" | "stun") { "udp" } else { "tcp" }, port))
 }
 
 /// A server program, what is prepared for it and what it finds.
@@ -109,7 +119,7 @@ fn program(check: &mut Check<'_>, path: &str, kind: &str, serve: &Serve) {
         }
         return;
     }
-    if matches!(kind, "http" | "tls") {
+    if !matches!(kind, "tcp" | "udp") {
         let message = "`run` needs to know the transport: write `tcp` or `udp` and the port";
         check.fault_of_key(&format!("{path}.{kind}"), message);
     }

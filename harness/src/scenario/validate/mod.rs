@@ -3,6 +3,7 @@
 //! Each check says the path of the value it is about; the outline of the file knows where that is.
 
 mod agents;
+mod application;
 mod expect;
 mod hosts;
 mod needs;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, str::FromStr};
 
-use super::{Check, hosts, rules, transport};
+use super::{Check, application, hosts, rules, transport};
 use crate::{
     actor::raw,
     scenario::{
@@ -15,8 +15,22 @@ use crate::{
 };
 
 /// The action fields of a step.
-const ACTIONS: [&str; 12] = [
-    "connect", "send", "ping", "accept", "join", "resolve", "socket", "exec", "bypass", "rules", "wait",
+const ACTIONS: [&str; 16] = [
+    "connect",
+    "send",
+    "ping",
+    "quic",
+    "http3",
+    "websocket",
+    "stun",
+    "accept",
+    "join",
+    "resolve",
+    "socket",
+    "exec",
+    "bypass",
+    "rules",
+    "wait",
     "together",
 ];
 /// Largest `IPPROTO_*`, `IPPROTO_MPTCP`.
@@ -69,6 +83,18 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
     if let Some(ping) = &step.ping {
         transport::ping(check, &format!("{path}.ping"), ping);
     }
+    if let Some(quic) = &step.quic {
+        application::quic(check, &format!("{path}.quic"), quic);
+    }
+    if let Some(http3) = &step.http3 {
+        application::http3(check, &format!("{path}.http3"), http3);
+    }
+    if let Some(websocket) = &step.websocket {
+        application::websocket(check, &format!("{path}.websocket"), websocket);
+    }
+    if let Some(stun) = &step.stun {
+        application::stun(check, &format!("{path}.stun"), stun);
+    }
     if let Some(accept) = &step.accept {
         transport::accept(check, &format!("{path}.accept"), accept);
     }
@@ -119,6 +145,10 @@ fn actions(step: &Step) -> Vec<&'static str> {
         connect,
         send,
         ping,
+        quic,
+        http3,
+        websocket,
+        stun,
         accept,
         join,
         resolve,
@@ -136,6 +166,10 @@ fn actions(step: &Step) -> Vec<&'static str> {
         connect.is_some(),
         send.is_some(),
         ping.is_some(),
+        quic.is_some(),
+        http3.is_some(),
+        websocket.is_some(),
+        stun.is_some(),
         accept.is_some(),
         join.is_some(),
         resolve.is_some(),
@@ -190,6 +224,10 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
             "resolve" => true,
             "connect" => step.connect.as_ref().is_some_and(|connect| is_name(&connect.to)),
             "send" => step.send.as_ref().is_some_and(|send| is_name(&send.to)),
+            "quic" => step.quic.as_ref().is_some_and(|quic| is_name(&quic.to)),
+            "http3" => step.http3.as_ref().is_some_and(|http3| is_name(&http3.to)),
+            "websocket" => step.websocket.as_ref().is_some_and(|websocket| is_name(&websocket.to)),
+            "stun" => step.stun.as_ref().is_some_and(|stun| is_name(&stun.to)),
             "ping" => step.ping.as_ref().is_some_and(|ping| ping.to.parse::<IpAddr>().is_err()),
             _ => false,
         },
@@ -197,7 +235,10 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
     };
     if !possible {
         let what = match (outcome, action) {
-            (StepOutcome::Nxdomain, "connect" | "send" | "ping") => "an attempt to an address".to_owned(),
+            (
+                StepOutcome::Nxdomain,
+                "connect" | "send" | "ping" | "quic" | "http3" | "websocket" | "stun",
+            ) => "an attempt to an address".to_owned(),
             _ => format!("`{action}`"),
         };
         check.fault(&path, format!("{what} cannot end with `{outcome}`"));

@@ -154,7 +154,7 @@ fn refuse(check: &mut Check<'_>, path: &str, address: IpAddr, refused: Option<Re
 }
 
 /// An address has its family, but an IPv4 address can be reached from an IPv6 socket.
-fn of_address(check: &mut Check<'_>, path: &str, to: &str, family: Option<Family>) {
+pub(super) fn of_address(check: &mut Check<'_>, path: &str, to: &str, family: Option<Family>) {
     let Ok(Target::Address(address)) = to.parse() else { return };
     match family {
         None => {}

@@ -1,0 +1,74 @@
+//! Protocols of applications, spoken by the agent itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::Family;
+
+/// A QUIC connection with one stream. Whatever certificate the server has is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quic {
+    /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    pub to: String,
+    /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
+    #[serde(default)]
+    pub family: Family,
+    /// Bytes to send on the stream. Default 32.
+    #[serde(default = "super::default_bytes")]
+    pub send: u64,
+    /// Bytes to read from it before closing. Default 0.
+    #[serde(default)]
+    pub receive: u64,
+}
+
+/// One HTTP/3 request, and its answer to the end. Whatever certificate the server has is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http3 {
+    /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    pub to: String,
+    /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
+    #[serde(default)]
+    pub family: Family,
+    /// Path and query. Default `/`.
+    #[serde(default = "root")]
+    pub path: String,
+    /// Bytes of the request's body, sent by `POST` while the answer comes. Default 0: a `GET`.
+    #[serde(default)]
+    pub send: u64,
+    /// Bytes that the answer's body must have, at least. Default 0.
+    #[serde(default)]
+    pub receive: u64,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+/// A WebSocket over HTTP/1.1 in the clear, from its handshake to its closing handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Websocket {
+    /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    pub to: String,
+    /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
+    #[serde(default)]
+    pub family: Family,
+    /// Messages, each sent when the one before it has come back. Default 1.
+    #[serde(default = "super::default_count")]
+    pub messages: u32,
+    /// Bytes a message. Default 32.
+    #[serde(default = "super::default_bytes")]
+    pub bytes: u64,
+}
+
+/// A STUN binding request (RFC 8489) by `sendto()`. Its answer must name the socket's own port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stun {
+    /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    pub to: String,
+    /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
+    #[serde(default)]
+    pub family: Family,
+}

@@ -1,0 +1,54 @@
+//! Protocols of applications.
+
+use hyper::http::uri::PathAndQuery;
+
+use super::{Check, steps::target, transport::of_address};
+use crate::scenario::{
+    cell::printable,
+    types::{Family, Http3, Quic, Stun, Websocket},
+};
+
+/// Longest WebSocket message, which is held in memory.
+const LONGEST_MESSAGE: u64 = 1 << 20;
+
+pub(super) fn quic(check: &mut Check<'_>, path: &str, quic: &Quic) {
+    destination(check, path, &quic.to, quic.family);
+    echoed(check, path, quic.send, quic.receive);
+}
+
+pub(super) fn http3(check: &mut Check<'_>, path: &str, http3: &Http3) {
+    destination(check, path, &http3.to, http3.family);
+    if !http3.path.starts_with('/') || http3.path.parse::<PathAndQuery>().is_err() {
+        let message = format!("`{}` is not the path of a request, such as `/v1?q=1`", printable(&http3.path));
+        check.fault(&format!("{path}.path"), message);
+    }
+}
+
+pub(super) fn websocket(check: &mut Check<'_>, path: &str, websocket: &Websocket) {
+    destination(check, path, &websocket.to, websocket.family);
+    if websocket.bytes > LONGEST_MESSAGE {
+        check.fault(&format!("{path}.bytes"), format!("a message has at most {LONGEST_MESSAGE} bytes"));
+    }
+    if websocket.messages == 0 && check.is_written(&format!("{path}.bytes")) {
+        check.fault_of_key(&format!("{path}.bytes"), "there is no message that has these bytes");
+    }
+}
+
+pub(super) fn stun(check: &mut Check<'_>, path: &str, stun: &Stun) {
+    destination(check, path, &stun.to, stun.family);
+}
+
+/// Where it goes; an address says its own family.
+fn destination(check: &mut Check<'_>, path: &str, to: &str, family: Family) {
+    target(check, &format!("{path}.to"), to);
+    let family = check.is_written(&format!("{path}.family")).then_some(family);
+    of_address(check, path, to, family);
+}
+
+/// A server that echoes sends no more than it got.
+fn echoed(check: &mut Check<'_>, path: &str, send: u64, receive: u64) {
+    if receive > send {
+        let message = format!("the server sends back what comes, and only {send} bytes come");
+        check.fault(&format!("{path}.receive"), message);
+    }
+}
