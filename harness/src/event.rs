@@ -1,9 +1,15 @@
 //! The one enum between the runner and everything that shows results: terminal, JSON, JUnit, HTML.
 
+mod step;
+
 use std::{cmp::Ordering, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::transport::Position;
+
+pub use step::{CallReport, StepReport};
 
 /// How much of the chain a run exercises. Each tier is a superset of the evidence of the one before.
 #[derive(
@@ -211,6 +217,12 @@ pub struct CellReport {
     pub pcap_cut: u64,
     /// The expanded YAML of the cell.
     pub source: String,
+    /// Its steps in order, with what came of them.
+    pub steps: Vec<StepReport>,
+    /// Indexes into `documents`: those that are as an expectation says, which names their verdict.
+    pub asserted: Vec<usize>,
+    /// Places of the coverage table that the case's own text names.
+    pub declared: Vec<Position>,
 }
 
 impl CellReport {

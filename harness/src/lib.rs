@@ -16,5 +16,6 @@ pub mod reexec;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod transport;
 pub mod wire;
 pub mod world;

@@ -7,7 +7,7 @@ use harness::{
     event::{Class, Outcome, Tier},
     lab::{Fault, Lab, available},
     reexec,
-    report::{Consumer as _, Fanout, Html, Json, Junit, Terminal},
+    report::{Consumer as _, Coverage, Fanout, Html, Json, Junit, Terminal},
     run::{RunOptions, run},
     scenario::{self, Cell},
     wire::{Captures, Keep},
@@ -77,6 +77,12 @@ struct RunArgs {
     /// Folder of the pcap files; default: beside the first report, `<report>.pcaps`.
     #[arg(long)]
     pcap_dir: Option<PathBuf>,
+    /// Show the coverage table; by default only where all of a folder `scenarios` is run.
+    #[arg(long)]
+    coverage: bool,
+    /// Fail (2) if a place of the coverage table that could be covered is not.
+    #[arg(long)]
+    require_coverage: bool,
     /// Leave the worlds up until Ctrl-C.
     #[arg(long)]
     keep: bool,
@@ -138,6 +144,9 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<u8> {
     if tier > availability.tier {
         anyhow::bail!("tier {tier} is not possible here: {}", availability.reason);
     }
+    if tier < Tier::Lab && args.require_coverage {
+        anyhow::bail!("--require-coverage needs the lab tier, and this is tier {tier}: {tier_reason}");
+    }
     if tier < Tier::Lab && (args.fault.is_some() || args.keep) {
         anyhow::bail!("--fault and --keep need the lab tier, and this is tier {tier}: {tier_reason}");
     }
@@ -155,7 +164,14 @@ fn run_scenarios(args: &RunArgs) -> anyhow::Result<u8> {
         eprintln!("harness: every cell was skipped, so nothing was shown");
         return Ok(Class::BadCase as u8);
     }
-    Ok(reports.iter().filter_map(|report| report.class).max().map_or(0, |class| class as u8))
+    let mut code = reports.iter().filter_map(|report| report.class).max().map_or(0, |class| class as u8);
+    if args.require_coverage
+        && let Err(problem) = Coverage::of(&reports).require()
+    {
+        eprintln!("harness: {problem}");
+        code = code.max(Class::BadCase as u8);
+    }
+    Ok(code)
 }
 
 /// Where captures go; without a report and a folder, nowhere.
@@ -174,7 +190,11 @@ fn captures(args: &RunArgs) -> anyhow::Result<Option<Captures>> {
 
 /// The terminal, and every report that was asked for.
 fn consumers(args: &RunArgs) -> Fanout {
-    let mut fanout = Fanout::default().with(Terminal::stdout());
+    let everything = args.filter.is_none()
+        && args.tag.is_empty()
+        && args.paths.iter().any(|path| path.file_name().is_some_and(|name| name == "scenarios"));
+    let coverage = args.coverage || args.require_coverage || everything;
+    let mut fanout = Fanout::default().with(Terminal::stdout().with_coverage(coverage));
     if let Some(path) = &args.json {
         fanout = fanout.with(Json::new(path.clone()));
     }

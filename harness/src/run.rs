@@ -14,7 +14,7 @@ use std::{
 use crate::{
     event::{CellReport, Class, Event, Failure, Outcome, Tier},
     fire::{FireError, fire},
-    judge::{judge, model_steps},
+    judge::{asserted, declared, judge, model_steps, told_steps},
     lab::{Lab, missing},
     scenario::Cell,
     wire::{Captures, Frames},
@@ -98,6 +98,9 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
         pcap: None,
         pcap_cut: 0,
         source: cell.source.clone(),
+        steps: told_steps(cell, &[], &[]),
+        asserted: Vec::new(),
+        declared: declared(&cell.scenario).into_iter().collect(),
     };
     // The model opens no socket, so it needs nothing of the machine.
     if options.tier > Tier::Model
@@ -160,6 +163,9 @@ fn in_lab(
     let evidence = fire(lab, cell, &id, keep, frames)?;
     let judged = judge(&evidence);
     (report.failures, report.model, report.stage) = (judged.failures, judged.model, judged.stage);
+    let agents: Vec<&str> = evidence.agents.iter().map(|agent| agent.agent.as_str()).collect();
+    report.steps = told_steps(cell, &evidence.fired, &agents);
+    report.asserted = asserted(&evidence);
     report.documents = evidence.documents;
     report.wire = evidence.wire.counts;
     Ok(())

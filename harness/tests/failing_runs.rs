@@ -145,6 +145,10 @@ fn normalised(text: &str) -> String {
             Some((before, _)) if timed => format!("{before} (TIME)"),
             _ => line.to_owned(),
         };
+        let line = match line.rsplit_once(" in ") {
+            Some((totals, _)) if totals.ends_with(" skipped") => totals.to_owned(),
+            _ => line,
+        };
         // Where a table was, one empty line is left.
         if !(line.is_empty() && lines.last().is_some_and(String::is_empty)) {
             lines.push(line);

@@ -52,8 +52,12 @@ impl io::Write for Shared {
 }
 
 fn terminal(events: &[Event]) -> String {
+    shown(events, false)
+}
+
+fn shown(events: &[Event], coverage: bool) -> String {
     let out = Shared::default();
-    let mut consumer: Box<dyn Consumer> = Box::new(Terminal::plain(out.clone()));
+    let mut consumer: Box<dyn Consumer> = Box::new(Terminal::plain(out.clone()).with_coverage(coverage));
     events.iter().for_each(|event| consumer.event(event));
     consumer.finish().expect("memory takes any text");
     String::from_utf8(out.0.take()).expect("text")
@@ -62,8 +66,23 @@ fn terminal(events: &[Event]) -> String {
 #[test]
 fn terminal_text() {
     let text = terminal(&sample::small());
-    assert_eq!(text.lines().last(), Some("2 passed, 1 failed, 1 skipped"));
+    assert_eq!(text.lines().last(), Some("2 passed, 1 failed, 1 skipped in 12.3s"));
     golden("terminal.txt", &text);
+}
+
+#[test]
+fn the_coverage_table_is_shown_where_it_is_wanted() {
+    let text = shown(&sample::small(), true);
+    let row = |transport: &str| {
+        let row = text.lines().find(|row| row.starts_with(&format!("│ {transport} "))).expect(transport);
+        row.trim_matches('│').split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Of the two UDP cells that ran one failed; the third was skipped, and says where it would be.
+    assert_eq!(text.matches("1 1✗ 1?").count(), 1, "{text}");
+    assert_eq!(row("sctp"), ["none"; 9]);
+    assert_eq!(row("packet"), ["–"; 9]);
+    assert!(text.contains(" places covered, ") && text.contains(" blank\n"), "{text}");
+    assert!(!terminal(&sample::small()).contains("places covered"));
 }
 
 #[test]
@@ -75,7 +94,8 @@ fn a_terminal_is_not_steered_by_what_it_shows() {
 
 #[test]
 fn an_empty_run_ends_with_the_totals_too() {
-    assert_eq!(terminal(&sample::run(Vec::new())).lines().last(), Some("0 passed, 0 failed, 0 skipped"));
+    let text = terminal(&sample::run(Vec::new()));
+    assert_eq!(text.lines().last(), Some("0 passed, 0 failed, 0 skipped in 12.3s"));
 }
 
 #[test]
@@ -193,8 +213,11 @@ fn html_asks_for_nothing_and_runs_nothing_else() {
     assert!(
         !tags.iter().any(|tag| tag.contains(" src") || tag.starts_with("link") || tag.starts_with("img"))
     );
-    let links: Vec<_> = html.match_indices("href=\"").map(|(at, _)| &html[at + 6..at + 7]).collect();
-    assert_eq!(links, ["#"]);
+    // Places of this page, and the capture beside it, whose name is no scheme.
+    for (at, _) in html.match_indices("href=\"") {
+        let link = &html[at + 6..];
+        assert!(link.starts_with('#') || link.starts_with("./%3C/script%3E"), "{}", &link[..40]);
+    }
     assert!(html.contains("default-src 'none'; style-src 'sha256-"), "the policy forbids the rest");
     assert!(!html.contains("unsafe-inline"));
 }
@@ -213,9 +236,48 @@ fn html_shows_every_part_of_a_failed_cell() {
         "&quot;event_id&quot;: &quot;lab:42&quot;",
         "match: {verdict: DENIED, l4_proto: udp, bytes_out: 0}",
         "needs the stack tier",
+        "send: {to: &quot;ntp.test:123&quot;, via: sendto, bytes: 48}",
+        "expected <b>EPERM</b>",
+        "href=\"#covers=udp/v4/DENIED\"",
+        "by design: sock_create refuses raw sockets",
+        ">none</td>",
+        "data-covers=\"udp/v4/DENIED\"",
     ] {
         assert!(html.contains(part), "{part} is missing");
     }
+}
+
+#[test]
+fn hostile_values_are_seen_everywhere() {
+    let long = format!("{}\"\n\u{202e}end", "L".repeat(4096));
+    for (text, seen) in [
+        (sample::HOSTILE, "\\u{1b}[2J\\u{0}\\u{202e}"),
+        ("\u{202e}\u{2066}\u{200f}tab\there", "\\u{202e}\\u{2066}\\u{200f}tab"),
+        (&long, "\\u{202e}end"),
+        ("\u{ad}\u{3164}\u{e0041}", "\\u{ad}\\u{3164}\\u{e0041}"),
+    ] {
+        let events = sample::run(vec![sample::saying(text)]);
+        let html = written(Html::new, &events);
+        // Name, labels, tag, steps, wire, model, failure, source; and the JSON of the document.
+        assert!(html.matches(seen).count() >= 12, "{seen} {} times", html.matches(seen).count());
+        let xml = written(Junit::new, &events);
+        roxmltree::Document::parse(&xml).expect("XML");
+        assert!(xml.contains(seen), "{seen}");
+        let terminal = terminal(&events);
+        assert!(terminal.contains(seen), "{seen}");
+        for text in [&html, &xml, &terminal] {
+            let acts =
+                |c: char| c.is_control() && c != '\n' && c != '\t' || ('\u{202a}'..='\u{202e}').contains(&c);
+            assert!(!text.contains(acts), "{seen}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_label_is_seen_to_be_empty() {
+    let mut cell = sample::cell("udp", "empty", &[]);
+    cell.documents[0]["attributes"]["agent"] = "".into();
+    assert!(html_of(cell).contains("demo/<i class=\"quiet\">empty</i>"));
 }
 
 /// Any text, and what is near to breaking out: syntax, controls, reordering.
@@ -253,7 +315,7 @@ fn elements<'a>(xml: &'a roxmltree::Document<'_>) -> Vec<&'a str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
 
     #[test]
     fn no_text_changes_the_form_of_the_html(text in text()) {

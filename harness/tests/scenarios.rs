@@ -1,26 +1,33 @@
 //! Every cell of `scenarios/` as a test of its own, found at run time, in the highest tier that this
-//! machine allows. A run without a cell is not green.
+//! machine allows. A run without a cell is not green; with `--require-coverage`, neither is one that
+//! leaves a place of the coverage table blank.
 
 use std::{
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use harness::{
     event::{Outcome, Tier},
     lab::{Lab, available},
     reexec,
+    report::Coverage,
     run::{RunOptions, run_cell},
     scenario,
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+/// Not known to the test runner.
+const REQUIRE_COVERAGE: &str = "--require-coverage";
+
 fn main() -> ExitCode {
     if let Some(code) = reexec::role() {
         return code;
     }
-    let mut arguments = Arguments::from_args();
+    let require_coverage = std::env::args().any(|argument| argument == REQUIRE_COVERAGE);
+    let mut arguments =
+        Arguments::from_iter(std::env::args().filter(|argument| argument != REQUIRE_COVERAGE));
     // Cells wait more than they work.
     arguments.test_threads.get_or_insert(8);
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
@@ -41,6 +48,7 @@ fn main() -> ExitCode {
         // Here, not in a test's thread: the reader dies with the thread that started it.
         let _ = lab.set(Lab::start(None).map_err(|error| format!("{error:#}")));
     }
+    let coverage: Arc<Mutex<Coverage>> = Arc::default();
     let mut trials: Vec<Trial> = listing
         .diagnostics
         .iter()
@@ -50,7 +58,7 @@ fn main() -> ExitCode {
         })
         .collect();
     trials.extend(listing.cells.into_iter().map(|cell| {
-        let lab = Arc::clone(&lab);
+        let (lab, coverage) = (Arc::clone(&lab), Arc::clone(&coverage));
         let options = Arc::clone(&options);
         Trial::ignorable_test(cell.name.clone(), move || {
             let lab = match lab.get() {
@@ -59,6 +67,7 @@ fn main() -> ExitCode {
                 None => None,
             };
             let report = run_cell(&cell, lab, &options);
+            coverage.lock().unwrap_or_else(PoisonError::into_inner).add(&report);
             match report.result {
                 Outcome::Pass => Ok(Completion::Completed),
                 Outcome::Skip => Ok(Completion::Ignored { reason: Some(report.reason) }),
@@ -79,6 +88,13 @@ fn main() -> ExitCode {
     if !listing_only && !filtered && conclusion.num_passed + conclusion.num_failed == 0 {
         eprintln!("no cell was executed, so nothing was shown");
         return ExitCode::FAILURE;
+    }
+    if require_coverage && !listing_only {
+        let coverage = coverage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(problem) = coverage.require() {
+            eprintln!("{problem}");
+            return ExitCode::FAILURE;
+        }
     }
     conclusion.exit_code()
 }

@@ -127,6 +127,11 @@ fn compare(
     Some(Failure { class: Class::Expectation, message, detail })
 }
 
+/// Whether a document is meant by an expectation, and is as it says.
+pub(super) fn agrees(expectation: &DocumentExpectation, document: &Value) -> bool {
+    matches(document, &expectation.filter) && matches(document, &expectation.fields)
+}
+
 /// Whether a document has every value of a filter.
 fn matches(document: &Value, filter: &BTreeMap<String, Value>) -> bool {
     filter.iter().all(|(name, value)| equal(attribute(document, name), value))

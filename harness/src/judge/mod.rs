@@ -15,11 +15,13 @@ mod outcomes;
 mod over_block;
 #[cfg(test)]
 mod sample;
+mod told;
 mod vanished;
 mod wire;
 
 pub use evidence::{AgentEvidence, Control, Evidence, Fired, Output, Window, attribute};
 pub use model::steps as model_steps;
+pub use told::{asserted, declared, steps as told_steps};
 
 use crate::event::{Failure, ModelVerdict, Stage};
 

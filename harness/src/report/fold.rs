@@ -108,6 +108,9 @@ mod tests {
             pcap: Some(format!("{call}.pcap").into()),
             pcap_cut: 0,
             source: String::new(),
+            steps: Vec::new(),
+            asserted: Vec::new(),
+            declared: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! must never trust what it prints: names, labels, commands and documents come from scenario files
 //! and from agents.
 
+mod coverage;
 mod elapsed;
 mod file;
 mod fold;
@@ -16,9 +17,10 @@ mod visible;
 
 use std::io;
 
+pub use coverage::{Coverage, CoverageSummary, Place, covers};
 pub use fold::{Block, Fold};
 pub use html::Html;
-pub use json::{Json, Report};
+pub use json::{CoveragePlace, CoverageTable, Json, Report};
 pub use junit::Junit;
 pub use tally::{Tally, TopicTally};
 pub use terminal::Terminal;

@@ -18,8 +18,11 @@ pub struct Tally {
     topics: BTreeMap<String, TopicTally>,
     verdicts: BTreeMap<String, [u64; COLUMNS]>,
     skips: IndexMap<String, usize>,
+    slowest: Vec<(String, Duration)>,
 }
 
+/// How many of the slowest cells are named.
+const SLOWEST: usize = 3;
 const COLUMNS: usize = Verdict::ALL.len() + 1;
 
 /// One topic's sums.
@@ -58,6 +61,13 @@ impl Tally {
         if cell.result == Outcome::Skip {
             *self.skips.entry(cell.reason.clone()).or_default() += 1;
         }
+        if cell.result != Outcome::Skip {
+            let place = self.slowest.partition_point(|(_, time)| *time >= cell.duration);
+            if place < SLOWEST {
+                self.slowest.truncate(SLOWEST - 1);
+                self.slowest.insert(place, (cell.name.clone(), cell.duration));
+            }
+        }
         for document in &cell.documents {
             self.add_document(document);
         }
@@ -90,6 +100,11 @@ impl Tally {
     /// All topics as one row.
     pub fn total(&self) -> TopicTally {
         TopicTally { summary: self.summary, time: self.topics.values().map(|topic| topic.time).sum() }
+    }
+
+    /// The slowest cells, the slowest first; none where there are no others.
+    pub fn slowest(&self) -> &[(String, Duration)] {
+        if self.summary.passed + self.summary.failed > SLOWEST { &self.slowest } else { &[] }
     }
 
     /// Why cells were skipped and how many each, in order of appearance.

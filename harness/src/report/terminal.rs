@@ -3,6 +3,7 @@
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
+    time::Duration,
 };
 
 use comfy_table::{
@@ -11,7 +12,7 @@ use comfy_table::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    Block, Consumer, Fold, Tally, TopicTally,
+    Block, Consumer, Coverage, Fold, Place, Tally, TopicTally,
     elapsed::elapsed,
     visible::{line, visible},
 };
@@ -21,13 +22,16 @@ use crate::event::{CellReport, Event, Failure, Outcome};
 const MOST_PCAPS: usize = 3;
 
 /// Prints a line for each failed cell as it ends; then failures in full, those that are alike in several
-/// cells of one matrix once; then the verdict matrix, and as its last line `N passed, N failed, N skipped`.
+/// cells of one matrix once; then the verdict matrix, and as its last line `N passed, N failed, N skipped
+/// in TIME`, the wall time.
 pub struct Terminal<W> {
     out: W,
     colour: bool,
     bar: ProgressBar,
     tally: Tally,
     failed: Fold,
+    coverage: Option<Coverage>,
+    duration: Duration,
     error: Option<io::Error>,
 }
 
@@ -56,8 +60,17 @@ impl<W: Write> Terminal<W> {
             bar: ProgressBar::hidden(),
             tally: Tally::default(),
             failed: Fold::default(),
+            coverage: None,
+            duration: Duration::ZERO,
             error: None,
         }
+    }
+
+    /// Shows the coverage table too, if `wanted`: of a part of the scenarios it would be blank for no reason.
+    #[must_use]
+    pub fn with_coverage(mut self, wanted: bool) -> Self {
+        self.coverage = wanted.then(Coverage::default);
+        self
     }
 
     /// Writes above the progress bar. After a first error, say a closed pipe, nothing more is tried.
@@ -71,6 +84,9 @@ impl<W: Write> Terminal<W> {
 
     fn finished(&mut self, cell: &CellReport) {
         self.tally.add(cell);
+        if let Some(coverage) = &mut self.coverage {
+            coverage.add(cell);
+        }
         self.bar.inc(1);
         if cell.result == Outcome::Fail {
             self.bar.set_prefix(format!("{} failed", self.tally.summary().failed));
@@ -138,8 +154,47 @@ impl<W: Write> Terminal<W> {
         if self.tally.skips().next().is_some() {
             text.push('\n');
         }
+        if let Some(coverage) = &self.coverage {
+            text += &self.covered(coverage);
+        }
+        if !self.tally.slowest().is_empty() {
+            let slowest = self.tally.slowest().iter();
+            let slowest: Vec<_> =
+                slowest.map(|(name, time)| format!("  {:>6}  {}\n", elapsed(*time), line(name))).collect();
+            text += &format!("slowest:\n{}\n", slowest.concat());
+        }
         let sum = self.tally.summary();
-        text + &format!("{} passed, {} failed, {} skipped\n", sum.passed, sum.failed, sum.skipped)
+        let time = elapsed(self.duration);
+        text + &format!("{} passed, {} failed, {} skipped in {time}\n", sum.passed, sum.failed, sum.skipped)
+    }
+
+    /// The coverage table, and what is missing in it.
+    fn covered(&self, coverage: &Coverage) -> String {
+        let mut table = self.table(["coverage"]);
+        let columns = Coverage::columns().map(|(family, verdict)| format!("{family}\n{verdict}"));
+        let headings = std::iter::once("coverage".to_owned()).chain(columns);
+        table.set_header(headings.map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
+        for (transport, places) in coverage.rows() {
+            table.add_row(std::iter::once(Cell::new(transport)).chain(places.iter().map(place)));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((1, 0));
+        }
+        let sum = coverage.summary();
+        let mut text = format!(
+            "{}\n{} places covered, {} cannot be (–; the reports say why), {} blank\n",
+            align(table, 1),
+            sum.covered,
+            sum.cannot,
+            sum.blank
+        );
+        // The blank ones are seen.
+        if sum.contradicted > 0
+            && let Err(problem) = coverage.require()
+        {
+            text += &format!("{}\n", self.paint("31", line(&problem)));
+        }
+        text + "\n"
     }
 
     fn topics(&self) -> Table {
@@ -176,6 +231,27 @@ impl<W: Write> Terminal<W> {
             headings.into_iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)),
         );
         table
+    }
+}
+
+/// One place of the coverage table: cells that passed, failed (✗), were skipped (?).
+fn place(place: &Place<'_>) -> Cell {
+    if place.is_blank() {
+        return Cell::new("none").fg(Color::Red).add_attribute(Attribute::Bold);
+    }
+    if place.cells.is_empty() {
+        return Cell::new("–");
+    }
+    let counts = [(Outcome::Pass, ""), (Outcome::Fail, "✗"), (Outcome::Skip, "?")];
+    let counts = counts.map(|(outcome, mark)| (place.count(outcome), mark));
+    let shown = counts.iter().filter(|(count, _)| *count > 0).map(|(count, mark)| format!("{count}{mark}"));
+    let cell = Cell::new(shown.collect::<Vec<_>>().join(" "));
+    if counts[1].0 > 0 || place.is_contradicted() {
+        cell.fg(Color::Red)
+    } else if counts[0].0 == 0 {
+        cell.fg(Color::Yellow)
+    } else {
+        cell
     }
 }
 
@@ -227,11 +303,15 @@ impl<W: Write> Consumer for Terminal<W> {
         match event {
             Event::RunStarted { cells, tier, tier_reason } => {
                 self.bar.set_length(*cells as u64);
+                self.coverage = self.coverage.take().filter(|_| Coverage::is_possible(*tier));
                 self.print(&format!("{cells} cells, tier {tier}: {}\n\n", line(tier_reason)));
             }
             Event::CellStarted { name } => self.bar.set_message(line(name)),
             Event::CellFinished(cell) => self.finished(cell),
-            Event::RunFinished { .. } => self.bar.finish_and_clear(),
+            Event::RunFinished { duration } => {
+                self.duration = *duration;
+                self.bar.finish_and_clear();
+            }
         }
     }
 

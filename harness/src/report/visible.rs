@@ -31,8 +31,11 @@ fn acts(c: char) -> bool {
         // Bidirectional overrides and isolates reorder what surrounds them ("Trojan Source");
         // U+2028 and U+2029 break lines in some viewers.
         '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        // Invisible: two labels would look alike.
-        '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' => true,
+        // Invisible: two labels would look alike. Joiners, fillers, selectors of variants, tags.
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' => true,
+        '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200d}' | '\u{202f}' | '\u{2060}'..='\u{2065}' => true,
+        '\u{206a}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' => true,
+        '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}' => true,
         // Noncharacters: not allowed in XML 1.0, or in an HTML stream.
         '\u{fdd0}'..='\u{fdef}' => true,
         c if (c as u32) & 0xfffe == 0xfffe => true,

@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use harness::event::{CellReport, Class, Event, Failure, ModelVerdict, Outcome, Stage, Tier, WireCount};
+use abi::Verdict;
+use harness::{
+    event::{
+        CallReport, CellReport, Class, Event, Failure, ModelVerdict, Outcome, Stage, StepReport, Tier,
+        WireCount,
+    },
+    transport::{IpFamily, Position, Transport},
+};
 use serde_json::{Value, json};
 
 /// Text that breaks out of HTML, XML and terminals where it is not escaped.
@@ -85,10 +92,50 @@ pub fn cell(topic: &str, name: &str, variables: &[(&str, &str)]) -> CellReport {
         failures: Vec::new(),
         topic: topic.into(),
         variables: variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
-        tags: vec![topic.into()],
+        tags: vec![topic.into(), "deny".into()],
         pcap: None,
         pcap_cut: 0,
         source: SOURCE.into(),
+        steps: vec![step("EPERM"), switch()],
+        asserted: vec![0, 1],
+        declared: vec![Position {
+            transport: Transport::Udp,
+            family: IpFamily::V4,
+            verdict: Verdict::Denied,
+        }],
+    }
+}
+
+/// What the agent did, and what came of it.
+fn step(outcome: &str) -> StepReport {
+    StepReport {
+        path: "steps[0]".into(),
+        text: "send: {to: \"ntp.test:123\", via: sendto, bytes: 48}".into(),
+        transport: Some(Transport::Udp),
+        families: Vec::new(),
+        call: Some(CallReport {
+            agent: "scout".into(),
+            outcome: outcome.into(),
+            expected: "EPERM".into(),
+            detail: "sendto: Operation not permitted".into(),
+            dst: "198.51.100.7:123".parse().ok(),
+            src: None,
+            sent: 0,
+            received: 0,
+            stdout: String::new(),
+            stderr: String::new(),
+        }),
+    }
+}
+
+/// What the operator did.
+fn switch() -> StepReport {
+    StepReport {
+        path: "steps[1]".into(),
+        text: "bypass: off".into(),
+        transport: None,
+        families: Vec::new(),
+        call: None,
     }
 }
 
@@ -114,6 +161,7 @@ pub fn failed(topic: &str, name: &str) -> CellReport {
         pcap_cut: 3,
         reason: failures[0].message.clone(),
         failures,
+        steps: vec![step("ok"), switch()],
         ..cell(topic, name, &[("call", "sendto"), ("family", "v6")])
     }
 }
@@ -131,6 +179,8 @@ pub fn skipped(topic: &str, name: &str, reason: &str) -> CellReport {
         documents: Vec::new(),
         wire: Vec::new(),
         model: Vec::new(),
+        asserted: Vec::new(),
+        steps: vec![switch()],
         ..cell(topic, name, &[])
     }
 }
@@ -154,8 +204,22 @@ pub fn saying(text: &str) -> CellReport {
         topic: text.into(),
         variables: vec![(text.into(), text.into())],
         source: text.into(),
+        steps: vec![saying_step(text)],
         ..failed("hostile", "label")
     }
+}
+
+fn saying_step(text: &str) -> StepReport {
+    let call = CallReport {
+        agent: text.into(),
+        outcome: text.into(),
+        expected: text.into(),
+        detail: text.into(),
+        stdout: text.into(),
+        stderr: text.into(),
+        ..step("ok").call.expect("the agent called")
+    };
+    StepReport { path: text.into(), text: text.into(), call: Some(call), ..step("ok") }
 }
 
 /// What a run of `cells` tells.

@@ -1,8 +1,10 @@
 //! One cell: what was expected, what each oracle saw, what disagrees.
 
+use std::path::Path;
+
 use maud::{Markup, html};
 
-use super::documents;
+use super::{documents, filter::Facets, steps};
 use crate::{
     event::{CellReport, Failure, ModelVerdict, Outcome, WireCount},
     report::{elapsed::elapsed, visible::visible},
@@ -10,10 +12,12 @@ use crate::{
 
 /// The cell as a foldable part, failures open. The target `id` lies inside the fold, because browsers
 /// unfold what holds the target of a link.
-pub fn render(cell: &CellReport, id: &str) -> Markup {
+pub fn render(cell: &CellReport, id: &str, facets: &Facets, report: &Path) -> Markup {
     html! {
         details.cell.(cell.result) open[cell.result == Outcome::Fail]
-            data-result=(cell.result) data-topic=(visible(&cell.topic)) {
+            data-result=(cell.result) data-class=(facets.lines("class")) data-topic=(facets.lines("topic"))
+            data-tag=(facets.lines("tag")) data-transport=(facets.lines("transport"))
+            data-verdict=(facets.lines("verdict")) data-covers=(facets.lines("covers")) {
             summary {
                 span.badge { (cell.result) }
                 span.name { (visible(&cell.name)) }
@@ -24,12 +28,18 @@ pub fn render(cell: &CellReport, id: &str) -> Markup {
                 div.target id=(id) {}
                 @if !cell.reason.is_empty() && cell.failures.is_empty() { p.reason { (visible(&cell.reason)) } }
                 @for failure in &cell.failures { (render_failure(failure)) }
-                p.quiet { (visible(&cell.file.to_string_lossy())) " · tier " (cell.tier) (variables(&cell.variables)) }
+                p.quiet {
+                    (visible(&cell.file.to_string_lossy())) ":" (cell.position.0) " · tier " (cell.tier)
+                    (variables(&cell.variables))
+                    @for tag in &cell.tags { " · " span.tag { (visible(tag)) } }
+                }
+                @if let Some(pcap) = &cell.pcap { (capture(pcap, cell.pcap_cut, report)) }
+                (steps::render(&cell.steps))
                 div.columns {
                     (wire(&cell.wire))
                     (model(&cell.model))
                 }
-                (documents::render(&cell.documents))
+                (documents::render(&cell.documents, &cell.asserted))
                 details.fold open[cell.result == Outcome::Fail] {
                     summary { "Scenario, expanded" }
                     pre { (visible(&cell.source)) }
@@ -37,6 +47,35 @@ pub fn render(cell: &CellReport, id: &str) -> Markup {
             }
         }
     }
+}
+
+/// A link to the capture, relative to the report, so that the folder can be moved as one.
+fn capture(pcap: &Path, cut: u64, report: &Path) -> Markup {
+    let folder = report.parent().unwrap_or(Path::new(""));
+    let shown = pcap.to_string_lossy();
+    let relative = pcap.strip_prefix(folder).unwrap_or(pcap);
+    // `./` so that no name is taken for a scheme.
+    let start = if relative.is_absolute() { "" } else { "./" };
+    html! {
+        p.quiet {
+            "Capture: " a href={ (start) (percent(&relative.to_string_lossy())) } { (visible(&shown)) }
+            @if cut > 0 { " (without its last " (cut) " packets)" }
+        }
+    }
+}
+
+/// A path as a URL has it: all but letters, digits and `-._~/` as `%XX`.
+fn percent(path: &str) -> String {
+    use std::fmt::Write as _;
+    path.bytes().fold(String::new(), |mut url, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(url, "%{byte:02X}");
+        }
+        url
+    })
 }
 
 fn variables(variables: &[(String, String)]) -> Markup {

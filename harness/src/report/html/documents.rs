@@ -6,8 +6,11 @@ use serde_json::Value;
 
 use crate::report::{tally::attribute, visible::visible};
 
-/// A cell's documents, as the store holds them.
-pub fn render(documents: &[Value]) -> Markup {
+/// Bytes from which on text scrolls in a box of its own.
+const LONG: usize = 240;
+
+/// A cell's documents, as the store holds them; marked are those that an expectation names.
+pub fn render(documents: &[Value], asserted: &[usize]) -> Markup {
     html! {
         h3 { "Documents: what was recorded" }
         @if documents.is_empty() {
@@ -18,30 +21,30 @@ pub fn render(documents: &[Value]) -> Markup {
                     th { "verdict" } th { "reason" } th { "agent" } th { "transport" } th { "from" } th { "to" }
                     th.n { "out" } th.n { "in" } th { "end" } th.n { "events" } th { "process" } th { "attribution" }
                 } }
-                @for document in documents { (row(document)) }
+                @for (at, document) in documents.iter().enumerate() { (row(document, asserted.contains(&at))) }
             } }
         }
     }
 }
 
-fn row(document: &Value) -> Markup {
-    let field = |name: &str| text(attribute(document, name));
-    let agent = [field("project"), field("agent")].map(|label| visible(&label).into_owned());
+fn row(document: &Value, asserted: bool) -> Markup {
+    let field = |name: &str| plain(attribute(document, name));
     html! {
         tbody {
             tr {
-                td { (verdict(&field("verdict"))) @if field("record_type") != "flow" { " " (visible(&field("record_type"))) } }
-                td { (visible(&field("reason"))) @if !field("hook").is_empty() { small { (visible(&field("hook"))) } } }
-                td { @if !agent[0].is_empty() { (agent[0]) "/" } (agent[1]) }
-                td { (visible(&field("l4_proto"))) }
+                td { (verdict(&field("verdict"))) @if asserted { small title="An expectation names this document and its verdict" { "asserted" } }
+                     @if field("record_type") != "flow" { " " (visible(&field("record_type"))) } }
+                td { (short(&field("reason"))) @if !field("hook").is_empty() { small { (visible(&field("hook"))) } } }
+                td { (text(&field("project"))) "/" (text(&field("agent"))) }
+                td { (short(&field("l4_proto"))) }
                 td.code { (endpoint(&field("src_ip"), &field("src_port"))) }
                 (destination(document))
                 td.n { (visible(&field("bytes_out"))) }
                 td.n { (visible(&field("bytes_in"))) }
-                td { (visible(&field("close_reason"))) }
+                td { (short(&field("close_reason"))) }
                 td.n { (visible(&field("event_count"))) }
-                td { (visible(&field("comm"))) @if !field("pid").is_empty() { small { (visible(&field("pid"))) } } }
-                td { (visible(&field("attribution"))) }
+                td { (short(&field("comm"))) @if !field("pid").is_empty() { small { (visible(&field("pid"))) } } }
+                td { (short(&field("attribution"))) }
             }
             tr { td colspan="12" { details.fold {
                 summary { "JSON" }
@@ -51,14 +54,27 @@ fn row(document: &Value) -> Markup {
     }
 }
 
+/// Text of an agent's choice: the empty one is seen, and a long one takes no more than its place.
+pub fn text(text: &str) -> Markup {
+    html! {
+        @if text.is_empty() {
+            i.quiet { "empty" }
+        } @else if text.len() > LONG {
+            div.long tabindex="0" { (visible(text)) }
+        } @else {
+            (visible(text))
+        }
+    }
+}
+
 /// What the agent tried, and where it went if that differs.
 fn destination(document: &Value) -> Markup {
-    let field = |name: &str| text(attribute(document, name));
+    let field = |name: &str| plain(attribute(document, name));
     let tried = endpoint(&field("dst_ip"), &field("dst_port"));
     let went = endpoint(&field("actual_dst_ip"), &field("actual_dst_port"));
     html! {
         td.code {
-            @if !field("dst_host").is_empty() { b { (visible(&field("dst_host"))) } " " }
+            @if !field("dst_host").is_empty() { b { (text(&field("dst_host"))) } " " }
             (tried)
             @if !went.is_empty() && went != tried { small { "→ " (went) } }
         }
@@ -74,13 +90,18 @@ pub fn verdict(verdict: &str) -> Markup {
     html! { span class={ "verdict " (class) } { (visible(verdict)) } }
 }
 
+/// As [`text`], but nothing where there is nothing.
+fn short(value: &str) -> Markup {
+    html! { @if !value.is_empty() { (text(value)) } }
+}
+
 fn endpoint(ip: &str, port: &str) -> String {
     let host = if ip.contains(':') && !port.is_empty() { format!("[{ip}]") } else { ip.to_owned() };
     let port = if port.is_empty() { String::new() } else { format!(":{port}") };
     visible(&(host + &port)).into_owned()
 }
 
-fn text(value: Option<&Value>) -> String {
+fn plain(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),

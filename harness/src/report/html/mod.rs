@@ -4,16 +4,19 @@
 //! style but the two in this folder, by hash. Without scripts everything but the filter works.
 
 mod cell;
+mod coverage;
 mod documents;
+mod filter;
 mod overview;
+mod steps;
 
-use std::{collections::BTreeSet, io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use super::{Consumer, Tally, file, visible::visible};
+use super::{Consumer, Coverage, Tally, file};
 use crate::event::{CellReport, Event, Outcome};
 
 const STYLE: &str = include_str!("style.css");
@@ -25,9 +28,18 @@ pub struct Html {
     started: String,
     duration: Duration,
     tally: Tally,
+    coverage: Option<Coverage>,
+    facets: filter::Facets,
     squares: Vec<overview::Square>,
     // Rendered at once, for what is kept of a cell is then its text alone.
-    cells: Vec<(Outcome, Markup)>,
+    cells: Vec<Rendered>,
+}
+
+/// A cell's part of the page, and what it is sorted by.
+struct Rendered {
+    result: Outcome,
+    name: String,
+    markup: Markup,
 }
 
 impl Html {
@@ -38,6 +50,8 @@ impl Html {
             started: String::new(),
             duration: Duration::ZERO,
             tally: Tally::default(),
+            coverage: None,
+            facets: filter::Facets::default(),
             squares: Vec::new(),
             cells: Vec::new(),
         }
@@ -45,8 +59,14 @@ impl Html {
 
     fn add(&mut self, cell: &CellReport) {
         let id = format!("cell-{}", self.cells.len() + 1);
+        let facets = filter::Facets::of(cell);
         self.tally.add(cell);
-        self.cells.push((cell.result, cell::render(cell, &id)));
+        if let Some(coverage) = &mut self.coverage {
+            coverage.add(cell);
+        }
+        self.facets.extend(&facets);
+        let markup = cell::render(cell, &id, &facets, &self.path);
+        self.cells.push(Rendered { result: cell.result, name: cell.name.clone(), markup });
         self.squares.push(overview::Square::new(cell, id));
     }
 
@@ -67,13 +87,15 @@ impl Html {
                     (overview::banner(&self.tally, &self.started, self.duration))
                     main {
                         (overview::matrix(&self.tally, &self.squares))
+                        @match &self.coverage {
+                            Some(coverage) => { (coverage::render(coverage, &self.squares)) }
+                            None => { p.note { "No coverage table: this tier makes no documents." } }
+                        }
                         (overview::verdicts(&self.tally))
                         section {
                             h2 { "Cells" }
-                            (self.filter())
-                            @for result in [Outcome::Fail, Outcome::Skip, Outcome::Pass] {
-                                @for (_, cell) in self.cells.iter().filter(|(own, _)| *own == result) { (cell) }
-                            }
+                            (filter::form(&self.facets))
+                            @for cell in self.sorted() { (cell.markup) }
                             @if self.cells.is_empty() { p.quiet { "No cell was selected." } }
                         }
                     }
@@ -83,23 +105,13 @@ impl Html {
         }
     }
 
-    /// Hidden until its script runs.
-    fn filter(&self) -> Markup {
-        let topics: BTreeSet<_> = self.tally.topics().map(|(name, _)| name).collect();
-        html! {
-            form #filter hidden {
-                input name="text" type="search" placeholder="Text, address, label…" aria-label="Text" autocomplete="off";
-                select name="result" aria-label="Result" {
-                    option value="" { "any result" }
-                    @for result in [Outcome::Fail, Outcome::Skip, Outcome::Pass] { option { (result) } }
-                }
-                select name="topic" aria-label="Topic" {
-                    option value="" { "any topic" }
-                    @for topic in topics { option value=(visible(topic)) { (visible(topic)) } }
-                }
-                output name="shown" {}
-            }
-        }
+    /// What needs a look first, and then by name: cells end in another order each time.
+    fn sorted(&self) -> Vec<&Rendered> {
+        let rank =
+            |result| [Outcome::Fail, Outcome::Skip, Outcome::Pass].iter().position(|one| *one == result);
+        let mut cells: Vec<_> = self.cells.iter().collect();
+        cells.sort_by(|one, other| (rank(one.result), &one.name).cmp(&(rank(other.result), &other.name)));
+        cells
     }
 }
 
@@ -117,7 +129,8 @@ impl Consumer for Html {
     fn event(&mut self, event: &Event) {
         match event {
             Event::RunStarted { tier, tier_reason, .. } => {
-                self.started = format!("tier {tier}: {tier_reason}")
+                self.started = format!("tier {tier}: {tier_reason}");
+                self.coverage = Coverage::is_possible(*tier).then(Coverage::default);
             }
             Event::CellStarted { .. } => {}
             Event::CellFinished(cell) => self.add(cell),

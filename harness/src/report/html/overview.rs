@@ -30,6 +30,11 @@ impl Square {
         }
         Self { id, topic: cell.topic.clone(), result: cell.result, title }
     }
+
+    /// The link.
+    pub fn render(&self) -> Markup {
+        html! { a class=(self.result) href={ "#" (self.id) } title=(self.title) aria-label=(self.title) {} }
+    }
 }
 
 /// The run in one line.
@@ -79,7 +84,7 @@ pub fn matrix(tally: &Tally, squares: &[Square]) -> Markup {
                                 th scope="row" { (heading(name, Some(topic.outcome()))) }
                                 td { div.squares {
                                     @for square in squares.iter().filter(|square| square.topic == name) {
-                                        a class=(square.result) href={ "#" (square.id) } title=(square.title) aria-label=(square.title) {}
+                                        (square.render())
                                     }
                                 } }
                                 @for number in [topic.summary.passed, topic.summary.failed, topic.summary.skipped] {
@@ -90,6 +95,23 @@ pub fn matrix(tally: &Tally, squares: &[Square]) -> Markup {
                         }
                     }
                 }
+            }
+            (slowest(tally))
+        }
+    }
+}
+
+/// Where the time went.
+fn slowest(tally: &Tally) -> Markup {
+    html! {
+        @if !tally.slowest().is_empty() {
+            p.note {
+                "A topic's time is the sum of its cells', which run side by side. Slowest: "
+                @for (index, (name, time)) in tally.slowest().iter().enumerate() {
+                    @if index > 0 { ", " }
+                    span.name title=(line(name)) { (line(name)) } " " (elapsed(*time))
+                }
+                "."
             }
         }
     }
