@@ -102,10 +102,8 @@ fn names_host(cell: &Cell, step: &Step) -> bool {
         .map(|connect| &connect.to)
         .or(step.send.as_ref().map(|send| &send.to))
         .or(step.ping.as_ref().map(|ping| &ping.to))
-        .or(step.quic.as_ref().map(|quic| &quic.to))
-        .or(step.http3.as_ref().map(|http3| &http3.to))
-        .or(step.websocket.as_ref().map(|websocket| &websocket.to))
-        .or(step.stun.as_ref().map(|stun| &stun.to))
-        .or(step.resolve.as_ref());
+        .or(step.resolve.as_ref())
+        .map(String::as_str)
+        .or(step.application().map(|application| application.to));
     to.is_some_and(|to| cell.scenario.hosts.contains_key(to.split(':').next().unwrap_or_default()))
 }

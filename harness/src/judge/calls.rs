@@ -15,15 +15,22 @@ const UNCALLED: [&str; 4] = ["dns", "no_flow", "pre_enrolment", "destination_mis
 fn destinations(evidence: &Evidence<'_>, fired: &Fired) -> Vec<SocketAddr> {
     let step = evidence.cell.step(&fired.path);
     let connect = step.and_then(|step| step.connect.as_ref()).map(|connect| &connect.to);
+    let application = step.and_then(Step::application).map(|application| application.to);
     let send = step.and_then(|step| step.send.as_ref());
     let written =
         connect.into_iter().chain(send.iter().flat_map(|send| [&send.to].into_iter().chain(&send.other)));
+    let written = written.map(String::as_str).chain(application);
     fired.report.dst.into_iter().chain(written.filter_map(|to| to.parse().ok())).collect()
 }
 
 /// Judges cells whose every step tells where it went; of a program's connections nobody else knows.
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
-    let tells = |step: &Step| step.connect.is_some() || step.send.is_some() || step.resolve.is_some();
+    let tells = |step: &Step| {
+        step.connect.is_some()
+            || step.send.is_some()
+            || step.resolve.is_some()
+            || step.application().is_some()
+    };
     if !evidence.fired.iter().all(|fired| evidence.cell.step(&fired.path).is_some_and(tells)) {
         return Vec::new();
     }

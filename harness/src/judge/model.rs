@@ -21,7 +21,7 @@ use crate::{
     model::{Attempt, Judgement, Model, Proto, Surroundings},
     scenario::{
         Cell,
-        types::{DatagramProto, Family, Rule, Step},
+        types::{DatagramProto, Destination, Family, Rule, Step},
     },
     world::World,
 };
@@ -296,9 +296,13 @@ fn destinations(cell: &Cell) -> Vec<(IpAddr, u16, Proto, Vec<String>)> {
     while let Some(step) = steps.pop() {
         steps.extend(step.together.iter().flatten());
         let (to, l4_proto, family) = match (&step.connect, &step.send) {
-            (Some(connect), _) => (&connect.to, Proto::Tcp, Family::V4),
-            (_, Some(send)) if send.proto == DatagramProto::Udp => (&send.to, Proto::Udp, send.family),
-            _ => continue,
+            (Some(connect), _) => (&*connect.to, Proto::Tcp, Family::V4),
+            (_, Some(send)) if send.proto == DatagramProto::Udp => (&*send.to, Proto::Udp, send.family),
+            _ => match step.application() {
+                Some(Destination { to, family, udp: true }) => (to, Proto::Udp, family),
+                Some(Destination { to, family, udp: false }) => (to, Proto::Tcp, family),
+                None => continue,
+            },
         };
         if let Ok(socket) = to.parse::<SocketAddr>() {
             found.push((socket.ip(), socket.port(), l4_proto, Vec::new()));

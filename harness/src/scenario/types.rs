@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::needs::{Requirement, UnknownRequirement};
-pub use application::{Http3, Quic, Stun, Websocket};
+pub use application::{Destination, Http3, Quic, Stun, Websocket};
 pub use transport::{Accept, DatagramProto, Join, Leak, Origin, Ping, PingVia, Place};
 
 /// One cell: a scenario with its matrix variables put in.

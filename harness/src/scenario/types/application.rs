@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Family;
+use super::{Family, Step};
 
 /// A QUIC connection with one stream. Whatever certificate the server has is taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,4 +71,29 @@ pub struct Stun {
     /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
     #[serde(default)]
     pub family: Family,
+}
+
+/// Where an application protocol goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination<'a> {
+    /// `name:port` or `address:port`.
+    pub to: &'a str,
+    /// Address family of its look-up, and of the socket.
+    pub family: Family,
+    /// Over UDP, and not TCP.
+    pub udp: bool,
+}
+
+impl Step {
+    /// Where it goes, if it speaks an application protocol.
+    #[must_use]
+    pub fn application(&self) -> Option<Destination<'_>> {
+        let Self { quic, http3, websocket, stun, .. } = self;
+        let over = |udp| move |to, family| Destination { to, family, udp };
+        let (udp, tcp) = (over(true), over(false));
+        None.or_else(|| quic.as_ref().map(|quic| udp(&quic.to, quic.family)))
+            .or_else(|| http3.as_ref().map(|http3| udp(&http3.to, http3.family)))
+            .or_else(|| websocket.as_ref().map(|websocket| tcp(&websocket.to, websocket.family)))
+            .or_else(|| stun.as_ref().map(|stun| udp(&stun.to, stun.family)))
+    }
 }

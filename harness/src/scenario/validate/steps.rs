@@ -224,12 +224,8 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
             "resolve" => true,
             "connect" => step.connect.as_ref().is_some_and(|connect| is_name(&connect.to)),
             "send" => step.send.as_ref().is_some_and(|send| is_name(&send.to)),
-            "quic" => step.quic.as_ref().is_some_and(|quic| is_name(&quic.to)),
-            "http3" => step.http3.as_ref().is_some_and(|http3| is_name(&http3.to)),
-            "websocket" => step.websocket.as_ref().is_some_and(|websocket| is_name(&websocket.to)),
-            "stun" => step.stun.as_ref().is_some_and(|stun| is_name(&stun.to)),
             "ping" => step.ping.as_ref().is_some_and(|ping| ping.to.parse::<IpAddr>().is_err()),
-            _ => false,
+            _ => step.application().is_some_and(|application| is_name(application.to)),
         },
         StepOutcome::Exit(_) => action == "exec",
     };
