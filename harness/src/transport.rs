@@ -68,7 +68,8 @@ impl Transport {
             Action::Ping(_) => Some(Self::Icmp),
             Action::Join(_) => Some(Self::Igmp),
             Action::Accept(accept) => Some(if accept.tcp.is_some() { Self::Tcp } else { Self::Udp }),
-            Action::Resolve(_) => Some(Self::Udp),
+            Action::Resolve(_) | Action::Quic(_) | Action::Http3(_) | Action::Stun(_) => Some(Self::Udp),
+            Action::Websocket(_) => Some(Self::Tcp),
             Action::Socket(socket) => of_socket(socket),
             Action::Exec(_) => None,
         }
@@ -223,6 +224,10 @@ pub fn written_families(step: &Step) -> Vec<IpFamily> {
     match &action {
         Action::Connect(connect) => to(&connect.to, connect.family.unwrap_or_default()),
         Action::Send(send) => to(&send.to, send.family),
+        Action::Quic(quic) => to(&quic.to, quic.family),
+        Action::Http3(http3) => to(&http3.to, http3.family),
+        Action::Websocket(websocket) => to(&websocket.to, websocket.family),
+        Action::Stun(stun) => to(&stun.to, stun.family),
         Action::Ping(ping) => {
             let own = ping.to.parse().map(|ip| SocketAddr::new(ip, 0));
             vec![own.map_or(ping.family.into(), IpFamily::of)]
