@@ -136,6 +136,7 @@ fn in_world<'c>(
         evidence.push(AgentEvidence {
             agent: agent.agent.clone(),
             project: agent.project.clone(),
+            container_id: container_id(id, end),
             cgroup_id: end.cgroup_id,
             addresses: [end.address, end.v6],
             subnets: end.subnets,
@@ -191,7 +192,7 @@ fn request(
     end: &AgentEnd,
 ) -> Result<EnrolRequest, FireError> {
     let settings = &cell.scenario.settings;
-    let mut request = EnrolRequest::new(&end.cgroup, format!("{id}-{}", end.cgroup_id));
+    let mut request = EnrolRequest::new(&end.cgroup, container_id(id, end));
     request.agent = agent.agent.clone();
     request.project = agent.project.clone();
     request.rules = to_manager(&cell.scenario.rules);
@@ -210,6 +211,11 @@ fn request(
         request.flow_quota = quota;
     }
     Ok(request)
+}
+
+/// What an agent's container is called: unique in the life of the reader.
+fn container_id(id: &str, end: &AgentEnd) -> String {
+    format!("{id}-{}", end.cgroup_id)
 }
 
 /// Starts an agent's resolver view on the far side, where production has it beside the proxy.

@@ -1,4 +1,4 @@
-//! Every document carries the labels of the container whose cgroup it is of, byte for byte.
+//! Every document names the container whose cgroup it is of, and its labels byte for byte.
 
 use super::{
     difference::list,
@@ -12,20 +12,22 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
 }
 
 fn of(evidence: &Evidence<'_>, owner: &AgentEvidence) -> Option<Failure> {
-    let label = (owner.agent.as_str(), owner.project.as_str(), "known");
+    let label = [&owner.agent, &owner.project, &owner.container_id, "known"];
     let mut wrong = evidence.documents.iter().filter(|document| {
         number(document, "cgroup_id") == owner.cgroup_id
-            && (text(document, "agent"), text(document, "project"), text(document, "attribution")) != label
+            && ["agent", "project", "container_id", "attribution"].map(|name| text(document, name)) != label
     });
     let first = wrong.next()?;
     let more = wrong.clone().count();
     let message = format!(
-        "attributed to agent {:?}, project {:?} ({}), but its cgroup is of agent {:?}, project {:?}: {}{}",
+        "attributed to agent {:?}, project {:?}, container {:?} ({}), but its cgroup is of agent {:?}, project {:?}, container {:?}: {}{}",
         text(first, "agent"),
         text(first, "project"),
+        text(first, "container_id"),
         text(first, "attribution"),
         owner.agent,
         owner.project,
+        owner.container_id,
         describe(first),
         if more > 0 { format!(", and {more} more") } else { String::new() }
     );

@@ -62,6 +62,8 @@ pub struct AgentEvidence {
     pub agent: String,
     /// Raw label.
     pub project: String,
+    /// As it was enrolled.
+    pub container_id: String,
     /// Its cgroup.
     pub cgroup_id: u64,
     /// Its addresses.

@@ -50,6 +50,7 @@ pub fn evidence(cell: &Cell) -> Evidence<'_> {
     let agent = AgentEvidence {
         agent: "scout".to_owned(),
         project: "demo".to_owned(),
+        container_id: "w0-7".to_owned(),
         cgroup_id: 7,
         addresses: [address(2); 2],
         subnets: ["192.0.2.0/30".parse().expect("a prefix"), "2001:db8:ffff::/64".parse().expect("a prefix")],
