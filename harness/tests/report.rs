@@ -5,6 +5,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
 use harness::{
@@ -83,6 +84,21 @@ fn the_coverage_table_is_shown_where_it_is_wanted() {
     assert_eq!(row("packet"), ["–"; 9]);
     assert!(text.contains(" places covered, ") && text.contains(" blank\n"), "{text}");
     assert!(!terminal(&sample::small()).contains("places covered"));
+}
+
+#[test]
+fn of_many_cells_the_slowest_are_named() {
+    let cells = |count: u64| {
+        let cell = |ms| CellReport {
+            duration: Duration::from_millis(ms),
+            ..sample::cell("udp", &format!("c{ms}"), &[])
+        };
+        terminal(&sample::run((1..=count).map(cell).collect()))
+    };
+    assert!(cells(12).contains(
+        "slowest:\n    12ms  udp/c12.yaml::c12\n    11ms  udp/c11.yaml::c11\n    10ms  udp/c10.yaml::c10\n\n"
+    ));
+    assert!(!cells(4).contains("slowest"));
 }
 
 #[test]

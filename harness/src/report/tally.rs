@@ -21,8 +21,10 @@ pub struct Tally {
     slowest: Vec<(String, Duration)>,
 }
 
-/// How many of the slowest cells are named.
+/// How many of the slowest cells are named, in runs of more than [`FEW`].
 const SLOWEST: usize = 3;
+/// So many cells are seen at a glance.
+const FEW: usize = 10;
 const COLUMNS: usize = Verdict::ALL.len() + 1;
 
 /// One topic's sums.
@@ -102,9 +104,9 @@ impl Tally {
         TopicTally { summary: self.summary, time: self.topics.values().map(|topic| topic.time).sum() }
     }
 
-    /// The slowest cells, the slowest first; none where there are no others.
+    /// The slowest cells, the slowest first; none where few ran.
     pub fn slowest(&self) -> &[(String, Duration)] {
-        if self.summary.passed + self.summary.failed > SLOWEST { &self.slowest } else { &[] }
+        if self.summary.passed + self.summary.failed > FEW { &self.slowest } else { &[] }
     }
 
     /// Why cells were skipped and how many each, in order of appearance.
