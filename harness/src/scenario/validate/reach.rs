@@ -68,6 +68,9 @@ impl Destinations {
                 // A routing header leads elsewhere, and another destination of the socket may be met too.
                 (Some(connect), _) if connect.route.is_none() => &connect.to,
                 (_, Some(send)) if send.route.is_none() && send.other.is_none() => &send.to,
+                _ if step.application().is_some() => {
+                    step.application().map_or("", |destination| destination.to)
+                }
                 _ if step.resolve.is_some()
                     || step.bypass.is_some()
                     || step.rules.is_some()
