@@ -90,6 +90,14 @@ impl Endpoint {
         self.store.lock().values().map(|documents| documents.len() as u64).sum()
     }
 
+    /// The documents of `stream` from number `from` on, as soon as there is one; none if there is none
+    /// before `deadline`.
+    #[must_use]
+    pub fn news(&self, stream: &str, from: usize, deadline: Instant) -> Vec<Value> {
+        self.store.wait_for_more(stream, from, deadline);
+        self.store.snapshot(stream, from).iter().map(|document| Value::clone(document)).collect()
+    }
+
     /// The first document of `stream` that satisfies `predicate`, which is asked once a document, as
     /// soon as one arrives; `None` if there was none before `deadline`.
     pub fn wait_for(

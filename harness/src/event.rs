@@ -24,6 +24,7 @@ pub use step::{CallReport, StepReport};
     Deserialize,
     strum::Display,
     strum::EnumString,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]

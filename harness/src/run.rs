@@ -14,6 +14,7 @@ use std::{
 use crate::{
     event::{CellReport, Class, Event, Failure, Outcome, Tier},
     fire::{FireError, fire},
+    interrupt,
     judge::{asserted, declared, judge, model_steps, told_steps},
     lab::{Lab, missing},
     scenario::Cell,
@@ -113,6 +114,10 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
     }
     let mut frames = Frames::default();
     match (options.tier, lab) {
+        _ if interrupt::requested().is_some() => {
+            report.result = Outcome::Skip;
+            report.reason = "not begun when the run was interrupted".to_owned();
+        }
         (Tier::Model, _) => {
             (report.failures, report.model) = model_steps(cell);
             if report.model.is_empty() && report.failures.is_empty() {
@@ -126,6 +131,11 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
                 catch_unwind(AssertUnwindSafe(|| in_lab(cell, lab, options.keep, &mut report, &mut frames)));
             let failure = match result {
                 Ok(Ok(())) => None,
+                Ok(Err(error @ FireError::Interrupted(_))) => {
+                    report.result = Outcome::Skip;
+                    report.reason = error.to_string();
+                    None
+                }
                 Ok(Err(error)) => {
                     Some(Failure { class: class(&error), message: error.to_string(), detail: String::new() })
                 }

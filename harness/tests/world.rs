@@ -15,6 +15,7 @@ use std::{
 use harness::{
     actor::{Action, Report, Running},
     far::{Connection, L4},
+    owner::Owner,
     reexec,
     scenario::types::{Agent, Connect, ConnectVia, End, Exec, Family, Host, Send, SendVia, Socket},
     wire::{TcpConnection, WireSummary},
@@ -489,7 +490,7 @@ fn own_place() -> Outcome {
 
 /// Names of this process's namespaces with `id` in them.
 fn namespaces(id: &str) -> Vec<String> {
-    let prefix = format!("clw-{}-{id}-", std::process::id());
+    let prefix = format!("clw-{}-{id}-", Owner::current());
     let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     names
         .filter_map(|entry| entry.file_name().into_string().ok())
@@ -505,7 +506,7 @@ fn nothing_remains() -> Outcome {
     let world = world("remains")?;
     equal("namespaces", namespaces("remains").len(), 3)?;
     let cgroups: Vec<_> = world.agents().map(|end| end.cgroup.clone()).collect();
-    let files = format!("/run/clawker-lab/{}/remains-0", std::process::id());
+    let files = format!("/run/clawker-lab/{}/remains-0", Owner::current());
     ensure(Path::new(&files).exists(), || format!("{files} is missing"))?;
     let mut held: Running = world
         .spawn_actor(0, &Action::Connect(Connect { pause: Some(LONG), ..connect("198.51.100.7:21") }))?;
@@ -582,7 +583,7 @@ fn server_program() -> Outcome {
     let text = format!("{words}other hosts, made by 65534");
     let before = fs::read_to_string("/etc/hosts")?;
     let world = World::new("program", &from(hosts), &[agent("scout")])?;
-    let folder = format!("/run/clawker-lab/{}/program-far0", std::process::id());
+    let folder = format!("/run/clawker-lab/{}/program-far0", Owner::current());
     ensure(Path::new(&folder).exists(), || format!("{folder} is not there"))?;
     let cgroup = world.agent(0).cgroup.with_file_name("program-far0");
     let processes = fs::read_to_string(cgroup.join("cgroup.procs"))?;
@@ -695,7 +696,8 @@ fn sweeps() -> Outcome {
     equal("the second actor", lines.next().ok_or("no line")??, "ok".to_owned())?;
     let world = world("sweep")?;
     let folder = world.agent(0).cgroup.ancestors().nth(2).ok_or("a shallow cgroup")?.to_owned();
-    let (cgroup, prefix) = (folder.join(victim.id().to_string()), format!("clw-{}-", victim.id()));
+    let owner = Owner::of(victim.id()).ok_or("the victim is gone")?;
+    let (cgroup, prefix) = (folder.join(owner.to_string()), format!("clw-{owner}-"));
     let names = || -> Vec<_> {
         let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
         names
@@ -717,9 +719,7 @@ fn sweeps() -> Outcome {
     // Killed with its harness; init may still have to reap it.
     let state = fs::read_to_string(format!("/proc/{actor}/stat")).unwrap_or_default();
     ensure(!alive(actor) || state.contains(") Z "), || format!("the actor lives: {state}"))?;
-    ensure(!Path::new(&format!("/run/clawker-lab/{}", victim.id())).exists(), || {
-        "files are left".to_owned()
-    })?;
+    ensure(!Path::new(&format!("/run/clawker-lab/{owner}")).exists(), || "files are left".to_owned())?;
     outcome(&act(&world, connect("198.51.100.7:7"))?, "ok")
 }
 
@@ -741,8 +741,8 @@ fn kept() -> Outcome {
     for cgroup in &cgroups {
         fs::remove_dir(cgroup)?;
     }
-    fs::remove_dir_all(format!("/run/clawker-lab/{}/kept-0", std::process::id()))?;
-    fs::remove_dir_all(format!("/run/clawker-lab/{}/kept-1", std::process::id()))?;
+    fs::remove_dir_all(format!("/run/clawker-lab/{}/kept-0", Owner::current()))?;
+    fs::remove_dir_all(format!("/run/clawker-lab/{}/kept-1", Owner::current()))?;
     ensure(stayed, || format!("{names:?} {cgroups:?}"))
 }
 

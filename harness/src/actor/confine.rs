@@ -140,12 +140,13 @@ impl Confinement {
 
     /// The steps as a closure for `pre_exec`. It owns all memory it needs; the descriptors are those of
     /// `self`, of `cgroup` and of `part`, which must outlive the fork, and of `failures`, which gets the
-    /// number of a step that failed.
-    pub(super) fn steps(
+    /// number of a step that failed. `harness` is the process that the child's life is tied to, if any.
+    pub(crate) fn steps(
         &self,
         cgroup: Cgroup<'_>,
         part: Part,
         failures: RawFd,
+        harness: Option<u32>,
     ) -> impl FnMut() -> io::Result<()> + Send + Sync + use<> {
         let cgroup_procs = match cgroup {
             Cgroup::Own => Some(self.cgroup_procs.as_raw_fd()),
@@ -159,7 +160,6 @@ impl Confinement {
         };
         let binds = self.binds.clone();
         let (uid, bounding, extra) = (self.uid, self.bounding, self.extra);
-        let harness = std::process::id();
         move || {
             let take = |step: ConfineError, result: io::Result<()>| {
                 result.inspect_err(|_| {
@@ -183,7 +183,7 @@ impl Confinement {
             let (held, inherited) = if uid == 0 { (bounding, 0) } else { (extra, extra) };
             take(ConfineError::Capabilities, set_capabilities(held, inherited))?;
             take(ConfineError::Ambient, raise_ambient(inherited))?;
-            take(ConfineError::Death, tie_to(harness))
+            take(ConfineError::Death, harness.map_or(Ok(()), tie_to))
         }
     }
 }

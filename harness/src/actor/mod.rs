@@ -128,8 +128,9 @@ impl Action {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// `ok`; the name of the first errno (`EPERM`); `NXDOMAIN`, `REFUSED` and other DNS response
-    /// codes, `NODATA`; `EPROTO` where a protocol above the transport failed; `EOF` where the peer closed before it had sent enough; `exit N`; `killed`;
-    /// `timeout` where the actor or the harness gave up, as opposed to the kernel's `ETIMEDOUT`.
+    /// codes, `NODATA`; `EPROTO` where a protocol above the transport failed; `EOF` where the peer closed before
+    /// it had sent enough; `exit N`; `killed`; `timeout` where the actor or the harness gave up, as opposed to
+    /// the kernel's `ETIMEDOUT`; `interrupted` where the run was.
     pub outcome: String,
     /// Which call it was, and more; for people.
     pub detail: String,

@@ -151,6 +151,12 @@ const PROTOCOLS: [(&str, libc::c_int); 11] = [
     ("mptcp", libc::IPPROTO_MPTCP),
 ];
 
+/// Family, kind and protocol as `socket()` takes them; `None` if one is neither name nor number.
+pub(crate) fn numbers(socket: &Socket) -> Option<(libc::c_int, libc::c_int, libc::c_int)> {
+    let protocol = socket.protocol.as_deref().map_or(Ok(0), |name| number(name, &PROTOCOLS));
+    Some((number(&socket.family, &FAMILIES).ok()?, number(&socket.kind, &KINDS).ok()?, protocol.ok()?))
+}
+
 /// Names of `socket.family`.
 pub(crate) fn families() -> impl Iterator<Item = &'static str> {
     FAMILIES.into_iter().map(|(name, _)| name)

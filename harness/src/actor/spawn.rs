@@ -7,6 +7,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
+    path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -24,6 +25,7 @@ use super::{
     stage::{Order, Part},
 };
 use crate::{
+    interrupt,
     pidfd::PidFd,
     reexec,
     scenario::types::{Connect, End, Exec},
@@ -124,16 +126,14 @@ fn begin(
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |source| SpawnError::Start { program: name.clone(), source };
     let (mut failures, failed_step) = io::pipe().map_err(failed)?;
-    // Not the harness's environment: a proxy or a configuration file named there would change what the
-    // program does.
-    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     let (folder, home) = confinement.folders();
-    command.env_clear().env("PATH", path).env("HOME", home).env("LANG", "C.UTF-8");
+    agents_environment(&mut command, home);
     let output = || log.map_or_else(|| Ok(Stdio::piped()), |log| log.try_clone().map(Stdio::from));
     command.stdout(output().map_err(failed)?).stderr(output().map_err(failed)?);
     command.current_dir(folder).process_group(0);
+    let steps = confinement.steps(cgroup, part, failed_step.as_raw_fd(), Some(std::process::id()));
     // SAFETY: the closure makes system calls only, see `Confinement::steps`.
-    unsafe { command.pre_exec(confinement.steps(cgroup, part, failed_step.as_raw_fd())) };
+    unsafe { command.pre_exec(steps) };
     let spawned = command.spawn();
     drop(failed_step);
     let mut child = match spawned {
@@ -178,6 +178,13 @@ fn begin(
     Ok(running)
 }
 
+/// Not the harness's environment: a proxy or a configuration file named there would change what the
+/// program does.
+pub(crate) fn agents_environment(command: &mut Command, home: &Path) {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    command.env_clear().env("PATH", path).env("HOME", home).env("LANG", "C.UTF-8");
+}
+
 impl Running {
     /// Process id, and id of its process group.
     #[must_use]
@@ -195,7 +202,7 @@ impl Running {
             if let Some(line) = self.stdout.take_holding() {
                 return line;
             }
-            if ended || Instant::now() >= deadline {
+            if ended || Instant::now() >= deadline || interrupt::requested().is_some() {
                 return false;
             }
             self.pump(deadline);
@@ -221,6 +228,11 @@ impl Running {
                 self.kill();
                 let status = self.reap();
                 return Ok(self.conclude(status, Some("timeout")));
+            }
+            if interrupt::requested().is_some() {
+                self.kill();
+                let status = self.reap();
+                return Ok(self.conclude(status, Some("interrupted")));
             }
             self.pump(deadline);
             if self.kill_when_ready && killed.is_none() && self.stdout.holds_line() {
@@ -276,6 +288,7 @@ impl Running {
                 .filter_map(Output::open)
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
         );
+        fds.extend(interrupt::descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         self.stdout.drain();
         self.stderr.drain();

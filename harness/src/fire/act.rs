@@ -13,6 +13,7 @@ use super::FireError;
 use crate::{
     actor::{Action, Report, Running, confine::Cgroup, stage::Part},
     far::Call,
+    interrupt,
     judge::{Fired, Output},
     scenario::types::{Origin, Place, Step},
     world::{Nested, World},
@@ -102,6 +103,7 @@ impl Begun {
         }
         let limit = limit(step);
         let mut report: Report = self.running.wait(limit).map_err(|error| failed(error.to_string()))?;
+        uninterrupted()?;
         if let Some(maker) = self.maker {
             let made: Report = maker.wait(limit).map_err(|error| failed(error.to_string()))?;
             if made.outcome != "ok" {
@@ -123,6 +125,11 @@ impl Begun {
         let output = Output { stdout: exec.stdout, stderr: exec.stderr };
         Ok(Fired { path: path.to_owned(), agent, report, expected, output, started })
     }
+}
+
+/// An error once the run is to end: what was cut short shows nothing.
+pub(super) fn uninterrupted() -> Result<(), FireError> {
+    interrupt::requested().map_or(Ok(()), |signal| Err(FireError::Interrupted(signal)))
 }
 
 /// What a step must end with where the case says nothing.

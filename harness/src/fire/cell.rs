@@ -7,6 +7,7 @@ use std::{
 
 use abi::Ledger;
 use manager::{EnrolRequest, Manager, ResolverAddresses, resolver::Resolver};
+use nix::sys::signal::Signal;
 
 use super::{
     act::Begun,
@@ -20,7 +21,7 @@ use crate::{
     lab::Lab,
     scenario::{Cell, types::Agent},
     wire::Frames,
-    world::{AgentEnd, World, WorldError},
+    world::{AgentEnd, Notice, World, WorldError},
 };
 
 /// Why a cell could not be fired. Never the chain's fault alone: see each.
@@ -46,6 +47,9 @@ pub enum FireError {
     /// The case's proxy could not be started.
     #[error("the proxy did not start: {0}")]
     Proxy(String),
+    /// The run is to end.
+    #[error("interrupted by {0}")]
+    Interrupted(Signal),
     /// The end of the event stream was not seen.
     #[error("the sentinel of agent {agent:?} did not reach the store within {limit:?}: {why}")]
     Sentinel {
@@ -110,7 +114,8 @@ pub fn fire<'c>(
     let (evidence, guards) = fired?;
     if keep {
         // In the order in which they must go.
-        lab.keep((guards, world));
+        let notice = Notice::of(&world, id, &agents, &cell.name)?;
+        lab.keep(notice.world.clone(), (notice, guards, world));
     }
     Ok(evidence)
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{FireError, SENTINEL};
+use super::{FireError, SENTINEL, act::uninterrupted};
 use crate::{
     actor::Action,
     judge::{AgentEvidence, attribute},
@@ -58,6 +58,7 @@ pub(super) fn settle(lab: &Lab, world: &World, agents: &mut [AgentEvidence]) -> 
 fn end_flows(lab: &Lab, cgroup_id: u64) -> Result<(), FireError> {
     let deadline = Instant::now() + FLOWS_LIMIT;
     loop {
+        uninterrupted()?;
         lab.manager.sweep(Some(cgroup_id))?;
         let ledger = lab.manager.ledger(cgroup_id)?;
         if ledger.opened == ledger.closed || Instant::now() >= deadline {

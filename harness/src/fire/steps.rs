@@ -4,11 +4,12 @@ use std::{collections::HashMap, thread, time::SystemTime};
 
 use super::{
     FireError,
-    act::{Begun, act, begin},
+    act::{Begun, act, begin, uninterrupted},
     to_manager,
 };
 use crate::{
     actor::Action,
+    interrupt,
     judge::{AgentEvidence, Fired, Window},
     lab::Lab,
     scenario::types::{BypassSwitch, Step},
@@ -64,6 +65,7 @@ impl Script<'_> {
     /// Runs steps in order.
     pub fn run(&mut self, steps: &[Step]) -> Result<(), FireError> {
         for (index, step) in steps.iter().enumerate() {
+            uninterrupted()?;
             let path = format!("steps[{index}]");
             if let Some(together) = &step.together {
                 self.together(&path, together)?;
@@ -123,7 +125,7 @@ impl Script<'_> {
     /// What the operator does, and time.
     fn operate(&mut self, step: &Step) -> Result<(), FireError> {
         if let Some(wait) = step.wait {
-            thread::sleep(wait);
+            interrupt::sleep(wait);
         }
         let index = self.agent(step);
         let Some(agent) = self.agents.get_mut(index) else { return Ok(()) };

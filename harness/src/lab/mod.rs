@@ -24,7 +24,7 @@ use manager::{LoadOptions, Manager, Program};
 use reader_process::ReaderProcess;
 use sweeper::Sweeper;
 
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, world::KeptWorld};
 
 /// A running chain. Dropping it ends and removes everything.
 pub struct Lab {
@@ -34,16 +34,24 @@ pub struct Lab {
     pub endpoint: Endpoint,
     /// Programs that are not attached: a fault.
     pub leave_out: Vec<Program>,
-    kept: Mutex<Vec<Box<dyn Any + Send>>>,
+    kept: Mutex<Vec<(KeptWorld, Box<dyn Any + Send>)>>,
     sweeper: Option<Sweeper>,
     reader: ReaderProcess,
     state: tempfile::TempDir,
 }
 
 impl Lab {
-    /// Keeps a world, and what goes with it, up until the lab ends.
-    pub fn keep(&self, world: impl Any + Send) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(world));
+    /// Keeps a world, and what goes with it, up until the lab ends. The guards go in their order.
+    pub fn keep(&self, world: KeptWorld, guards: impl Any + Send) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push((world, Box::new(guards)));
+    }
+
+    /// The worlds that are kept, in the order of their cells.
+    pub fn kept(&self) -> Vec<KeptWorld> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut worlds: Vec<KeptWorld> = kept.iter().map(|(world, _)| world.clone()).collect();
+        worlds.sort_by(|a, b| a.cell.cmp(&b.cell));
+        worlds
     }
 
     /// Loads the programs, starts the endpoint and the reader, with a fault switched on or none.

@@ -12,21 +12,28 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sys::{
         prctl,
         signal::{Signal, kill},
     },
-    unistd::Pid,
+    unistd::{self, Pid},
 };
 use reader::Fault;
 
-use crate::{pidfd::PidFd, reexec};
+use crate::{
+    pidfd::PidFd,
+    reexec,
+    world::{self, Cgroup},
+};
 
 /// How long a reader may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
 /// The process, and its log.
 pub(super) struct ReaderProcess {
+    /// So that a later run finds it, should this one be killed.
+    _cgroup: Cgroup,
     child: Mutex<Child>,
     ended: PidFd,
     log: fs::File,
@@ -35,6 +42,8 @@ pub(super) struct ReaderProcess {
 impl ReaderProcess {
     /// Starts this very program again as the reader.
     pub fn start(pin_dir: &Path, state_dir: &Path, endpoint: &str, fault: Fault) -> io::Result<Self> {
+        let cgroup = Cgroup::create(&world::cgroup_mount().map_err(io::Error::other)?, "reader")
+            .map_err(io::Error::other)?;
         let log =
             fs::File::options().create(true).append(true).read(true).open(state_dir.join("reader.log"))?;
         let mut command = Command::new(reexec::PROGRAM);
@@ -49,13 +58,23 @@ impl ReaderProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.try_clone()?);
-        // SAFETY: prctl is async-signal-safe, and nothing else runs between fork and exec.
+        // Ctrl-C on a terminal is for the harness, which ends the reader when the last cell has.
+        command.process_group(0);
+        let harness = Pid::this();
+        let procs = cgroup.procs().try_clone_to_owned()?;
+        // SAFETY: write, prctl and getppid are async-signal-safe, and nothing else runs between fork and exec.
         unsafe {
-            command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
+            command.pre_exec(move || {
+                // "0" is the writer.
+                unistd::write(&procs, b"0")?;
+                prctl::set_pdeathsig(Signal::SIGKILL)?;
+                // It may have ended before it was asked to take this process with it.
+                if Pid::parent() == harness { Ok(()) } else { Err(Errno::ESRCH.into()) }
+            });
         }
         let mut child = command.spawn()?;
         match PidFd::open(&child) {
-            Ok(ended) => Ok(Self { child: Mutex::new(child), ended, log }),
+            Ok(ended) => Ok(Self { _cgroup: cgroup, child: Mutex::new(child), ended, log }),
             Err(error) => {
                 // It dies with this process at the latest.
                 let _ = child.kill();

@@ -18,6 +18,7 @@ mod visible;
 use std::io;
 
 pub use coverage::{Coverage, CoverageSummary, Place, covers};
+pub use file::writable;
 pub use fold::{Block, Fold};
 pub use html::Html;
 pub use json::{CoveragePlace, CoverageTable, Json, Report};

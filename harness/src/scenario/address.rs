@@ -22,6 +22,9 @@ const WORLD: [&str; 2] = ["192.0.2.0/24", "2001:db8:ffff::/48"];
 const RESERVED: [Ipv4Addr; 3] =
     [Ipv4Addr::new(203, 0, 113, 53), Ipv4Addr::new(203, 0, 113, 80), Ipv4Addr::new(203, 0, 113, 254)];
 
+/// The authoritative DNS server of every world.
+pub(crate) const AUTHORITY: Ipv4Addr = RESERVED[0];
+
 /// Why an address may not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

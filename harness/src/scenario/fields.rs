@@ -15,6 +15,8 @@ pub use reader::document::STREAM as EGRESS_STREAM;
 pub enum Kind {
     /// Any text.
     Text,
+    /// A transport: one of [`TRANSPORTS`], or the number of another.
+    Transport,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A whole number, not negative.
@@ -29,6 +31,17 @@ pub enum Kind {
     Project,
     /// A host name; may be empty.
     Host,
+}
+
+/// The transports that documents name; others go by their number, as text.
+pub const TRANSPORTS: [&str; 6] = ["tcp", "udp", "icmp", "icmpv6", "sctp", "udplite"];
+
+/// Whether a document can have this `l4_proto`.
+pub fn is_transport(text: &str) -> bool {
+    // Numbers that have a name are never written.
+    const NAMED: [u8; 6] = [abi::TCP, abi::UDP, abi::ICMP, abi::ICMPV6, abi::SCTP, abi::UDPLITE];
+    TRANSPORTS.contains(&text)
+        || text.parse().is_ok_and(|number: u8| number.to_string() == text && !NAMED.contains(&number))
 }
 
 /// The words of a closed set.
@@ -48,13 +61,14 @@ macro_rules! words {
 }
 
 /// Attributes whose text is not free.
-const TEXTS: [(&str, Kind); 11] = [
+const TEXTS: [(&str, Kind); 12] = [
     ("agent", Kind::Agent),
     ("attribution", words!(Attribution)),
     ("close_reason", words!(CloseReason)),
     ("direction", words!(Direction)),
     ("dst_host", Kind::Host),
     ("hook", words!(Hook)),
+    ("l4_proto", Kind::Transport),
     ("l7_proto", words!(L7Proto)),
     ("project", Kind::Project),
     ("reason", words!(Reason)),
@@ -83,6 +97,18 @@ mod tests {
     fn every_text_with_a_rule_is_an_attribute() {
         for (name, expected) in TEXTS {
             assert_eq!(kind(name), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn transports_are_those_of_the_document() {
+        let l4_proto = EgressDocument::FIELDS.iter().find(|field| field.name == "l4_proto").unwrap();
+        assert!(l4_proto.about.starts_with(&TRANSPORTS.join(", ")), "{}", l4_proto.about);
+        for text in ["tcp", "udplite", "2", "255"] {
+            assert!(is_transport(text), "{text}");
+        }
+        for text in ["", "TCP", "6", "256", "+2", "02", "quic"] {
+            assert!(!is_transport(text), "{text}");
         }
     }
 }

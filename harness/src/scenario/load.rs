@@ -63,6 +63,9 @@ fn read(file: &Path) -> Result<String, Vec<Diagnostic>> {
         let help = "split it; use `matrix` where cases differ in a value";
         return Err(vec![Diagnostic::of_file(file, message).help(help)]);
     }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(vec![Diagnostic::of_file(file, "this is UTF-16").help("save it as UTF-8")]);
+    }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -113,7 +116,14 @@ fn cell(source: &Arc<SourceFile>, expansion: &Expansion) -> Result<Cell, Vec<Dia
         .map_or_else(Outline::default, |root| Outline::new(&root, &|place| expansion.original(place)));
     let mut scenario = parse::scenario(source, expansion, &outline)?;
     scenario.matrix.clear();
-    let faults = validate::validate(source, &outline, &scenario);
+    let mut faults: Vec<Diagnostic> = outline
+        .nothing()
+        .into_iter()
+        .map(|place| {
+            source.diagnose(place, "there is nothing here").help("write a value, or leave the field out")
+        })
+        .collect();
+    faults.extend(validate::validate(source, &outline, &scenario));
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -268,6 +278,36 @@ expect:
             .replace("a\\nb", &"x".repeat(100_000))
             .replace("project: demo", "project: \"${label}${label}\"");
         assert!(from("a.yaml", &grown).unwrap_err()[0].message.contains("values put in"));
+    }
+
+    /// What YAML offers is taken as it is meant.
+    #[test]
+    fn any_form_of_yaml_is_understood() {
+        let one = GOOD
+            .replace("matrix: {label: [\"a\\nb\", \"\"], n: [1, 2]}\n", "matrix: {label: [scout], n: [7]}\n");
+        let plain = value(&one);
+        let expectation = "- {where: {dst_port: 443}, match: {verdict: ALLOWED, ";
+        let forms = [
+            format!("\u{feff}{one}"),
+            one.replace('\n', "\r\n"),
+            one.replace('\n', "\r"),
+            format!("{one}...\n"),
+            format!("---\n{one}---\n# nothing\n"),
+            one.replace("{dst: api.test", "&rule {dst: api.test"),
+            one.replace(expectation, "- {where: &w {dst_port: 443}, match: {<<: {verdict: ALLOWED}, "),
+            one.replace("tcp: 443", "tcp: 0x1bb"),
+            one.replace("tcp: 443", "tcp: \"443\""),
+            one.replace(", send: ${n}", ",\tsend: \"${n}\""),
+        ];
+        for form in forms {
+            assert!(form != one, "a form that is the plain one shows nothing");
+            assert_eq!(value(&form), plain, "{form}");
+        }
+    }
+
+    fn value(text: &str) -> serde_json::Value {
+        let cells = from("a.yaml", text).unwrap_or_else(|faults| panic!("{}\n{text}", faults[0]));
+        serde_json::to_value(&cells[0].scenario).unwrap()
     }
 
     proptest! {

@@ -205,6 +205,8 @@ pub(crate) struct Outline {
 struct Entry {
     key: Option<Place>,
     value: Place,
+    /// A key without a value, `~` or `null`.
+    nothing: bool,
 }
 
 impl Outline {
@@ -226,10 +228,20 @@ impl Outline {
                 }
                 Value::Scalar { .. } | Value::Alias => {}
             }
-            let entry = Entry { key: key.map(original), value: original(node.place) };
+            let nothing = matches!(&node.value, Value::Scalar { text, plain: true }
+                if matches!(text.as_str(), "" | "~" | "null"));
+            let entry = Entry { key: key.map(original), value: original(node.place), nothing };
             outline.entries.insert(path, entry);
         }
         outline
+    }
+
+    /// Where a value was left out, in order.
+    pub(crate) fn nothing(&self) -> Vec<Place> {
+        let nothing = self.entries.values().filter(|entry| entry.nothing);
+        let mut places: Vec<Place> = nothing.map(|entry| entry.key.unwrap_or(entry.value)).collect();
+        places.sort();
+        places
     }
 
     /// Whether the file has something at `path`.

@@ -27,7 +27,24 @@ fn diagnose(source: &SourceFile, expansion: &Expansion, outline: &Outline, error
     let original = expansion.original(place);
     let at = outline.token(original.line, original.column).unwrap_or(original);
     let found = found(&expansion.text, place);
-    let wrong = |expected: &str| source.diagnose(at, format!("{found} is not {}", plain_type(expected)));
+    let wrong = |expected: &str| {
+        let expected = plain_type(expected);
+        if found == "nothing" {
+            return source
+                .diagnose(at, format!("there is nothing here, where {expected} belongs"))
+                .help("write it behind the colon, or below and indented further");
+        }
+        let fault = source.diagnose(at, format!("{found} is not {expected}"));
+        match (found.as_str(), expected.as_str()) {
+            (_, "a list") => {
+                fault.help("a list is written in brackets, as in [a, b], or line by line behind `- `")
+            }
+            ("a mapping", "a text") => {
+                fault.help("a text with `:` in it, such as an IPv6 address, is put in quotes")
+            }
+            _ => fault,
+        }
+    };
     match error {
         Error::SerdeUnknownField { field, expected, .. } => source
             .diagnose(at, format!("unknown field `{}`", printable(field)))
@@ -52,7 +69,7 @@ fn diagnose(source: &SourceFile, expansion: &Expansion, outline: &Outline, error
         Error::Unexpected { expected, .. } => wrong(expected),
         Error::InvalidBooleanStrict { .. } => wrong("bool"),
         Error::NullIntoString { .. } => source.diagnose(at, "there is nothing here, where a text belongs"),
-        Error::Message { msg, .. } if msg.contains("untagged enum PortSpec") => source
+        Error::Message { msg, .. } if msg.contains("untagged enum PortText") => source
             .diagnose(at, format!("{found} is not a port"))
             .help("write one port from 1 to 65535, or a range such as \"8000-8100\""),
         Error::Message { msg, .. } => source.diagnose(at, printable(msg)),

@@ -11,15 +11,20 @@ use std::{
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::needs::{Requirement, UnknownRequirement};
+use super::{
+    needs::{Requirement, UnknownRequirement},
+    schema,
+};
 pub use application::{Destination, Http3, Quic, Stun, Websocket};
 pub use transport::{Accept, DatagramProto, Join, Leak, Origin, Ping, PingVia, Place};
 
 /// One cell: a scenario with its matrix variables put in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = schema::scenario)]
 pub struct Scenario {
     /// What is claimed, in one line; unique within the file's folder.
     pub name: String,
@@ -28,6 +33,7 @@ pub struct Scenario {
     pub about: String,
     /// The gap of the tracker it shows, 1 to 11.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 11))]
     pub gap: Option<u32>,
     /// Words to select it by.
     #[serde(default)]
@@ -58,25 +64,27 @@ pub struct Scenario {
     pub settings: Settings,
     /// Variables and their values; each combination is one cell. Empty once expanded.
     #[serde(default)]
+    #[schemars(schema_with = "schema::matrix")]
     pub matrix: IndexMap<String, Vec<serde_json::Value>>,
     /// What the agent does, in order.
+    #[schemars(length(min = 1))]
     pub steps: Vec<Step>,
     /// What must be true afterwards.
     pub expect: Expect,
 }
 
 /// Something that not every machine has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Need {
     /// A feature (`mptcp`) or versions (`kernel>=6.1`, `kernel<6.1`) of the kernel.
-    Kernel(String),
+    Kernel(#[schemars(schema_with = "schema::need")] String),
     /// `{program: nmap}`.
     Program(NeededProgram),
 }
 
 /// A program that a step runs and that not every machine has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NeededProgram {
     /// Its name; looked for in the harness's `PATH`.
@@ -94,7 +102,7 @@ impl Need {
 }
 
 /// A container: raw labels, and what its processes may do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
     /// Label `dev.clawker.agent`, byte for byte; also what a step's `by` names.
@@ -107,32 +115,38 @@ pub struct Agent {
     pub uid: Option<u32>,
     /// Capabilities beyond Docker's default less NET_RAW, e.g. `net_raw`.
     #[serde(default)]
+    #[schemars(schema_with = "schema::capabilities")]
     pub caps: Vec<String>,
 }
 
 /// One egress rule; the same list that `ebpf-manager rules apply` reads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// A domain (`api.test`), a wildcard (`*.test`), an address or a prefix.
+    #[schemars(schema_with = "schema::rule_destination")]
     pub dst: String,
     /// `tcp`, `udp`, `icmp`, a name that fixes transport and default port (`https` 443, `http` 80, `ssh` 22),
     /// or a transport whose sockets are not made unless a rule names it: `mptcp`, `sctp`, `udplite`.
+    #[schemars(schema_with = "schema::proto")]
     pub proto: String,
     /// One port, or an inclusive range (`8000-8100`). Required where the proto has no default; `icmp` has none.
     #[serde(default)]
+    #[schemars(schema_with = "schema::rule_port")]
     pub port: Option<PortSpec>,
     /// Port of the proxy's listener that its flows are handed to; absent: they go straight there.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub listener: Option<u16>,
 }
 
 /// An agent's own network. Whatever rules say, it reaches nothing there but `infrastructure`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// Prefixes of it.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub subnets: Vec<IpNet>,
     /// The host's addresses in it.
     #[serde(default)]
@@ -143,17 +157,18 @@ pub struct Network {
 }
 
 /// A proxy on the far side. A listener that a rule names forwards to that rule's host and first port.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proxy {
     /// Port that takes TCP that no rule knows, and resets it. Absent: that is denied.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub catch_all: Option<u16>,
 }
 
 /// `443` or `"8000-8100"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, from = "PortText")]
 pub enum PortSpec {
     /// One port.
     One(u16),
@@ -161,11 +176,29 @@ pub enum PortSpec {
     Range(String),
 }
 
+/// A port as it is written: one that a variable put between quotes is a port all the same.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum PortText {
+    One(u16),
+    Text(String),
+}
+
+impl From<PortText> for PortSpec {
+    fn from(written: PortText) -> Self {
+        match written {
+            PortText::One(port) => Self::One(port),
+            PortText::Text(text) => text.parse().map_or(Self::Range(text), Self::One),
+        }
+    }
+}
+
 /// A host on the far side.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// Its addresses, from the documentation ranges.
+    #[schemars(length(min = 1))]
     pub addr: Vec<IpAddr>,
     /// DNS time to live, seconds. Default 300.
     #[serde(default = "default_ttl")]
@@ -183,32 +216,41 @@ const fn default_ttl() -> u32 {
 }
 
 /// One server: exactly one of the port fields.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = schema::one_server)]
 pub struct Serve {
     /// TCP port.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub tcp: Option<u16>,
     /// UDP port.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub udp: Option<u16>,
     /// Plain HTTP/1.1 port.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub http: Option<u16>,
     /// HTTP/1.1 over TLS port, with a self-signed certificate for the host's name.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub tls: Option<u16>,
     /// UDP port of a QUIC server that sends back what comes on each stream.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub quic: Option<u16>,
     /// UDP port of an HTTP/3 server, which sends a request's body back.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub h3: Option<u16>,
     /// TCP port of a WebSocket server over plain HTTP/1.1, which sends every message back.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub websocket: Option<u16>,
     /// UDP port of a STUN server, which answers binding requests.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub stun: Option<u16>,
     /// What a TCP or UDP server does. Default `echo`.
     #[serde(default)]
@@ -218,6 +260,7 @@ pub struct Serve {
     pub bytes: u64,
     /// HTTP status. Default 200.
     #[serde(default)]
+    #[schemars(range(min = 200, max = 599))]
     pub status: Option<u16>,
     /// A real server program and its arguments in place of the harness's own; no shell. It runs as
     /// `nobody` and may bind low ports; `/srv` is its own, for it alone, and its `HOME`. The world is
@@ -234,7 +277,7 @@ pub struct Serve {
 }
 
 /// What a TCP or UDP server does with a peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// Send back what comes.
@@ -253,14 +296,16 @@ pub enum Reply {
 }
 
 /// Times that a test wants shorter than production.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// UDP flows idle for this long end. Default 30s.
     #[serde(default, with = "duration_text::option")]
+    #[schemars(schema_with = "schema::duration")]
     pub udp_idle: Option<Duration>,
     /// Shortest enforcement validity of a DNS answer. Default 60s.
     #[serde(default, with = "duration_text::option")]
+    #[schemars(schema_with = "schema::duration")]
     pub dns_ttl_floor: Option<Duration>,
     /// Most flows open at once, per agent. Default: the manager's.
     #[serde(default)]
@@ -268,8 +313,9 @@ pub struct Settings {
 }
 
 /// One thing that happens. Exactly one of the action fields is set.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = schema::one_action)]
 pub struct Step {
     /// A TCP connection.
     #[serde(default)]
@@ -315,9 +361,11 @@ pub struct Step {
     pub rules: Option<Vec<Rule>>,
     /// Let time pass.
     #[serde(default, with = "duration_text::option")]
+    #[schemars(schema_with = "schema::duration")]
     pub wait: Option<Duration>,
     /// Run these steps at the same time.
     #[serde(default)]
+    #[schemars(length(min = 2))]
     pub together: Option<Vec<Step>>,
     /// Which agent, where there are several. Default: the first.
     #[serde(default)]
@@ -328,14 +376,16 @@ pub struct Step {
     /// What the agent's own call must return: `ok` (default), an errno name such as `EPERM`,
     /// `NXDOMAIN`, `exit 7`.
     #[serde(default)]
+    #[schemars(schema_with = "schema::outcome")]
     pub outcome: Option<String>,
 }
 
 /// A TCP connection and what is done with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
     /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    #[schemars(schema_with = "schema::target")]
     pub to: String,
     /// How it is made, or how it sends. Default `connect`.
     #[serde(default)]
@@ -357,6 +407,7 @@ pub struct Connect {
     pub receive: u64,
     /// Stay connected and silent for this long after that.
     #[serde(default, with = "duration_text::option")]
+    #[schemars(schema_with = "schema::duration")]
     pub pause: Option<Duration>,
     /// Payload bytes to send after the pause.
     #[serde(default)]
@@ -366,11 +417,12 @@ pub struct Connect {
     pub end: End,
     /// Give up after this long (`TCP_USER_TIMEOUT` and read time-out). Default 5s.
     #[serde(default, with = "duration_text::option")]
+    #[schemars(schema_with = "schema::duration")]
     pub timeout: Option<Duration>,
 }
 
 /// System call of a TCP connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectVia {
     /// `connect()` on a blocking socket.
@@ -403,7 +455,7 @@ pub enum ConnectVia {
 }
 
 /// How the agent ends a TCP connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
     /// `shutdown(SHUT_WR)`, read to the peer's end, `close()`.
@@ -418,10 +470,11 @@ pub enum End {
 }
 
 /// Datagrams from one socket to one destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Send {
     /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    #[schemars(schema_with = "schema::target")]
     pub to: String,
     /// `udp` (default), `udplite`, `sctp` or `dccp`.
     #[serde(default)]
@@ -444,15 +497,18 @@ pub struct Send {
     pub origin: Origin,
     /// Payload bytes a datagram. Default 32.
     #[serde(default = "default_bytes")]
+    #[schemars(range(max = 65_507))]
     pub bytes: u64,
     /// Datagrams. Default 1.
     #[serde(default = "default_count")]
+    #[schemars(range(min = 1))]
     pub count: u32,
     /// Wait for this many answers before closing. Default 0.
     #[serde(default)]
     pub receive: u32,
     /// Time between datagrams.
     #[serde(default, with = "duration_text::option")]
+    #[schemars(schema_with = "schema::duration")]
     pub pause: Option<Duration>,
 }
 
@@ -483,7 +539,7 @@ const fn default_count() -> u32 {
 }
 
 /// System call of a datagram.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum SendVia {
     /// `sendto()` with an address.
@@ -518,7 +574,7 @@ pub enum SendVia {
 }
 
 /// Which address of a name to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
     /// IPv4.
@@ -531,19 +587,23 @@ pub enum Family {
 }
 
 /// `socket(family, type, protocol)`, by name or number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Socket {
     /// `inet`, `inet6`, `packet`, `netlink`, `unix`, `vsock` and others, or a number.
+    #[schemars(schema_with = "schema::socket_family")]
     pub family: String,
     /// `stream`, `dgram`, `raw`, `rdm`, `seqpacket`, `dccp`, `packet`, or a number.
+    #[schemars(schema_with = "schema::socket_kind")]
     pub kind: String,
     /// `IPPROTO_*` number or name (`icmp`, `udp`, `sctp`, `raw`, `udplite`, `mptcp`). Default 0.
     #[serde(default)]
+    #[schemars(schema_with = "schema::socket_protocol")]
     pub protocol: Option<String>,
     /// Send one datagram there with it: `address:port`. From `packet`, it is an Ethernet frame
     /// that holds a UDP datagram.
     #[serde(default)]
+    #[schemars(schema_with = "schema::target")]
     pub to: Option<String>,
     /// For `raw`: the agent writes the IP header itself, and a UDP datagram behind it.
     #[serde(default)]
@@ -554,13 +614,15 @@ pub struct Socket {
 }
 
 /// A real program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Exec {
     /// Program and arguments; no shell.
+    #[schemars(schema_with = "schema::program")]
     pub run: Vec<String>,
     /// Killed after this long. Default 30s.
     #[serde(default, with = "duration_text::option")]
+    #[schemars(schema_with = "schema::duration")]
     pub timeout: Option<Duration>,
     /// Text its standard output must contain.
     #[serde(default)]
@@ -571,17 +633,21 @@ pub struct Exec {
 }
 
 /// `on` for a time, or `off`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum BypassSwitch {
     /// On for this long; `{on: 5s}`.
-    On(#[serde(with = "duration_text")] Duration),
+    On(
+        #[serde(with = "duration_text")]
+        #[schemars(schema_with = "schema::duration")]
+        Duration,
+    ),
     /// Off now.
     Off,
 }
 
 /// What must be true afterwards.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
     /// Documents that must be there.
@@ -606,14 +672,17 @@ const fn default_true() -> bool {
 }
 
 /// A set of documents and what each of them must say.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = schema::one_count)]
 pub struct DocumentExpectation {
     /// Data stream. Default `clawker-egress`.
     #[serde(default = "default_stream")]
+    #[schemars(schema_with = "schema::stream")]
     pub stream: String,
     /// Which documents are meant: attribute = value.
     #[serde(default, rename = "where")]
+    #[schemars(schema_with = "schema::attributes")]
     pub filter: BTreeMap<String, serde_json::Value>,
     /// How many there must be, exactly.
     #[serde(default)]
@@ -623,6 +692,7 @@ pub struct DocumentExpectation {
     pub at_least: Option<u64>,
     /// What each of them must say: attribute = value.
     #[serde(default, rename = "match")]
+    #[schemars(schema_with = "schema::attributes")]
     pub fields: BTreeMap<String, serde_json::Value>,
 }
 
@@ -631,8 +701,9 @@ fn default_stream() -> String {
 }
 
 /// What the far side saw.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = schema::seen)]
 pub struct WireExpectation {
     /// Host name, `name:port`, or `address[:port]`.
     pub to: String,
@@ -659,7 +730,7 @@ impl WireExpectation {
 }
 
 /// Whether the ledger must close.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerExpectation {
     /// attempts = documents + accounted losses + open flows, exactly.

@@ -26,7 +26,7 @@ use super::{
     addresses::{self, V4_PREFIX, V6_PREFIX},
     netns::Netns,
 };
-use crate::{scenario::types::Host, wire};
+use crate::{owner::Owner, scenario::types::Host, wire};
 
 /// How long a veth pair may take to carry packets.
 const OPERATIONAL_LIMIT: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ pub struct Network {
 /// Builds the network of world `id`. The work is done in a thread of its own, because a thread is
 /// in one network namespace at a time.
 pub fn network(id: &str, hosts: &IndexMap<String, Host>, agents: usize) -> Result<Network, WorldError> {
-    let prefix = format!("{NETNS_PREFIX}-{}-{id}", std::process::id());
+    let prefix = format!("{NETNS_PREFIX}-{}-{id}", Owner::current());
     let host_addresses: BTreeSet<IpAddr> =
         hosts.values().filter(|host| !host.silent).flat_map(|host| host.addr.iter().copied()).collect();
     thread::scope(|scope| {

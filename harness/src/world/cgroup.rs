@@ -18,6 +18,7 @@ use nix::{
 };
 
 use super::{FOLDER, WorldError};
+use crate::owner::Owner;
 
 /// SIGKILL needs no co-operation, so a process that takes longer than this hangs in the kernel.
 const DEATH: Duration = Duration::from_secs(5);
@@ -31,9 +32,9 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// `<mount>/clawker-lab/<pid>/<name>`, which must not exist.
+    /// `<mount>/clawker-lab/<owner>/<name>`, which must not exist.
     pub fn create(mount: &Path, name: &str) -> Result<Self, WorldError> {
-        let parent = mount.join(FOLDER).join(std::process::id().to_string());
+        let parent = mount.join(FOLDER).join(Owner::current().to_string());
         let path = parent.join(name);
         create_below(&parent, &path)
             .map_err(WorldError::io(format!("create the cgroup {}", path.display())))?;

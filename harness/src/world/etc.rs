@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{FOLDER, WorldError, addresses, cgroup::create_below};
+use crate::owner::Owner;
 
-/// Below here, by process id and agent.
+/// Below here, by owner and agent.
 pub const ROOT: &str = "/run";
 
 const FILES: [&str; 3] = ["resolv.conf", "hosts", "nsswitch.conf"];
@@ -21,9 +22,9 @@ pub struct EtcFiles {
 }
 
 impl EtcFiles {
-    /// Writes `/run/clawker-lab/<pid>/<name>/…`.
+    /// Writes `/run/clawker-lab/<owner>/<name>/…`.
     pub fn create(name: &str) -> Result<Self, WorldError> {
-        let parent = Path::new(ROOT).join(FOLDER).join(std::process::id().to_string());
+        let parent = Path::new(ROOT).join(FOLDER).join(Owner::current().to_string());
         let folder = parent.join(name);
         let write = || -> io::Result<Self> {
             create_below(&parent, &folder)?;
@@ -42,13 +43,12 @@ impl EtcFiles {
     /// What to bind over what. A file that the machine does not have is left out, for a bind mount
     /// needs a target; libc's defaults say the same as ours.
     pub fn binds(&self) -> Vec<(CString, CString)> {
-        let text = |path: PathBuf| CString::new(path.as_os_str().as_bytes()).ok();
-        FILES
-            .iter()
-            .map(|name| (self.folder.join(name), Path::new("/etc").join(name)))
-            .filter(|(_, target)| target.exists())
-            .filter_map(|(source, target)| text(source).zip(text(target)))
-            .collect()
+        binds(&self.folder)
+    }
+
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Leaves them in place on drop.
@@ -67,6 +67,17 @@ impl Drop for EtcFiles {
             let _ = fs::remove_dir(parent);
         }
     }
+}
+
+/// As [`EtcFiles::binds`], of files that stay where they are.
+pub fn binds(folder: &Path) -> Vec<(CString, CString)> {
+    let text = |path: PathBuf| CString::new(path.as_os_str().as_bytes()).ok();
+    FILES
+        .iter()
+        .map(|name| (folder.join(name), Path::new("/etc").join(name)))
+        .filter(|(_, target)| target.exists())
+        .filter_map(|(source, target)| text(source).zip(text(target)))
+        .collect()
 }
 
 fn content(name: &str) -> String {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{FOLDER, WorldError, cgroup::create_below, etc::ROOT};
-use crate::actor::confine::NOBODY;
+use crate::{actor::confine::NOBODY, owner::Owner};
 
 /// An empty folder that belongs to `nobody`, removed with its content on drop.
 pub struct Folder {
@@ -16,10 +16,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes `/run/clawker-lab/<pid>/<name>`, which the sweeper removes if this process is killed.
+    /// Makes `/run/clawker-lab/<owner>/<name>`, which the sweeper removes if this process is killed.
     pub fn create(name: &str) -> Result<Self, WorldError> {
         let top = Path::new(ROOT).join(FOLDER);
-        let parent = top.join(std::process::id().to_string());
+        let parent = top.join(Owner::current().to_string());
         let path = parent.join(name);
         let make = || -> io::Result<Self> {
             create_below(&parent, &path)?;

@@ -13,6 +13,7 @@ mod build;
 mod cgroup;
 mod etc;
 mod folder;
+mod kept;
 mod nested;
 mod netns;
 mod sweep;
@@ -43,12 +44,13 @@ use netns::Netns;
 pub(crate) use build::{AGENT_INTERFACE, AGENT_LINK, AGENT_MAC, FAR_MAC};
 pub(crate) use cgroup::{Cgroup, mount as cgroup_mount};
 pub(crate) use folder::Folder;
+pub use kept::{Entrance, KeptAgent, KeptWorld, Notice};
 pub use nested::Nested;
 pub use sweep::{Swept, sweep};
 
 /// Folder of every world's cgroups below the cgroup2 mount, and of their files below `/run`.
 pub(crate) const FOLDER: &str = "clawker-lab";
-/// Prefix of namespace names; the process id follows.
+/// Prefix of namespace names; the owner follows.
 pub(crate) const NETNS_PREFIX: &str = "clw";
 /// Most agents in one world: their /30 networks come out of 192.0.2.0/24.
 pub const MOST_AGENTS: usize = 64;

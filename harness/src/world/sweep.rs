@@ -5,9 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
-
 use super::{FOLDER, NETNS_PREFIX, WorldError, cgroup, etc, netns};
+use crate::owner::Owner;
 
 /// What was found and removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,8 +24,8 @@ pub struct Swept {
 pub fn sweep() -> Result<Swept, WorldError> {
     let mut swept = Swept::default();
     let cgroups = cgroup::mount()?.join(FOLDER);
-    for (pid, path) in entries(&cgroups, |name| name.parse().ok())? {
-        if dead(pid) {
+    for (owner, path) in entries(&cgroups, |name| name.parse().ok())? {
+        if owner.is_dead() {
             swept.processes += cgroup::kill_all(&path);
             cgroup::remove(&path);
             swept.cgroups += 1;
@@ -34,15 +33,15 @@ pub fn sweep() -> Result<Swept, WorldError> {
     }
     let of_netns =
         |name: &str| name.strip_prefix(NETNS_PREFIX)?.strip_prefix('-')?.split('-').next()?.parse().ok();
-    for (pid, path) in entries(Path::new(netns::FOLDER), of_netns)? {
-        if dead(pid) {
+    for (owner, path) in entries(Path::new(netns::FOLDER), of_netns)? {
+        if owner.is_dead() {
             netns::remove(&path);
             swept.namespaces += 1;
         }
     }
     let files = Path::new(etc::ROOT).join(FOLDER);
-    for (pid, path) in entries(&files, |name| name.parse().ok())? {
-        if dead(pid) {
+    for (owner, path) in entries(&files, |name| name.parse().ok())? {
+        if owner.is_dead() {
             let _ = fs::remove_dir_all(path);
         }
     }
@@ -52,20 +51,17 @@ pub fn sweep() -> Result<Swept, WorldError> {
     Ok(swept)
 }
 
-/// The entries of `folder` that a harness process made, with its id. No folder is an empty folder.
-fn entries(folder: &Path, pid_of: impl Fn(&str) -> Option<i32>) -> Result<Vec<(i32, PathBuf)>, WorldError> {
+/// The entries of `folder` that a harness process made, with its owner. No folder is an empty folder.
+fn entries(
+    folder: &Path,
+    owner_of: impl Fn(&str) -> Option<Owner>,
+) -> Result<Vec<(Owner, PathBuf)>, WorldError> {
     let list = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(WorldError::io(format!("list {}", folder.display())))?,
     };
     Ok(list
         .flatten()
-        .filter_map(|entry| Some((pid_of(entry.file_name().to_str()?)?, entry.path())))
+        .filter_map(|entry| Some((owner_of(entry.file_name().to_str()?)?, entry.path())))
         .collect())
-}
-
-/// A process id that was used again keeps its leftovers until that process ends: better than
-/// removing what is in use.
-fn dead(pid: i32) -> bool {
-    pid > 0 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }

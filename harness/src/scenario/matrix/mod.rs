@@ -117,6 +117,14 @@ pub(crate) fn expand(source: &SourceFile, text: &str) -> Result<Vec<Expansion>, 
             faults.push(source.diagnose(placeholder.place, message).expected(placeholder.name, names));
         }
     }
+    for (name, place, bytes) in slips(text, &variables) {
+        let commented = document.around(&bytes).is_some_and(|(_, notation)| notation == Notation::Comment);
+        if !commented && !in_matrix(&place) {
+            used.extend(variables.iter().position(|variable| variable.name == name));
+            let message = format!("`{}` is not how a variable is written", &text[bytes]);
+            faults.push(source.diagnose(place, message).help(format!("write ${{{name}}}")));
+        }
+    }
     for (index, variable) in variables.iter().enumerate().filter(|(i, _)| !used.contains(i)) {
         let message = format!("matrix variable `{}` is not used", printable(&variable.name));
         let help = format!("write ${{{}}} where its values belong, or remove it", printable(&variable.name));
@@ -214,6 +222,35 @@ fn placeholders(text: &str) -> Vec<Placeholder<'_>> {
     found
 }
 
+/// `$name`, `$(name)`, `${ name }` and `${name` of a variable: what other languages write, or a slip.
+fn slips<'a>(text: &'a str, variables: &[Variable]) -> Vec<(&'a str, Place, Range<usize>)> {
+    let mut found = Vec::new();
+    for (line, start, content) in lines(text) {
+        for (at, _) in content.match_indices('$') {
+            let rest = &content[at + 1..];
+            let inner = rest.trim_start_matches(['{', '(', ' ']);
+            let end = inner.find(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c)));
+            let name = &inner[..end.unwrap_or(inner.len())];
+            let opened = &rest[..rest.len() - inner.len()];
+            let right = opened == "{" && inner[name.len()..].starts_with('}');
+            if right || opened == " " || !variables.iter().any(|variable| variable.name == name) {
+                continue;
+            }
+            let closed = inner[name.len()..].trim_start();
+            let closing = if opened.is_empty() || !closed.starts_with(['}', ')']) {
+                inner.len() - name.len()
+            } else {
+                closed.len() - 1
+            };
+            let bytes = start + at..start + content.len() - closing;
+            let length = text[bytes.clone()].chars().count();
+            let column = content[..at].chars().count() + 1;
+            found.push((name, Place { line, column, length }, bytes));
+        }
+    }
+    found
+}
+
 /// Line number from 1, byte offset and content of each line.
 fn lines(text: &str) -> impl Iterator<Item = (usize, usize, &str)> {
     text.split('\n').enumerate().scan(0, |offset, (i, line)| {
@@ -242,7 +279,57 @@ pub(crate) fn malformed(source: &SourceFile, text: &str, place: Place, message: 
         let place = Place { line, column, length: 1 };
         return source.diagnose(place, "indented with a tab").help("YAML is indented with spaces");
     }
-    source.diagnose(place, format!("this is not YAML: {}", message.replace(char::is_control, " ")))
+    let fault =
+        source.diagnose(place, format!("this is not YAML: {}", message.replace(char::is_control, " ")));
+    match meant(text, place, message) {
+        Some(help) => fault.help(help),
+        None => fault,
+    }
+}
+
+/// What the author most often meant, where the parser only says what it did not find.
+fn meant(text: &str, place: Place, message: &str) -> Option<String> {
+    if let Some((line, ..)) = lines(text).find(|(_, _, line)| line.starts_with('%')) {
+        return Some(format!("leave the directive in line {line} out"));
+    }
+    if message.contains("mapping values are not allowed") {
+        return Some("a text with `: ` in it is put in quotes".to_owned());
+    }
+    if message.contains("simple key expected") {
+        return Some("a field is written `name: value`, with a space behind the colon".to_owned());
+    }
+    if message.contains("multiple YAML documents") {
+        return Some("nothing follows `...`; scenarios of one file are parted by `---`".to_owned());
+    }
+    if message.contains("did not find expected") { indentation(text, place) } else { None }
+}
+
+/// Where a line would have to begin to belong to what stands above it. Its own column is none of those that are
+/// open there: the columns of fields, and of list items, each further left than the ones below it.
+fn indentation(text: &str, place: Place) -> Option<String> {
+    let above: Vec<(usize, &str)> = lines(text).map(|(line, _, content)| (line, content)).collect();
+    let column = |content: &str| content.chars().take_while(|c| *c == ' ').count() + 1;
+    let own = column(above.get(place.line - 1)?.1);
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    for &(line, content) in above[..place.line - 1].iter().rev() {
+        let written = content.trim();
+        let outermost = open.last().map_or(usize::MAX, |(column, _)| *column);
+        if written.is_empty() || written.starts_with('#') || column(content) >= outermost {
+            continue;
+        }
+        // Of `- name: value`, the name is further right than the item.
+        if let Some(rest) = written.strip_prefix('-').filter(|rest| rest.starts_with(' ')) {
+            let field = column(content) + 1 + rest.len() - rest.trim_start().len();
+            if field < outermost {
+                open.push((field, line));
+            }
+        }
+        open.push((column(content), line));
+    }
+    let (nearest, line) = *open.iter().min_by_key(|(column, _)| column.abs_diff(own))?;
+    (nearest != own).then(|| {
+        format!("this line begins in column {own}; what it belongs with, in line {line}, begins in column {nearest}")
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! Protocols of applications, spoken by the agent itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Family, Step};
+use crate::scenario::schema;
 
 /// A QUIC connection with one stream. Whatever certificate the server has is taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quic {
     /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    #[schemars(schema_with = "schema::target")]
     pub to: String,
     /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
     #[serde(default)]
@@ -22,10 +25,11 @@ pub struct Quic {
 }
 
 /// One HTTP/3 request, and its answer to the end. Whatever certificate the server has is taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Http3 {
     /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    #[schemars(schema_with = "schema::target")]
     pub to: String,
     /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
     #[serde(default)]
@@ -46,16 +50,18 @@ fn root() -> String {
 }
 
 /// A WebSocket over HTTP/1.1 in the clear, from its handshake to its closing handshake.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Websocket {
     /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    #[schemars(schema_with = "schema::target")]
     pub to: String,
     /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
     #[serde(default)]
     pub family: Family,
     /// Messages, each sent when the one before it has come back. Default 1.
     #[serde(default = "super::default_count")]
+    #[schemars(range(min = 1))]
     pub messages: u32,
     /// Bytes a message. Default 32.
     #[serde(default = "super::default_bytes")]
@@ -63,10 +69,11 @@ pub struct Websocket {
 }
 
 /// A STUN binding request (RFC 8489) by `sendto()`. Its answer must name the socket's own port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stun {
     /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    #[schemars(schema_with = "schema::target")]
     pub to: String,
     /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
     #[serde(default)]

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Family;
+use crate::scenario::schema;
 
 /// ICMP echo requests from a datagram socket, which needs no capability.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ping {
     /// A name or an address, without a port; a name is resolved first, as the agent.
@@ -20,9 +22,11 @@ pub struct Ping {
     pub family: Family,
     /// Bytes behind the ICMP header, a request. Default 32.
     #[serde(default = "super::default_bytes")]
+    #[schemars(range(max = 65_507))]
     pub bytes: u64,
     /// Requests. Default 1.
     #[serde(default = "super::default_count")]
+    #[schemars(range(min = 1))]
     pub count: u32,
     /// Wait for this many answers before closing. Default 0.
     #[serde(default)]
@@ -30,7 +34,7 @@ pub struct Ping {
 }
 
 /// System call of an echo request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum PingVia {
     /// `sendto()` with an address.
@@ -42,14 +46,17 @@ pub enum PingVia {
 
 /// What the agent takes from the far side: exactly one of the ports. The step also makes the far
 /// side connect, once the agent listens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = schema::one_server)]
 pub struct Accept {
     /// TCP port to listen on.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub tcp: Option<u16>,
     /// UDP port to listen on.
     #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
     pub udp: Option<u16>,
     /// The host that comes.
     pub from: String,
@@ -65,7 +72,7 @@ pub struct Accept {
 }
 
 /// Membership of a multicast group; the kernel reports it to the network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Join {
     /// The group's address.
@@ -73,7 +80,7 @@ pub struct Join {
 }
 
 /// Transport of datagrams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum DatagramProto {
     /// UDP.
@@ -88,7 +95,7 @@ pub enum DatagramProto {
 }
 
 /// Who made a socket, and when, relative to the agent's cgroup and its enrolment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Made and used by the agent, after enrolment.
@@ -123,7 +130,7 @@ impl Origin {
 }
 
 /// The cgroup of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumIter)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// The agent's own.
@@ -134,7 +141,7 @@ pub enum Place {
 }
 
 /// An escape that the case shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Leak {
     /// It is known: the wire sees it and no document tells of it, until it is closed.

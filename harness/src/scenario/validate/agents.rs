@@ -4,7 +4,7 @@ use super::Check;
 use crate::scenario::{cell::printable, nearest};
 
 /// Linux's capabilities, without `cap_`.
-const CAPABILITIES: &[&str] = &[
+pub(crate) const CAPABILITIES: &[&str] = &[
     "chown",
     "dac_override",
     "dac_read_search",

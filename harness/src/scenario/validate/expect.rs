@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use reader::EgressDocument;
 use serde_json::Value;
 
-use super::{Check, hosts};
+use super::{Check, hosts, reach};
 use crate::{
     scenario::{
         address::{self, Target},
@@ -28,6 +28,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     for (i, document) in expect.documents.iter().enumerate() {
         self::document(check, &format!("expect.documents[{i}]"), document);
     }
+    reach::check(check);
     for (i, wire) in expect.wire.iter().enumerate() {
         self::wire(check, &format!("expect.wire[{i}]"), wire);
     }
@@ -88,6 +89,9 @@ fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
                 .fault(path, format!("`{}` is not a word of `{name}`", printable(&actual)))
                 .suggest(&actual, words.iter().copied());
         }
+        (Kind::Number, _) if name.ends_with("_port") && value.as_u64().is_some_and(|port| port > 65_535) => {
+            check.fault(path, "a port is from 0 to 65535");
+        }
         (Kind::Number, _) if value.is_u64() => {}
         (Kind::Number, _) => {
             let fault = check.fault(path, format!("`{name}` is a whole number"));
@@ -100,6 +104,12 @@ fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
         }
         (_, None) => {
             check.fault(path, format!("`{name}` is a text")).help = Some("put it in quotes".to_owned());
+        }
+        (Kind::Transport, Some(text)) if fields::is_transport(text) => {}
+        (Kind::Transport, Some(text)) => {
+            let fault = check.fault(path, format!("`{}` is no transport", printable(text)));
+            fault.suggest(text, fields::TRANSPORTS);
+            fault.help.get_or_insert_with(|| "others go by their number, in quotes: \"47\"".to_owned());
         }
         (Kind::Text, Some(_)) | (Kind::Address | Kind::Host, Some("")) => {}
         (Kind::Address, Some(text)) if text.parse::<IpAddr>().is_ok() => {}

@@ -103,6 +103,7 @@ fn server(check: &mut Check<'_>, path: &str, serve: &Serve) -> Option<(&'static 
         check.fault_of_key(&format!("{path}.bytes"), "this server sends no bytes of its own").help =
             plain.then(|| "add `reply: source`, or `reply: close`".to_owned());
     }
+    steps::transfer(check, &format!("{path}.bytes"), serve.bytes);
     Some((if matches!(kind, "udp" | "quic" | "h3" | "stun") { "udp" } else { "tcp" }, port))
 }
 

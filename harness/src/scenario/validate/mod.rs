@@ -2,13 +2,14 @@
 //!
 //! Each check says the path of the value it is about; the outline of the file knows where that is.
 
-mod agents;
+pub(crate) mod agents;
 mod application;
 mod expect;
 mod hosts;
 mod needs;
-mod rules;
-mod steps;
+mod reach;
+pub(crate) mod rules;
+pub(crate) mod steps;
 mod transport;
 
 use crate::scenario::{

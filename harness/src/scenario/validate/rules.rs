@@ -12,7 +12,8 @@ use crate::scenario::{
 };
 
 /// The transports and the names that fix one.
-const PROTOS: [&str; 9] = ["tcp", "udp", "icmp", "https", "http", "ssh", "mptcp", "sctp", "udplite"];
+pub(crate) const PROTOS: [&str; 9] =
+    ["tcp", "udp", "icmp", "https", "http", "ssh", "mptcp", "sctp", "udplite"];
 /// Those that need no port.
 const PORTLESS: [&str; 4] = ["icmp", "https", "http", "ssh"];
 

@@ -1,6 +1,6 @@
 //! What the agents do.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use super::{Check, application, hosts, rules, transport};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The action fields of a step.
-const ACTIONS: [&str; 16] = [
+pub(crate) const ACTIONS: [&str; 16] = [
     "connect",
     "send",
     "ping",
@@ -38,6 +38,10 @@ const LAST_PROTOCOL: u16 = 262;
 /// Largest `AF_*` and `SOCK_*` of Linux.
 const LAST_FAMILY: u16 = 45;
 const LAST_KIND: u16 = 10;
+/// Most bytes of one transfer: more shows nothing more.
+const LARGEST_TRANSFER: u64 = 256 << 20;
+/// Longest time that one step may take.
+const LONGEST: Duration = Duration::from_secs(600);
 
 pub(super) fn check(check: &mut Check<'_>) {
     if check.scenario.steps.is_empty() {
@@ -70,12 +74,18 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
         }
     }
     by(check, path, step);
+    times(check, path, step);
     let acts = !matches!(set.as_slice(), ["bypass" | "rules" | "wait" | "together", ..]);
     if step.cgroup == Place::Nested && !acts {
         check.fault_of_key(&format!("{path}.cgroup"), "only what an agent does has a `cgroup`");
     }
     if let Some(connect) = &step.connect {
         transport::connection(check, &format!("{path}.connect"), connect);
+        for (field, bytes) in
+            [("send", connect.send), ("receive", connect.receive), ("send_after", connect.send_after)]
+        {
+            transfer(check, &format!("{path}.connect.{field}"), bytes);
+        }
     }
     if let Some(send) = &step.send {
         transport::datagrams(check, &format!("{path}.send"), send);
@@ -238,6 +248,30 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
             _ => format!("`{action}`"),
         };
         check.fault(&path, format!("{what} cannot end with `{outcome}`"));
+    }
+}
+
+/// No step holds a run up for longer than a person would wait.
+fn times(check: &mut Check<'_>, path: &str, step: &Step) {
+    let connect = step.connect.as_ref();
+    for (field, time) in [
+        ("wait", step.wait),
+        ("connect.pause", connect.and_then(|connect| connect.pause)),
+        ("connect.timeout", connect.and_then(|connect| connect.timeout)),
+        ("send.pause", step.send.as_ref().and_then(|send| send.pause)),
+        ("exec.timeout", step.exec.as_ref().and_then(|exec| exec.timeout)),
+    ] {
+        if time.is_some_and(|time| time > LONGEST) {
+            check.fault(&format!("{path}.{field}"), "no step may take longer than 10m").help =
+                Some("shorten the times of the case with `settings`".to_owned());
+        }
+    }
+}
+
+/// What one connection may carry.
+pub(super) fn transfer(check: &mut Check<'_>, path: &str, bytes: u64) {
+    if bytes > LARGEST_TRANSFER {
+        check.fault(path, format!("a case transfers at most {LARGEST_TRANSFER} bytes at a time"));
     }
 }
 
