@@ -657,7 +657,7 @@ fn errors() -> Outcome {
     let none: IndexMap<String, Host> =
         from(serde_json::json!({"a.test": {"addr": ["198.51.100.7"], "serve": [{"bytes": 7}]}}));
     let bad = text(World::new("errnone", &none, &[agent("scout")]));
-    ensure(bad.contains("one of tcp"), || bad.clone())?;
+    ensure(bad.contains("exactly one port"), || bad.clone())?;
     for id in ["errcap", "errport", "errnone"] {
         equal("left by a failed start", namespaces(id), Vec::new())?;
     }

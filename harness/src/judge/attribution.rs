@@ -12,22 +12,26 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
 }
 
 fn of(evidence: &Evidence<'_>, owner: &AgentEvidence) -> Option<Failure> {
-    let label = [&owner.agent, &owner.project, &owner.container_id, "known"];
+    let label = [
+        ("agent", owner.agent.as_str()),
+        ("project", &owner.project),
+        ("container_id", &owner.container_id),
+        ("attribution", "known"),
+    ];
     let mut wrong = evidence.documents.iter().filter(|document| {
         number(document, "cgroup_id") == owner.cgroup_id
-            && ["agent", "project", "container_id", "attribution"].map(|name| text(document, name)) != label
+            && label.iter().any(|(name, right)| text(document, name) != *right)
     });
     let first = wrong.next()?;
     let more = wrong.clone().count();
+    let differs: Vec<_> = label
+        .iter()
+        .filter(|(name, right)| text(first, name) != *right)
+        .map(|(name, right)| format!("{name} is {:?}, not {right:?}", text(first, name)))
+        .collect();
     let message = format!(
-        "attributed to agent {:?}, project {:?}, container {:?} ({}), but its cgroup is of agent {:?}, project {:?}, container {:?}: {}{}",
-        text(first, "agent"),
-        text(first, "project"),
-        text(first, "container_id"),
-        text(first, "attribution"),
-        owner.agent,
-        owner.project,
-        owner.container_id,
+        "not attributed to its cgroup's container: {}: {}{}",
+        differs.join("; "),
         describe(first),
         if more > 0 { format!(", and {more} more") } else { String::new() }
     );
