@@ -1,6 +1,6 @@
 //! Every cell of `scenarios/` as a test of its own, found at run time, in the highest tier that this
-//! machine allows. A run without a cell is not green; with `--require-coverage`, neither is one that
-//! leaves a place of the coverage table blank.
+//! machine allows. A run without a cell is not green, and neither is a whole run in the lab that leaves
+//! a place of the coverage table blank.
 
 use std::{
     path::PathBuf,
@@ -18,16 +18,11 @@ use harness::{
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-/// Not known to the test runner.
-const REQUIRE_COVERAGE: &str = "--require-coverage";
-
 fn main() -> ExitCode {
     if let Some(code) = reexec::role() {
         return code;
     }
-    let require_coverage = std::env::args().any(|argument| argument == REQUIRE_COVERAGE);
-    let mut arguments =
-        Arguments::from_iter(std::env::args().filter(|argument| argument != REQUIRE_COVERAGE));
+    let mut arguments = Arguments::from_args();
     // Cells wait more than they work.
     arguments.test_threads.get_or_insert(8);
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
@@ -81,15 +76,15 @@ fn main() -> ExitCode {
             }
         })
     }));
-    let listing_only = arguments.list;
-    let filtered = arguments.filter.is_some() || !arguments.skip.is_empty() || arguments.exact;
+    let whole =
+        !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.exact;
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(lab);
-    if !listing_only && !filtered && conclusion.num_passed + conclusion.num_failed == 0 {
+    if whole && conclusion.num_passed + conclusion.num_failed == 0 {
         eprintln!("no cell was executed, so nothing was shown");
         return ExitCode::FAILURE;
     }
-    if require_coverage && !listing_only {
+    if whole && tier == Tier::Lab {
         let coverage = coverage.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(problem) = coverage.require() {
             eprintln!("{problem}");
