@@ -111,6 +111,7 @@ impl Action {
         match self {
             Self::Connect(connect) => connect.origin,
             Self::Send(send) => send.origin,
+            Self::Accept(accept) => accept.origin,
             _ => Origin::Inside,
         }
     }
@@ -119,7 +120,7 @@ impl Action {
     pub(crate) const fn holds(&self) -> bool {
         let origin = self.origin();
         matches!(self, Self::Accept(_))
-            || matches!(origin, Origin::MovedIn | Origin::MovedOut)
+            || matches!(origin, Origin::MovedIn | Origin::MovedOut | Origin::ConnectedOutside)
             || origin.is_early()
     }
 }

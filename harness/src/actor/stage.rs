@@ -82,7 +82,7 @@ impl Stage {
 
     /// The socket is connected, and has sent nothing yet.
     pub fn connected(&self, origin: Origin) {
-        if origin == Origin::ConnectedBefore {
+        if origin.is_connected() {
             hold();
         }
     }

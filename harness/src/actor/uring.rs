@@ -3,7 +3,7 @@
 use std::{
     io::IoSlice,
     net::SocketAddr,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -33,6 +33,15 @@ impl Ring {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
             Stop::errno("io_uring_setup")(errno)
         })
+    }
+
+    /// `socket()`, of the default protocol; since Linux 5.19.
+    pub fn socket(&mut self, family: i32, kind: i32) -> nix::Result<OwnedFd> {
+        // SAFETY: a call without memory.
+        let raw = unsafe { self.call(&opcode::Socket::new(family, kind, 0).build()) }?;
+        let raw = i32::try_from(raw).map_err(|_| Errno::EBADF)?;
+        // SAFETY: the kernel has just opened it for this process, and nobody else has it.
+        Ok(unsafe { OwnedFd::from_raw_fd(raw) })
     }
 
     /// `connect()`, waiting for its end.

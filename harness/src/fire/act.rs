@@ -70,7 +70,7 @@ pub(super) fn begin(
             drop(maker);
             (spawn(using, Part::Use(user.as_raw_fd()))?, Some(making))
         }
-        Origin::MovedIn => (spawn(Cgroup::Outside, Part::Whole)?, None),
+        Origin::MovedIn | Origin::ConnectedOutside => (spawn(Cgroup::Outside, Part::Whole)?, None),
         _ => (spawn(inside, Part::Whole)?, None),
     };
     let held = action.holds() && running.held(GRACE);
@@ -92,7 +92,7 @@ impl Begun {
         let mut call = None;
         if self.held {
             match action.origin() {
-                Origin::MovedIn => world.move_in(agent, self.running.id())?,
+                Origin::MovedIn | Origin::ConnectedOutside => world.move_in(agent, self.running.id())?,
                 Origin::MovedOut => world.move_out(self.running.id())?,
                 _ => {}
             }

@@ -13,12 +13,14 @@ use nix::{
 
 use crate::scenario::{
     needs::{Feature, KernelVersion, Requirement},
-    types::Scenario,
+    types::{Need, Scenario},
 };
 
-/// What the first unmet need of a scenario is, and how that was found out.
+/// What the first unmet need of a scenario or of its calls is, and how that was found out.
 pub(crate) fn missing(scenario: &Scenario) -> Option<String> {
-    scenario.needs.iter().find_map(|need| match need.requirement() {
+    let said = scenario.needs.iter().map(Need::requirement);
+    let implied = scenario.steps.iter().flat_map(Requirement::of).map(Ok);
+    said.chain(implied).find_map(|need| match need {
         Ok(requirement) => unmet(&requirement).map(|why| format!("needs {requirement}: {why}")),
         Err(unknown) => Some(unknown.to_string()),
     })

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use strum::IntoEnumIterator as _;
 
+use super::types::{Connect, ConnectVia, DatagramProto, Send, SendVia, Step};
+
 /// Something that kernels have or have not, whatever their version. How each is looked for is `lab`'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
@@ -60,6 +62,34 @@ impl FromStr for Requirement {
         };
         let feature = || text.parse().ok().map(Self::Feature);
         version.or_else(feature).ok_or_else(|| UnknownRequirement(text.to_owned()))
+    }
+}
+
+impl Requirement {
+    /// What the calls of a step need, which no author has to say.
+    pub(crate) fn of(step: &Step) -> Vec<Self> {
+        let since = |major, minor| Self::Since(KernelVersion { major, minor });
+        let connects = step.connect.as_ref().and_then(|Connect { via, .. }| match via {
+            ConnectVia::Mptcp => Some(Self::Feature(Feature::Mptcp)),
+            ConnectVia::IoUring => Some(Self::Feature(Feature::IoUring)),
+            ConnectVia::IoUringSqpoll => Some(since(5, 11)),
+            ConnectVia::IoUringSocket => Some(since(5, 19)),
+            _ => None,
+        });
+        let sends = step.send.as_ref().and_then(|Send { via, .. }| match via {
+            SendVia::IoUring => Some(Self::Feature(Feature::IoUring)),
+            SendVia::IoUringSqpoll => Some(since(5, 11)),
+            SendVia::IoUringZerocopy => Some(since(6, 0)),
+            _ => None,
+        });
+        let carries = step.send.as_ref().and_then(|Send { proto, .. }| match proto {
+            DatagramProto::Udp => None,
+            DatagramProto::Udplite => Some(Self::Feature(Feature::Udplite)),
+            DatagramProto::Sctp => Some(Self::Feature(Feature::Sctp)),
+            DatagramProto::Dccp => Some(Self::Feature(Feature::Dccp)),
+        });
+        let together = step.together.iter().flatten().flat_map(Self::of);
+        connects.into_iter().chain(sends).chain(carries).chain(together).collect()
     }
 }
 

@@ -434,7 +434,9 @@ pub enum ConnectVia {
     Bind,
     /// An io_uring connects and sends.
     IoUring,
-    /// The same, with a kernel thread that polls the ring.
+    /// The same, and it makes the socket (Linux 5.19).
+    IoUringSocket,
+    /// An io_uring connects and sends, with a kernel thread that polls the ring.
     IoUringSqpoll,
     /// TCP Fast Open by `sendto(MSG_FASTOPEN)`: the first data is in the SYN.
     FastOpen,

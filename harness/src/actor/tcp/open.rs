@@ -53,7 +53,11 @@ fn make(via: ConnectVia, dst: SocketAddr, timeout: Duration) -> Result<OwnedFd, 
     let family = if dst.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let mut flags = SockFlag::SOCK_CLOEXEC;
     flags.set(SockFlag::SOCK_NONBLOCK, via == ConnectVia::Nonblock);
-    let fd = if via == ConnectVia::Mptcp {
+    let fd = if via == ConnectVia::IoUringSocket {
+        Ring::new(false)?
+            .socket(family as i32, libc::SOCK_STREAM | flags.bits())
+            .map_err(Stop::errno("io_uring socket"))?
+    } else if via == ConnectVia::Mptcp {
         // SAFETY: a plain system call without pointers.
         let raw =
             unsafe { libc::socket(family as i32, libc::SOCK_STREAM | flags.bits(), libc::IPPROTO_MPTCP) };
@@ -93,7 +97,7 @@ fn connect(
             socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(any)).map_err(Stop::errno("bind"))?;
             plain(fd)?;
         }
-        ConnectVia::IoUring | ConnectVia::IoUringSqpoll => {
+        ConnectVia::IoUring | ConnectVia::IoUringSocket | ConnectVia::IoUringSqpoll => {
             let mut ring = Ring::new(action.via == ConnectVia::IoUringSqpoll)?;
             ring.connect(fd, dst).map_err(Stop::errno("io_uring connect"))?;
             return Ok((Feed::Ring(ring), 0));

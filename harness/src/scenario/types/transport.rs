@@ -69,6 +69,9 @@ pub struct Accept {
     /// Payload bytes that the agent answers. Default 0: no answer, and for UDP none is waited for.
     #[serde(default)]
     pub send: u64,
+    /// `before`: the agent listens before it is enrolled. Default `inside`.
+    #[serde(default)]
+    pub origin: Origin,
 }
 
 /// Membership of a multicast group; the kernel reports it to the network.
@@ -109,6 +112,8 @@ pub enum Origin {
     MovedIn,
     /// The process makes it inside, and is then moved out of the cgroup.
     MovedOut,
+    /// The process connects outside, and is then moved into the cgroup.
+    ConnectedOutside,
     /// Made before the agent was enrolled, used after.
     Before,
     /// Connected before the agent was enrolled, used after.
@@ -120,6 +125,12 @@ impl Origin {
     #[must_use]
     pub const fn is_early(self) -> bool {
         matches!(self, Self::Before | Self::ConnectedBefore)
+    }
+
+    /// Whether the socket is connected when the step holds.
+    #[must_use]
+    pub const fn is_connected(self) -> bool {
+        matches!(self, Self::ConnectedBefore | Self::ConnectedOutside)
     }
 
     /// Whether one process makes the socket, and another uses it.

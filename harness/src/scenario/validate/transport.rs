@@ -21,7 +21,7 @@ pub(super) fn connection(check: &mut Check<'_>, path: &str, connect: &Connect) {
         check.fault(&format!("{path}.via"), "Fast Open connects with the first data; there is none").help =
             Some("add `send: 1` or more".to_owned());
     }
-    if *via == ConnectVia::Reconnect && *origin == Origin::ConnectedBefore {
+    if *via == ConnectVia::Reconnect && origin.is_connected() {
         check.fault(&format!("{path}.origin"), "a socket that reconnects was not connected before");
     }
     held(check, path, to, *origin);
@@ -74,9 +74,10 @@ pub(super) fn datagrams(check: &mut Check<'_>, path: &str, send: &Send) {
     }
     let connects = matches!(send.via, SendVia::Connected | SendVia::ConnectedOther | SendVia::Splice)
         || send.other.is_some() && send.via == SendVia::Unspec;
-    if send.origin == Origin::ConnectedBefore && !connects {
+    if send.origin.is_connected() && !connects {
+        let unconnected = if send.origin.is_early() { "before" } else { "moved_in" };
         check.fault(&format!("{path}.via"), "this call does not connect").help =
-            Some("use `via: connected`, or `origin: before`".to_owned());
+            Some(format!("use `via: connected`, or `origin: {unconnected}`"));
     }
     held(check, path, &send.to, send.origin);
 }
@@ -123,6 +124,9 @@ pub(super) fn accept(check: &mut Check<'_>, path: &str, accept: &Accept) {
     }
     if accept.udp.is_some() && accept.receive.max(accept.send) > LARGEST_DATAGRAM {
         check.fault(path, format!("a UDP datagram holds at most {LARGEST_DATAGRAM} bytes"));
+    }
+    if !matches!(accept.origin, Origin::Inside | Origin::Before) {
+        check.fault(&format!("{path}.origin"), "who accepts listens `inside`, or `before` it is enrolled");
     }
     check.require_host(&format!("{path}.from"), &accept.from);
     let v6 = accept.family == Family::V6;
