@@ -32,7 +32,7 @@ use crate::{
 /// How long one program of `prepare` may take.
 const PREPARE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a program may take until it listens.
-const READY_LIMIT: Duration = Duration::from_secs(10);
+const READY_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at it: the kernel tells nobody that a socket listens.
 const LOOK: Duration = Duration::from_millis(2);
 /// Most of a log that is shown, from its end, in bytes.
