@@ -33,7 +33,8 @@ pub struct Container {
     pub flow_quota: u64,
     /// The proxy's IPv4 address, mapped; all zero: none.
     pub proxy: Address,
-    /// The proxy's IPv6 address; all zero: IPv6 connections are handed to `proxy` in its mapped form.
+    /// The proxy's IPv6 address; all zero: IPv6 connections are handed to `proxy` in its mapped form, and no
+    /// IPv6 datagrams are.
     pub proxy6: Address,
     /// Port of `resolver`, host order; 0: there is none.
     pub resolver_port: u16,

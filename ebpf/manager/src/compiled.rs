@@ -18,7 +18,7 @@ use crate::{
 pub struct Compiled {
     permits: Vec<Permit>,
     prefixes: Vec<(Key<PrefixKey>, Prefix)>,
-    catch_all: Option<u16>,
+    proxy: Proxy,
 }
 
 /// One attempt's circumstances.
@@ -36,7 +36,7 @@ impl Compiled {
     pub fn new(rules: &[Rule], network: &Network, proxy: &Proxy) -> Result<Self> {
         let permits = permits(rules)?;
         let prefixes = routes::of_prefixes(&permits, network, 0)?;
-        Ok(Self { permits, prefixes, catch_all: proxy.catch_all })
+        Ok(Self { permits, prefixes, proxy: *proxy })
     }
 
     /// What the shipped matrix decides; `names` are those that lead to `ip` and are valid.
@@ -53,6 +53,10 @@ impl Facts for Now<'_> {
 
     fn has_resolver(&self, _dst: &Destination<'_>) -> bool {
         true
+    }
+
+    fn proxy(&self) -> (bool, bool) {
+        (self.compiled.proxy.v4.is_some(), self.compiled.proxy.v6.is_some())
     }
 
     fn address(&self, dst: &Destination<'_>) -> (Zone, Permitted) {
@@ -75,6 +79,6 @@ impl Facts for Now<'_> {
     }
 
     fn catch_all(&self) -> Option<u16> {
-        self.compiled.catch_all
+        self.compiled.proxy.catch_all
     }
 }

@@ -26,7 +26,7 @@ pub struct Proxy {
     /// Its IPv4 address.
     pub v4: Option<Ipv4Addr>,
     /// Its IPv6 address. Without one, IPv6 connections go to `v4` in its mapped form, which sockets that
-    /// are bound to IPv6 alone cannot reach.
+    /// are bound to IPv6 alone cannot reach, and rules with a listener permit no IPv6 datagrams.
     pub v6: Option<Ipv6Addr>,
     /// Port that takes TCP that no rule knows.
     pub catch_all: Option<u16>,

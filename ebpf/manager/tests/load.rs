@@ -1,7 +1,12 @@
 //! The object that ships, against this machine's kernel. Needs root.
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
 
-use std::{fs, path::PathBuf, process};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process,
+};
 
 use manager::{EnrolRequest, LoadOptions, Manager, ResolverAddresses};
 
@@ -74,29 +79,56 @@ fn refuses_what_is_loaded_already() {
     assert!(loaded.manager.status().is_ok());
 }
 
-/// The programs decide before anything is routed, so the machine's network is of no matter.
+/// What a datagram from an IPv6 socket of `cgroup` ends with. The programs decide before anything is routed, so
+/// the machine's network is of no matter.
+fn send(cgroup: &Path, to: &str, port: u16) -> String {
+    let script = format!(
+        "import errno, socket\n\
+         s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
+         try: s.sendto(b'?', ('{to}', {port}))\n\
+         except OSError as error: print(errno.errorcode.get(error.errno, error.errno))"
+    );
+    let join = format!("echo $$ > {}/cgroup.procs; exec python3 -c \"$0\"", cgroup.display());
+    let output =
+        process::Command::new("unshare").args(["--net", "sh", "-c", &join, &script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn dns_of_a_family_without_a_view_is_denied() {
     let Loaded { manager, cgroup, .. } = &load("dns");
-    let send = |to: &str| {
-        let script = format!(
-            "import errno, socket\n\
-             s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
-             try: s.sendto(b'?', ('{to}', 53))\n\
-             except OSError as error: print(errno.errorcode.get(error.errno, error.errno))"
-        );
-        let join = format!("echo $$ > {}/cgroup.procs; exec python3 -c \"$0\"", cgroup.display());
-        let output =
-            process::Command::new("unshare").args(["--net", "sh", "-c", &join, &script]).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    };
     let mut request = EnrolRequest::new(cgroup, "c1");
     let view = ["192.0.2.1:5300".parse().unwrap()];
     request.resolver = Some(ResolverAddresses::new(&view, "203.0.113.53:53".parse().unwrap()).unwrap());
     let id = manager.enrol(&request).unwrap().cgroup_id;
-    assert_eq!(send("2001:db8::53"), "EPERM\n", "no view of this family");
-    assert_eq!(send("::ffff:203.0.113.53"), "ENETUNREACH\n", "decided, and redirected where no route leads");
+    assert_eq!(send(cgroup, "2001:db8::53", 53), "EPERM\n", "no view of this family");
+    assert_eq!(
+        send(cgroup, "::ffff:203.0.113.53", 53),
+        "ENETUNREACH\n",
+        "decided, and redirected where no route leads"
+    );
+    let ledger = manager.ledger(id).unwrap();
+    assert_eq!((ledger.denied, ledger.opened), (1, 1));
+}
+
+#[test]
+fn a_datagram_of_a_family_without_a_proxy_is_denied() {
+    let Loaded { manager, cgroup, .. } = &load("proxy");
+    let mut request = EnrolRequest::new(cgroup, "c1");
+    request.proxy.v4 = Some(Ipv4Addr::new(203, 0, 113, 80));
+    request.rules = serde_json::from_value(serde_json::json!([
+        {"dst": "198.51.100.7", "proto": "udp", "port": 9, "listener": 15009},
+        {"dst": "2001:db8:1::7", "proto": "udp", "port": 9, "listener": 15009},
+    ]))
+    .unwrap();
+    let id = manager.enrol(&request).unwrap().cgroup_id;
+    assert_eq!(send(cgroup, "2001:db8:1::7", 9), "EPERM\n", "the proxy has no address of this family");
+    assert_eq!(
+        send(cgroup, "::ffff:198.51.100.7", 9),
+        "ENETUNREACH\n",
+        "decided, and handed where no route leads"
+    );
     let ledger = manager.ledger(id).unwrap();
     assert_eq!((ledger.denied, ledger.opened), (1, 1));
 }

@@ -37,6 +37,8 @@ pub trait Facts {
     fn bypassed(&self) -> bool;
     /// This container has a resolver view of the destination's family to send DNS to.
     fn has_resolver(&self, dst: &Destination<'_>) -> bool;
+    /// Whether this container's proxy has an address: of IPv4, of IPv6.
+    fn proxy(&self) -> (bool, bool);
     /// What the destination is to this container, and what its address permits transport and port.
     fn address(&self, dst: &Destination<'_>) -> (Zone, Permit);
     /// What a name that currently leads to the destination permits transport and port.
@@ -106,26 +108,36 @@ pub fn decide<F: Facts>(facts: &F, dst: &Destination<'_>) -> Decision {
             _ => Decision::denied(Reason::OwnSubnet),
         };
     }
-    if let Some(decision) = ruled(facts.domain(dst), Reason::DomainRule) {
+    if let Some(decision) = ruled(facts, dst, facts.domain(dst), Reason::DomainRule) {
         return decision;
     }
-    if let Some(decision) = ruled(by_address, Reason::AddressRule) {
+    if let Some(decision) = ruled(facts, dst, by_address, Reason::AddressRule) {
         return decision;
     }
     match facts.catch_all() {
-        Some(port) if dst.l4_proto == TCP && dst.port != DNS_TLS_PORT => {
+        Some(port) if dst.l4_proto == TCP && dst.port != DNS_TLS_PORT && handed(facts, dst) => {
             Decision::allowed(Reason::Redirected, Route::Proxy(port))
         }
         _ => Decision::denied(Reason::NoRule),
     }
 }
 
-/// What a rule makes of an attempt, if one knows it.
+/// Whether what goes to the destination can be handed to the proxy. Only a connection can leave its family: to a
+/// mapped address the kernel sends no native IPv6 datagram.
 #[inline(always)]
-const fn ruled(permit: Permit, reason: Reason) -> Option<Decision> {
+fn handed<F: Facts>(facts: &F, dst: &Destination<'_>) -> bool {
+    let (v4, v6) = facts.proxy();
+    if is_v4(dst.addr) { v4 } else { v6 || (v4 && dst.l4_proto == TCP) }
+}
+
+/// What a rule makes of an attempt, if one knows it. One whose listener cannot be reached permits nothing.
+#[inline(always)]
+fn ruled<F: Facts>(facts: &F, dst: &Destination<'_>, permit: Permit, reason: Reason) -> Option<Decision> {
     match permit {
-        Permit::No => None,
         Permit::Direct => Some(Decision::allowed(reason, Route::Direct)),
-        Permit::Listener(port) => Some(Decision::allowed(Reason::Redirected, Route::Proxy(port))),
+        Permit::Listener(port) if handed(facts, dst) => {
+            Some(Decision::allowed(Reason::Redirected, Route::Proxy(port)))
+        }
+        Permit::No | Permit::Listener(_) => None,
     }
 }

@@ -15,6 +15,7 @@ struct World {
     bypassed: bool,
     /// Of IPv4, of IPv6.
     resolver: (bool, bool),
+    proxy: (bool, bool),
     zone: Zone,
     catch_all: Option<u16>,
     names: Vec<Routes>,
@@ -28,6 +29,9 @@ impl Facts for World {
     fn has_resolver(&self, dst: &Destination<'_>) -> bool {
         let v4 = std::net::Ipv6Addr::from(*dst.addr).to_ipv4_mapped().is_some();
         if v4 { self.resolver.0 } else { self.resolver.1 }
+    }
+    fn proxy(&self) -> (bool, bool) {
+        self.proxy
     }
     fn address(&self, dst: &Destination<'_>) -> (Zone, Permit) {
         (self.zone, permits(&self.prefix, dst.l4_proto, dst.port))
@@ -67,11 +71,13 @@ fn routes() -> impl Strategy<Value = Routes> {
 
 fn world() -> impl Strategy<Value = World> {
     let zone = prop_oneof![4 => Just(Zone::Elsewhere), 1 => Just(Zone::OwnSubnet), 1 => Just(Zone::Gateway)];
-    let facts = (any::<bool>(), any::<(bool, bool)>(), zone, prop::option::of(1..u16::MAX));
+    let facts =
+        (any::<bool>(), any::<(bool, bool)>(), any::<(bool, bool)>(), zone, prop::option::of(1..u16::MAX));
     (facts, prop::collection::vec(routes(), 0..4), routes()).prop_map(
-        |((bypassed, resolver, zone, catch_all), names, prefix)| World {
+        |((bypassed, resolver, proxy, zone, catch_all), names, prefix)| World {
             bypassed,
             resolver,
+            proxy,
             zone,
             catch_all,
             names,
@@ -100,6 +106,12 @@ fn first_row(world: &World, dst: &Destination<'_>) -> Decision {
     let by_name = world.domain(dst);
     let own = zone != Zone::Elsewhere;
     let listener = |permit| if let Permit::Listener(port) = permit { port } else { 0 };
+    let proxy = match std::net::Ipv6Addr::from(*dst.addr).to_ipv4_mapped() {
+        Some(_) => world.proxy.0,
+        None if dst.l4_proto == TCP => world.proxy.0 || world.proxy.1,
+        None => world.proxy.1,
+    };
+    let handed = |permit| proxy && matches!(permit, Permit::Listener(_));
     let other_tcp = dst.l4_proto == TCP && dst.port != 853;
     let rows = [
         (world.bypassed && dns && world.has_resolver(dst), row(Bypassed, Reason::Bypass, Route::Resolver)),
@@ -111,11 +123,11 @@ fn first_row(world: &World, dst: &Destination<'_>) -> Decision {
         (zone == Zone::Gateway, row(Denied, Reason::Gateway, Route::Direct)),
         (own, row(Denied, Reason::OwnSubnet, Route::Direct)),
         (by_name == Permit::Direct, row(Allowed, Reason::DomainRule, Route::Direct)),
-        (by_name != Permit::No, row(Allowed, Reason::Redirected, Route::Proxy(listener(by_name)))),
+        (handed(by_name), row(Allowed, Reason::Redirected, Route::Proxy(listener(by_name)))),
         (by_address == Permit::Direct, row(Allowed, Reason::AddressRule, Route::Direct)),
-        (by_address != Permit::No, row(Allowed, Reason::Redirected, Route::Proxy(listener(by_address)))),
+        (handed(by_address), row(Allowed, Reason::Redirected, Route::Proxy(listener(by_address)))),
         (
-            world.catch_all.is_some() && other_tcp,
+            world.catch_all.is_some() && other_tcp && proxy,
             row(Allowed, Reason::Redirected, Route::Proxy(world.catch_all.unwrap_or(0))),
         ),
         (true, row(Denied, Reason::NoRule, Route::Direct)),

@@ -90,6 +90,15 @@ impl Facts for Kernel {
     }
 
     #[inline(always)]
+    fn proxy(&self) -> (bool, bool) {
+        match CONTAINERS.get_ptr(self.cgroup_id) {
+            // SAFETY: a live map value.
+            Some(container) => unsafe { ((*container).proxy != [0; 16], (*container).proxy6 != [0; 16]) },
+            None => (false, false),
+        }
+    }
+
+    #[inline(always)]
     fn address(&self, dst: &Destination<'_>) -> (Zone, Permit) {
         let key = Key::new(192, PrefixKey { cgroup_id_be: self.cgroup_id.to_be_bytes(), addr: *dst.addr });
         match PREFIXES.get(&key) {
