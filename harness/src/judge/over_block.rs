@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use abi::Verdict;
 use serde_json::Value;
 
-use super::evidence::{AgentEvidence, Evidence, Fired, address, number, text};
+use super::evidence::{AgentEvidence, Evidence, Fired, address, describe, number, text};
 use crate::{
     event::{Class, Failure},
     model::{Attempt, Model, Proto, Surroundings},
@@ -21,7 +21,7 @@ const SHORTEST: Duration = Duration::from_secs(5);
 /// Every destination that was denied although it is permitted, once, where nothing arrived.
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     let mut told = Vec::new();
-    let mut failures = Vec::new();
+    let mut failures: Vec<Failure> = astray(evidence).into_iter().collect();
     for fired in evidence.fired.iter().filter(|fired| fired.report.outcome == "EPERM") {
         let Some((dst, agent)) = fired.report.dst.zip(evidence.agents.get(fired.agent)) else { continue };
         let dst = SocketAddr::new(dst.ip().to_canonical(), dst.port());
@@ -39,6 +39,30 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
         failures.push(evidence.failure(Class::OverBlock, "rules", message, String::new()));
     }
     failures
+}
+
+/// A look-up that was denied for where it went, which is to the agent's resolver whatever server it names; unless
+/// a step leads its packets elsewhere.
+fn astray(evidence: &Evidence<'_>) -> Option<Failure> {
+    let led = |fired: &Fired| {
+        let step = evidence.cell.step(&fired.path);
+        step.is_none_or(|step| {
+            step.exec.is_some()
+                || step.connect.as_ref().is_some_and(|connect| connect.route.is_some())
+                || step.send.as_ref().is_some_and(|send| send.route.is_some())
+        })
+    };
+    if evidence.fired.iter().any(led) {
+        return None;
+    }
+    let document = evidence.documents.iter().find(|document| {
+        text(document, "verdict") == "DENIED"
+            && text(document, "reason") == "destination_mismatch"
+            && matches!(text(document, "l4_proto"), "tcp" | "udp")
+            && number(document, "dst_port") == 53
+    })?;
+    let message = format!("a look-up goes to the agent's resolver, and was denied: {}", describe(document));
+    Some(evidence.failure(Class::OverBlock, "rules", message, String::new()))
 }
 
 fn denies(document: &Value, agent: &AgentEvidence, dst: SocketAddr) -> bool {
