@@ -106,7 +106,7 @@ enum BypassCommand {
         /// Cgroup id of the container.
         cgroup_id: u64,
         /// For how long, in seconds.
-        #[arg(long = "for")]
+        #[arg(long = "for", value_parser = lasting)]
         duration: Seconds,
     },
     /// Switch it off now; what it permitted is cut.
@@ -179,8 +179,10 @@ impl FromStr for Seconds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number: f64 =
-            text.trim_end_matches('s').parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+        let number: f64 = text
+            .trim_end_matches('s')
+            .parse()
+            .map_err(|_| format!("`{text}` is not a number of seconds, such as 600"))?;
         Duration::try_from_secs_f64(number).map(Self).map_err(|error| error.to_string())
     }
 }
@@ -188,6 +190,16 @@ impl FromStr for Seconds {
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_secs_f64().fmt(f)
+    }
+}
+
+/// Seconds, but not none: who means to end a bypass is told how.
+fn lasting(text: &str) -> Result<Seconds, String> {
+    let seconds = Seconds::from_str(text)?;
+    if seconds.0.is_zero() {
+        Err("that is no time; `bypass off` ends a bypass".to_owned())
+    } else {
+        Ok(seconds)
     }
 }
 

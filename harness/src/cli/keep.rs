@@ -6,7 +6,12 @@ use std::{
 };
 
 use harness::{
-    interrupt, judge::attribute, lab::Lab, report::visible, scenario::fields::EGRESS_STREAM, world::KeptWorld,
+    interrupt,
+    judge::{attribute, before_port},
+    lab::Lab,
+    report::visible,
+    scenario::fields::EGRESS_STREAM,
+    world::KeptWorld,
 };
 use serde_json::Value;
 
@@ -62,7 +67,7 @@ fn summary(document: &Value) -> String {
         text("agent"),
         text("verdict"),
         text("l4_proto"),
-        text("dst_ip"),
+        before_port(&text("dst_ip")),
         text("dst_port"),
         if host.is_empty() { String::new() } else { format!(" ({host})") },
         text("reason"),

@@ -165,6 +165,11 @@ pub(super) fn is_redirected_dns(document: &Value) -> bool {
         && number(document, "actual_dst_port") != 53
 }
 
+/// An address as it is written before a port.
+pub fn before_port(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
 /// Longest name or label in a line, characters.
 const SHOWN: usize = 80;
 
@@ -183,7 +188,7 @@ pub(super) fn describe(document: &Value) -> String {
         text(document, "verdict"),
         text(document, "l4_proto"),
         if name.is_empty() { String::new() } else { format!("{name} ") },
-        text(document, "dst_ip"),
+        before_port(text(document, "dst_ip")),
         number(document, "dst_port"),
         text(document, "reason"),
         text(document, "close_reason"),

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    evidence::{AgentEvidence, Evidence, Window, address, describe, number, text},
+    evidence::{AgentEvidence, Evidence, Window, address, before_port, describe, number, text},
     leak,
 };
 use crate::{
@@ -40,7 +40,7 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Vec<ModelVerdict>) {
         let recorded = text(document, "verdict");
         let Some(first) = possible.first() else { continue };
         let verdict = ModelVerdict {
-            dst: format!("{}:{}", text(document, "dst_ip"), number(document, "dst_port")),
+            dst: format!("{}:{}", before_port(text(document, "dst_ip")), number(document, "dst_port")),
             l4_proto: text(document, "l4_proto").to_owned(),
             verdict: first.verdict.as_str().to_owned(),
             because: first.because.clone(),

@@ -1,11 +1,15 @@
 //! The attributes that an expectation may name: those of the reader's document, and what text each
 //! of them may hold, so that a slip in a file is found before anything runs.
 
+use std::collections::BTreeMap;
+
 use abi::{CloseReason, Direction, Hook, Reason, Verdict};
 use reader::{
     EgressDocument,
     document::{Attribution, L7Proto, RecordType},
 };
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 /// The stream that these attributes are of.
 pub use reader::document::STREAM as EGRESS_STREAM;
@@ -89,9 +93,34 @@ pub fn kind(name: &str) -> Option<Kind> {
     })
 }
 
+/// Attributes and their values. A number or flag may stand in quotes, as a variable does: `{dst_port: "${port}"}`.
+pub(super) fn attributes<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Value>, D::Error> {
+    let mut attributes = BTreeMap::<String, Value>::deserialize(from)?;
+    for (name, value) in &mut attributes {
+        let meant = value.as_str().and_then(|text| match kind(name)? {
+            Kind::Number => text.parse::<u64>().ok().map(Value::from),
+            Kind::Flag => text.parse::<bool>().ok().map(Value::from),
+            _ => None,
+        });
+        if let Some(meant) = meant {
+            *value = meant;
+        }
+    }
+    Ok(attributes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_or_flag_may_stand_in_quotes_and_a_text_stays_one() {
+        let text = r#"{"dst_port": "443", "dst_host_ambiguous": "true", "agent": "7", "bytes_in": "x"}"#;
+        let read = attributes(&mut serde_json::Deserializer::from_str(text)).unwrap();
+        let meant = [("agent", "7".into()), ("bytes_in", "x".into()), ("dst_host_ambiguous", true.into())];
+        let meant = meant.into_iter().chain([("dst_port", 443.into())]);
+        assert_eq!(read, meant.map(|(name, value)| (name.to_owned(), value)).collect());
+    }
 
     #[test]
     fn every_text_with_a_rule_is_an_attribute() {

@@ -50,10 +50,12 @@ impl Selection {
             cells.iter().flat_map(|cell| cell.scenario.tags.iter().map(String::as_str)).collect();
         // Each, so that a misspelt one beside a right one is seen too.
         if let Some(tag) = self.tags.iter().find(|tag| !known.contains(tag.as_str())) {
-            let near = nearest(tag, known.iter().copied());
-            let near = near
-                .map_or_else(|| known.iter().map(|tag| printable(tag)).collect(), |tag| vec![printable(tag)]);
-            return nothing(format!("no cell has the tag `{}`", printable(tag)), near);
+            let what = format!("no cell has the tag `{}`", printable(tag));
+            let Some(near) = nearest(tag, known.iter().copied()) else {
+                let known: Vec<String> = known.iter().map(|tag| printable(tag)).collect();
+                return nothing(format!("{what}; there are {}", known.join(", ")), Vec::new());
+            };
+            return nothing(what, vec![printable(near)]);
         }
         let tagged: Vec<Cell> = cells
             .into_iter()

@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    fields,
     needs::{Requirement, UnknownRequirement},
     schema,
 };
@@ -683,7 +684,7 @@ pub struct DocumentExpectation {
     #[schemars(schema_with = "schema::stream")]
     pub stream: String,
     /// Which documents are meant: attribute = value.
-    #[serde(default, rename = "where")]
+    #[serde(default, rename = "where", deserialize_with = "fields::attributes")]
     #[schemars(schema_with = "schema::attributes")]
     pub filter: BTreeMap<String, serde_json::Value>,
     /// How many there must be, exactly.
@@ -693,13 +694,13 @@ pub struct DocumentExpectation {
     #[serde(default)]
     pub at_least: Option<u64>,
     /// What each of them must say: attribute = value.
-    #[serde(default, rename = "match")]
+    #[serde(default, rename = "match", deserialize_with = "fields::attributes")]
     #[schemars(schema_with = "schema::attributes")]
     pub fields: BTreeMap<String, serde_json::Value>,
 }
 
 fn default_stream() -> String {
-    super::fields::EGRESS_STREAM.to_owned()
+    fields::EGRESS_STREAM.to_owned()
 }
 
 /// What the far side saw.

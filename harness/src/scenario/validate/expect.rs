@@ -94,9 +94,7 @@ fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
         }
         (Kind::Number, _) if value.is_u64() => {}
         (Kind::Number, _) => {
-            let fault = check.fault(path, format!("`{name}` is a whole number"));
-            fault.help =
-                text.filter(|t| t.parse::<u64>().is_ok()).map(|_| "write it without quotes".to_owned());
+            check.fault(path, format!("`{name}` is a whole number"));
         }
         (Kind::Flag, _) if value.is_boolean() => {}
         (Kind::Flag, _) => {
