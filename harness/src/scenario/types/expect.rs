@@ -1,0 +1,113 @@
+//! What must be true afterwards.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{
+    fields::{self, EGRESS_STREAM},
+    schema,
+};
+
+/// What must be true afterwards.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Documents that must be there.
+    #[serde(default)]
+    pub documents: Vec<DocumentExpectation>,
+    /// No other document of these agents in `clawker-egress`, redirected DNS aside. Default true.
+    #[serde(default = "default_true")]
+    pub nothing_else: bool,
+    /// What the far side saw.
+    #[serde(default)]
+    pub wire: Vec<WireExpectation>,
+    /// `known`: what `wire` says arrives by an escape that is known. If it is closed, the case fails.
+    #[serde(default)]
+    pub leak: Option<Leak>,
+    /// `closed` (default): attempts = documents + accounted losses + open flows.
+    #[serde(default)]
+    pub ledger: LedgerExpectation,
+}
+
+const fn default_true() -> bool {
+    true
+}
+
+/// An escape that the case shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Leak {
+    /// It is known: the wire sees it and no document tells of it, until it is closed.
+    Known,
+}
+
+/// A set of documents and what each of them must say.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = schema::one_count)]
+pub struct DocumentExpectation {
+    /// Data stream. Default `clawker-egress`.
+    #[serde(default = "default_stream")]
+    #[schemars(schema_with = "schema::stream")]
+    pub stream: String,
+    /// Which documents are meant: attribute = value.
+    #[serde(default, rename = "where", deserialize_with = "fields::attributes")]
+    #[schemars(schema_with = "schema::attributes")]
+    pub filter: BTreeMap<String, serde_json::Value>,
+    /// How many there must be, exactly.
+    #[serde(default)]
+    pub exactly: Option<u64>,
+    /// How many there must be, at least. Default 1 where `exactly` is absent.
+    #[serde(default)]
+    pub at_least: Option<u64>,
+    /// What each of them must say: attribute = value.
+    #[serde(default, rename = "match", deserialize_with = "fields::attributes")]
+    #[schemars(schema_with = "schema::attributes")]
+    pub fields: BTreeMap<String, serde_json::Value>,
+}
+
+fn default_stream() -> String {
+    EGRESS_STREAM.to_owned()
+}
+
+/// What the far side saw.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = schema::seen)]
+pub struct WireExpectation {
+    /// Host name, `name:port`, or `address[:port]`.
+    pub to: String,
+    /// Only packets of this protocol: `tcp`, `udp`, `icmp`, `udplite`, `sctp`, `dccp`, `igmp`, or a number.
+    #[serde(default)]
+    pub proto: Option<String>,
+    /// Packets from the agents to it, exactly (ARP, ND and bare resets aside).
+    #[serde(default)]
+    pub packets: Option<u64>,
+    /// Packets, at least.
+    #[serde(default)]
+    pub at_least: Option<u64>,
+    /// L4 payload bytes from the agents to it, each counted once.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+}
+
+impl WireExpectation {
+    /// Whether something must arrive.
+    pub fn wants_packets(&self) -> bool {
+        let more = |least: Option<u64>| least.is_some_and(|least| least > 0);
+        more(self.packets) || more(self.at_least) || more(self.bytes)
+    }
+}
+
+/// Whether the ledger must close.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerExpectation {
+    /// attempts = documents + accounted losses + open flows, exactly.
+    #[default]
+    Closed,
+    /// Not judged in this case.
+    Any,
+}
