@@ -84,7 +84,7 @@ closed_set! {
         NoFlow = 14 => "no_flow",
         /// A packet of a socket that was connected before the container was enrolled.
         PreEnrolment = 15 => "pre_enrolment",
-        /// A packet that does not go where its socket's flow was decided to go.
+        /// A packet that does not go where its socket's flow was decided to go, or whose answer would not.
         DestinationMismatch = 16 => "destination_mismatch",
     }
 }

@@ -10,12 +10,9 @@ use crate::{
     atomic::add,
     context, facts, flow,
     maps::FLOWS,
-    packet::{Packet, Way, read, socket},
+    packet::{Packet, SOCK_RAW, Way, is_tcp, read, socket},
     sock_ops::state,
 };
-
-/// `SOCK_RAW`.
-const SOCK_RAW: u32 = 3;
 
 #[cgroup_skb]
 pub fn egress(ctx: SkBuffContext) -> i32 {
@@ -25,11 +22,11 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
         return 0;
     }
     // SAFETY: `sk` is a full socket.
-    let (kind, protocol, at) = unsafe { ((*sk).type_, (*sk).protocol, (*sk).state) };
+    let (tcp, raw, at) = unsafe { (is_tcp(sk), (*sk).type_ == SOCK_RAW, (*sk).state) };
     let known = context::sock(sk);
-    if packet.l4_proto == TCP && protocol == u32::from(TCP) {
+    if packet.l4_proto == TCP && tcp {
         if let Some(sock) = known
-            && !packet.routed
+            && !packet.astray()
             && connected_to(sock, &packet)
         {
             // A FIN leaves in no other state; what is sent before needs no look at its header.
@@ -39,11 +36,11 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
             return i32::from(!flow::bypass_over(sock));
         }
         // The handshake of a connection that a peer opens; once it stands, `sock_ops` makes it a flow.
-        if at == state::LISTEN || is_loopback(&packet.remote) {
+        if at == state::LISTEN || is_loopback(&packet.remote) && !packet.astray() {
             return 1;
         }
     }
-    gate(&ctx, sk, known, &packet, kind == SOCK_RAW)
+    gate(&ctx, sk, known, &packet, raw)
 }
 
 /// Whether that is where the socket's connection was decided to go.
@@ -72,7 +69,7 @@ fn gate(ctx: &SkBuffContext, sk: *mut bpf_sock, known: Option<*mut Sock>, packet
     };
     let key = packet.flow_key(ctx, sock);
     let found = match FLOWS.get_ptr_mut(&key) {
-        Some(flow) if !packet.routed && !flow::over(flow) => Some(flow),
+        Some(flow) if !packet.astray() && !flow::over(flow) => Some(flow),
         _ => {
             let tcp = packet.l4_proto == TCP;
             // TCP sends again what was denied, and that is not another attempt.
@@ -104,11 +101,11 @@ fn gate(ctx: &SkBuffContext, sk: *mut bpf_sock, known: Option<*mut Sock>, packet
 fn asked(sock: *const Sock, packet: &Packet, raw: bool) -> Asked {
     // SAFETY: non-null socket storage.
     let pre_enrolment = unsafe { (*sock).flags } & sock_flag::PRE_ENROLMENT != 0;
-    if pre_enrolment && !packet.routed {
+    if pre_enrolment && !packet.astray() {
         Asked::PreEnrolment
     } else if raw {
         Asked::Raw
-    } else if packet.routed || packet.l4_proto == TCP {
+    } else if packet.astray() || packet.l4_proto == TCP {
         Asked::Astray
     } else {
         Asked::Packet

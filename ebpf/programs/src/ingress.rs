@@ -8,7 +8,7 @@ use crate::{
     atomic::add,
     context, facts, flow,
     maps::FLOWS,
-    packet::{Packet, Way, read, socket},
+    packet::{Packet, Way, is_tcp, read, socket},
 };
 
 #[cgroup_skb]
@@ -20,8 +20,7 @@ pub fn ingress(ctx: SkBuffContext) -> i32 {
         return 1;
     }
     // SAFETY: `sk` is a full socket.
-    let protocol = unsafe { (*sk).protocol };
-    if packet.l4_proto == TCP && protocol == u32::from(TCP) {
+    if packet.l4_proto == TCP && unsafe { is_tcp(sk) } {
         packet.note_flags(&ctx, sock, Way::In);
         return i32::from(!flow::bypass_over(sock));
     }

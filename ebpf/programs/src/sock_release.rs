@@ -1,16 +1,16 @@
 //! `cgroup/sock_release`: the last descriptor of a socket is gone.
 
-use abi::{CloseReason, TCP, sock_flag};
+use abi::{CloseReason, sock_flag};
 use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
 
-use crate::{context, facts, flow, maps::TOMBSTONES, sock_ops::state};
+use crate::{context, facts, flow, maps::TOMBSTONES, packet::is_tcp, sock_ops::state};
 
 /// A TCP socket whose handshake began and that is not closed yet has its close to come, in `sock_ops`. A
 /// deferred Fast Open is `SYN_SENT` before its handshake begins, and its close is announced to nobody.
 #[cgroup_sock(sock_release)]
 pub fn sock_release(ctx: SockContext) -> i32 {
     // SAFETY: the context is valid for the program's run.
-    let (protocol, at) = unsafe { ((*ctx.sock).protocol, (*ctx.sock).state) };
+    let (tcp, at) = unsafe { (is_tcp(ctx.sock), (*ctx.sock).state) };
     let Some(sock) = context::sock(ctx.sock) else { return 1 };
     // SAFETY: non-null socket storage.
     let (key, opened, flags) = unsafe {
@@ -22,7 +22,7 @@ pub fn sock_release(ctx: SockContext) -> i32 {
         return 1;
     }
     let now = facts::now();
-    if protocol == u32::from(TCP) {
+    if tcp {
         // What the gate opened under bypass for a connection that is older than the enrolment has its last
         // packets to come, and ends by idling.
         if flags & sock_flag::PRE_ENROLMENT == 0 && (at == state::CLOSE || !started) {
