@@ -42,7 +42,7 @@ pub struct RunArgs {
     /// Folder of the pcap files; default: beside the first report, `<report>.pcaps`.
     #[arg(long)]
     pcap_dir: Option<PathBuf>,
-    /// Show the coverage table; by default only where all of a folder `scenarios` is run.
+    /// Show the coverage table; by default only where all of a folder `scenarios` is run. JSON always has it.
     #[arg(long)]
     coverage: bool,
     /// Fail (2) if a place of the coverage table that could be covered is not.
@@ -164,7 +164,7 @@ fn consumers(args: &RunArgs) -> Fanout {
         fanout = fanout.with(Junit::new(path.clone()));
     }
     if let Some(path) = &args.html {
-        fanout = fanout.with(Html::new(path.clone()));
+        fanout = fanout.with(Html::new(path.clone()).with_coverage(coverage));
     }
     fanout
 }

@@ -29,6 +29,7 @@ pub struct Html {
     duration: Duration,
     tally: Tally,
     coverage: Option<Coverage>,
+    covers: bool,
     facets: filter::Facets,
     squares: Vec<overview::Square>,
     // Rendered at once, for what is kept of a cell is then its text alone.
@@ -51,10 +52,18 @@ impl Html {
             duration: Duration::ZERO,
             tally: Tally::default(),
             coverage: None,
+            covers: true,
             facets: filter::Facets::default(),
             squares: Vec::new(),
             cells: Vec::new(),
         }
+    }
+
+    /// With or without the coverage table; with it unless told otherwise.
+    #[must_use]
+    pub fn with_coverage(mut self, wanted: bool) -> Self {
+        self.covers = wanted;
+        self
     }
 
     fn add(&mut self, cell: &CellReport) {
@@ -89,7 +98,10 @@ impl Html {
                         (overview::matrix(&self.tally, &self.squares))
                         @match &self.coverage {
                             Some(coverage) => { (coverage::render(coverage, &self.squares)) }
-                            None => { p.note { "No coverage table: this tier makes no documents." } }
+                            None if self.covers => { p.note { "No coverage table: this tier makes no documents." } }
+                            None => {
+                                p.note { "No coverage table: not every case was run; " code { "--coverage" } " shows it." }
+                            }
                         }
                         (overview::verdicts(&self.tally))
                         section {
@@ -130,7 +142,7 @@ impl Consumer for Html {
         match event {
             Event::RunStarted { tier, tier_reason, .. } => {
                 self.started = format!("tier {tier}: {tier_reason}");
-                self.coverage = Coverage::is_possible(*tier).then(Coverage::default);
+                self.coverage = (self.covers && Coverage::is_possible(*tier)).then(Coverage::default);
             }
             Event::CellStarted { .. } => {}
             Event::CellFinished(cell) => self.add(cell),
