@@ -193,11 +193,16 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// Longest bypass: one that is forgotten ends by itself.
+const LONGEST_BYPASS: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Seconds, but not none: who means to end a bypass is told how.
 fn lasting(text: &str) -> Result<Seconds, String> {
     let seconds = Seconds::from_str(text)?;
     if seconds.0.is_zero() {
         Err("that is no time; `bypass off` ends a bypass".to_owned())
+    } else if seconds.0 > LONGEST_BYPASS {
+        Err(format!("a bypass lasts at most a day, {} s; switch it on again then", LONGEST_BYPASS.as_secs()))
     } else {
         Ok(seconds)
     }

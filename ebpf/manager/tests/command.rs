@@ -159,6 +159,7 @@ fn each_failure_is_said_once_and_has_its_exit_code() {
     fs::write(&rules, "- {dst: api.test, prot: https}").unwrap();
     expect(set.enrol(&["--rules", rules.to_str().unwrap()]), 2, "unknown field `prot`");
     expect(set.run(&["bypass", "on", "1", "--for", "0"]), 2, "`bypass off` ends a bypass");
+    expect(set.run(&["bypass", "on", "1", "--for", "86401"]), 2, "at most a day");
     expect(set.run(&["load"]), 0, "loaded and pinned");
     expect(set.run(&["load"]), 3, "pinned at");
     expect(set.enrol(&["--resolver", "[fe80::1]:53", "--upstream", "203.0.113.53:53"]), 2, "link-local");
