@@ -124,6 +124,7 @@ impl Manager {
                 "there is a catch-all, and no IPv4 address of the proxy that it is on".to_owned(),
             ));
         }
+        routes::fit(&permits)?;
         routes::of_prefixes(&permits, &request.network, cgroup_id)?;
         if let Some(problem) = too_long(request) {
             return Err(refuse(problem));
@@ -250,6 +251,7 @@ impl Manager {
 
     fn replace_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
         let permits = permits(rules)?;
+        routes::fit(&permits)?;
         let _lock = self.lock_view(cgroup_id)?;
         let Some(mut view) = self.view(cgroup_id)? else { return Err(Error::NotEnrolled(cgroup_id)) };
         let prefixes = routes::of_prefixes(&permits, &view.network, cgroup_id)?;

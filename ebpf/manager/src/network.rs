@@ -52,6 +52,14 @@ impl Network {
             || self.subnets.iter().any(|subnet| subnet.contains(&ip))
     }
 
+    /// Whether the container may ask from an address. Over IPv6 a process borrows any (`IPV6_FREEBIND`), and
+    /// an answer would carry its question there.
+    pub(crate) fn may_ask_from(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let known = self.subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_)));
+        ip.is_ipv4() || ip.is_loopback() || !known || self.holds(ip)
+    }
+
     /// Whether a rule's prefix lies within, where rules say nothing.
     pub(crate) fn covers(&self, prefix: &IpNet) -> bool {
         self.subnets.iter().any(|subnet| subnet.contains(prefix))
@@ -88,3 +96,32 @@ impl Network {
 
 /// `fe80::/10`.
 const LINK_LOCAL: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_borrowed_source_is_not_answered() {
+        let subnet = |text: &str| text.parse::<IpNet>().expect("a prefix");
+        let both = Network {
+            subnets: vec![subnet("192.0.2.0/24"), subnet("2001:db8:1::/64")],
+            gateways: vec!["2001:db8:9::1".parse().expect("an address")],
+            infrastructure: Vec::new(),
+        };
+        let v4 = Network { subnets: vec![subnet("192.0.2.0/24")], ..Network::default() };
+        for (source, of_both) in [
+            ("2001:db8:1::7", true),
+            ("2001:db8:9::1", true),
+            ("2001:db8:2::7", false),
+            ("fe80::1", false),
+            ("::1", true),
+            ("::ffff:203.0.113.7", true),
+            ("203.0.113.7", true),
+        ] {
+            let source = source.parse().expect("an address");
+            assert_eq!(both.may_ask_from(source), of_both, "{source}");
+            assert!(v4.may_ask_from(source), "its IPv6 addresses are not known: {source}");
+        }
+    }
+}

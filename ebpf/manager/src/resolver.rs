@@ -97,8 +97,13 @@ impl RequestHandler for Handler {
         request: &Request,
         mut response_handle: R,
     ) -> ResponseInfo {
-        let answer = self.answer(request).await;
         let mut metadata = Metadata::response_from_request(&request.metadata);
+        let unsent = |metadata| Header { metadata, counts: HeaderCounts::default() }.into();
+        if !self.asked_by_its_own(request.src().ip()) {
+            tracing::warn!(event = "resolver_stranger", cgroup_id = self.cgroup_id, source = %request.src());
+            return unsent(metadata);
+        }
+        let answer = self.answer(request).await;
         metadata.response_code = answer.code;
         metadata.recursion_available = true;
         let none: [Record; 0] = [];
@@ -113,13 +118,17 @@ impl RequestHandler for Handler {
             Ok(info) => info,
             Err(error) => {
                 tracing::debug!(cgroup_id = self.cgroup_id, %error, "the client did not take its answer");
-                Header { metadata, counts: HeaderCounts::default() }.into()
+                unsent(metadata)
             }
         }
     }
 }
 
 impl Handler {
+    fn asked_by_its_own(&self, source: IpAddr) -> bool {
+        matches!(self.manager.view(self.cgroup_id), Ok(Some(view)) if view.network.may_ask_from(source))
+    }
+
     async fn answer(&self, request: &Request) -> Answer {
         if request.metadata.op_code != OpCode::Query || request.metadata.message_type != MessageType::Query {
             return Answer::empty(ResponseCode::NotImp);

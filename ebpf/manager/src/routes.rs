@@ -25,6 +25,16 @@ pub(crate) fn of_name(permits: &[Permit], name: &str) -> Result<Routes> {
     pack(name, permits.iter().filter(|permit| permit.target.names(name)).map(|permit| permit.range))
 }
 
+/// Checks that every name there can be has room for what it is permitted: a look-up is too late to find out.
+pub(crate) fn fit(permits: &[Permit]) -> Result<()> {
+    permits.iter().try_for_each(|permit| match &permit.target {
+        Target::Domain(name) => of_name(permits, name).map(drop),
+        // What no rule names by itself is permitted what this one and those above it say.
+        Target::Below(parent) => of_name(permits, &format!("*.{parent}")).map(drop),
+        Target::Prefix(_) => Ok(()),
+    })
+}
+
 /// What each prefix is, and is permitted. The trie answers with the longest prefix alone, so each entry
 /// also holds what every wider prefix of its family permits: a narrower rule never takes away. In the
 /// container's own network, rules say nothing.
@@ -231,6 +241,22 @@ mod tests {
         }
         assert_eq!(at("192.0.2.9", UDP, 53), (Zone::OwnSubnet, Direct));
         assert_eq!(at("192.0.2.9", UDP, 443), (Zone::OwnSubnet, No));
+    }
+
+    /// Sixteen ranges of a name fit, also where they come from rules of different width.
+    #[test]
+    fn rules_that_leave_a_name_without_room_are_refused_as_a_list() {
+        let odd = |dst: &str, ports: std::ops::Range<u16>| -> Vec<Rule> {
+            ports.map(|port| rule(dst, "tcp", &(2 * port + 1).to_string())).collect()
+        };
+        for (wide, narrow, fits) in
+            [("*.test", "a.test", true), ("*.test", "*.a.test", true), ("*.b.test", "*.a.test", false)]
+        {
+            let list = |count| [odd(wide, 0..8), odd(narrow, 8..count)].concat();
+            assert!(fit(&permits(&list(16)).expect("rules")).is_ok(), "{wide} {narrow}");
+            assert_eq!(fit(&permits(&list(17)).expect("rules")).is_err(), fits, "{wide} {narrow}");
+        }
+        assert!(fit(&permits(&odd("a.test", 0..17)).expect("rules")).is_err());
     }
 
     #[test]
