@@ -136,9 +136,11 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
                     report.reason = error.to_string();
                     None
                 }
-                Ok(Err(error)) => {
-                    Some(Failure { class: class(&error), message: error.to_string(), detail: String::new() })
-                }
+                Ok(Err(error)) => Some(Failure {
+                    class: class(&error),
+                    message: error.to_string(),
+                    detail: error.place().map_or_else(String::new, |path| excerpt(cell, path)),
+                }),
                 Err(_) => Some(environment("the harness itself panicked; the message is above")),
             };
             report.failures.extend(failure);
@@ -179,6 +181,11 @@ fn in_lab(
     report.documents = evidence.documents;
     report.wire = evidence.wire.counts;
     Ok(())
+}
+
+/// Where that is in the case's file.
+fn excerpt(cell: &Cell, path: &str) -> String {
+    cell.locate(path).map_or_else(String::new, |(line, column)| cell.excerpt(line, column))
 }
 
 fn environment(message: &str) -> Failure {

@@ -91,6 +91,18 @@ impl Transport {
         }
     }
 
+    /// Whether the wire may see packets of this protocol from such a socket.
+    #[must_use]
+    pub fn carries(self, protocol: &str) -> bool {
+        match self {
+            Self::Igmp => matches!(protocol, "igmp" | "icmp"),
+            Self::Dccp => protocol == "dccp",
+            // What is in a frame, or behind a header of its own, is the agent's choice.
+            Self::Packet | Self::Vsock | Self::Raw => true,
+            other => other.speaks(protocol),
+        }
+    }
+
     /// The transport of a document whose socket is not known.
     #[must_use]
     pub fn named(l4_proto: &str) -> Option<Self> {

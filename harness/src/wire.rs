@@ -71,6 +71,8 @@ pub struct WireSummary {
     pub counts: Vec<WireCount>,
     /// TCP connections, in order of first appearance.
     pub connections: Vec<TcpConnection>,
+    /// Agent and far end of every UDP flow that agents sent, in order of first appearance.
+    pub datagrams: Vec<(SocketAddr, SocketAddr)>,
     /// Packets that the kernel could not hand to the capture; anything but 0 makes the rest a lower
     /// bound, and is a failure of the environment.
     pub kernel_drops: u64,
@@ -156,7 +158,8 @@ impl Wire {
         let mut capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner);
         capture.drain();
         let (counts, connections) = capture.ledger.summary();
-        WireSummary { counts, connections, kernel_drops: capture.drops }
+        let datagrams = capture.ledger.datagrams();
+        WireSummary { counts, connections, datagrams, kernel_drops: capture.drops }
     }
 
     /// Takes the frames captured up to now.

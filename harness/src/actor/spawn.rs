@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     interrupt,
+    lab::needs,
     pidfd::PidFd,
     reexec,
     scenario::types::{Connect, End, Exec},
@@ -53,6 +54,11 @@ pub enum SpawnError {
     /// `exec.run` is empty.
     #[error("`run` names no program")]
     NoProgram,
+    /// The program is not there for the agent.
+    #[error(
+        "there is no `{0}` in PATH; install it, or write `needs: [{{program: {0}}}]` to skip where it is missing"
+    )]
+    Missing(String),
     /// Fork, exec or a pipe failed.
     #[error("cannot run {program} as an actor: {source}")]
     Start {
@@ -144,6 +150,8 @@ fn begin(
                 failures.read(&mut step).is_ok_and(|len| len == 1).then(|| ConfineError::from_repr(step[0]));
             return Err(match step.flatten() {
                 Some(step) => SpawnError::Confine { step, source },
+                // Of a folder of PATH that the agent may not enter, the kernel's answer is another.
+                None if !name.contains('/') && !needs::in_path(&name) => SpawnError::Missing(name.clone()),
                 None => failed(source),
             });
         }

@@ -46,7 +46,7 @@ pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
 
 /// A name that no host has resolves nowhere, enforced or not.
 fn is_denial(cell: &Cell, step: &Step) -> bool {
-    let host = step.resolve.as_ref().is_none_or(|name| cell.scenario.hosts.contains_key(name));
+    let host = step.resolve.as_ref().is_none_or(|name| cell.scenario.host(name).is_some());
     match step.outcome.as_deref() {
         Some("EPERM") => true,
         Some("NXDOMAIN") => host,

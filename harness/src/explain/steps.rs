@@ -179,7 +179,7 @@ fn verdicts<'a>(cell: &'a Cell, agent: &mut Situation<'a>, clock: Duration, step
     };
     let addresses: Vec<IpAddr> = match to.parse() {
         Ok(address) => vec![address],
-        Err(_) => match cell.scenario.hosts.get_key_value(&to) {
+        Err(_) => match cell.scenario.hosts.get_key_value(&to.to_ascii_lowercase()) {
             Some((name, host)) => {
                 agent.learn(name);
                 let v6 =
@@ -201,9 +201,8 @@ fn verdicts<'a>(cell: &'a Cell, agent: &mut Situation<'a>, clock: Duration, step
     addresses
         .into_iter()
         .map(|dst| {
-            let leads = |name: &&&str| {
-                cell.scenario.hosts.get(**name).is_some_and(|h| h.addr.contains(&dst.to_canonical()))
-            };
+            let leads =
+                |name: &&&str| cell.scenario.host(name).is_some_and(|h| h.addr.contains(&dst.to_canonical()));
             let names = agent.names.iter().filter(leads).map(|name| (*name).to_owned()).collect();
             let judgement = model.judge(&Attempt { dst, port, l4_proto, names, bypass });
             let unrecorded = if judgement.recorded { "" } else { ", not recorded" };

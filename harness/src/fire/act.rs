@@ -89,6 +89,8 @@ impl Begun {
         started: SystemTime,
     ) -> Result<Fired, FireError> {
         let failed = |problem: String| FireError::Actor { path: path.to_owned(), problem };
+        let pids =
+            [Some(&self.running), self.maker.as_ref()].into_iter().flatten().map(Running::id).collect();
         let mut call = None;
         if self.held {
             match action.origin() {
@@ -123,7 +125,8 @@ impl Begun {
             report.detail = iter::once(detail).chain(world.far().said()).collect::<Vec<_>>().join("\n");
         }
         let output = Output { stdout: exec.stdout, stderr: exec.stderr };
-        Ok(Fired { path: path.to_owned(), agent, report, expected, output, started })
+        let ended = SystemTime::now();
+        Ok(Fired { path: path.to_owned(), agent, pids, report, expected, output, started, ended })
     }
 }
 

@@ -62,6 +62,17 @@ pub enum FireError {
     },
 }
 
+impl FireError {
+    /// The step whose fault it is, as a path in the YAML.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        match self {
+            Self::Actor { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// Enrolled agents, retired on drop.
 struct Enrolled {
     manager: Manager,

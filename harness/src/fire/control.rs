@@ -105,5 +105,5 @@ fn names_host(cell: &Cell, step: &Step) -> bool {
         .or(step.resolve.as_ref())
         .map(String::as_str)
         .or(step.application().map(|application| application.to));
-    to.is_some_and(|to| cell.scenario.hosts.contains_key(to.split(':').next().unwrap_or_default()))
+    to.is_some_and(|to| cell.scenario.host(to.split(':').next().unwrap_or_default()).is_some())
 }

@@ -25,6 +25,8 @@ pub struct Fired {
     pub path: String,
     /// Index of the agent.
     pub agent: usize,
+    /// Its process, and the one that made the socket for it, where there was one.
+    pub pids: Vec<u32>,
     /// What its process reported.
     pub report: Report,
     /// What the case says it must report.
@@ -33,6 +35,8 @@ pub struct Fired {
     pub output: Output,
     /// Before it was started.
     pub started: SystemTime,
+    /// After it had ended.
+    pub ended: SystemTime,
 }
 
 /// Texts that the output of a program must contain.

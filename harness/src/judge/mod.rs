@@ -3,6 +3,7 @@
 //! model and a document disagree, `dispute` says by the others which of the two the wire bears out.
 
 mod attribution;
+mod caller;
 mod calls;
 mod difference;
 mod dispute;
@@ -15,6 +16,7 @@ mod outcomes;
 mod over_block;
 #[cfg(test)]
 mod sample;
+mod times;
 mod told;
 mod vanished;
 mod wire;
@@ -42,6 +44,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Judged {
     failures.extend(documents);
     failures.extend(attribution::judge(evidence));
     failures.extend(calls::judge(evidence));
+    failures.extend(caller::judge(evidence));
+    failures.extend(times::judge(evidence));
     failures.extend(wire::judge(evidence));
     failures.extend(leak::judge(evidence));
     failures.extend(ledger::judge(evidence));

@@ -153,7 +153,7 @@ fn names(evidence: &Evidence<'_>, dst: IpAddr, time: SystemTime) -> Vec<String> 
         let ttl = Duration::from_secs(host.ttl.into());
         let validity = ttl.max(evidence.ttl_floor).min(TTL_CEILING.max(evidence.ttl_floor));
         let valid = |asked: &SystemTime| *asked <= time && time < *asked + validity;
-        if evidence.queries.iter().any(|(query, asked)| query == name && valid(asked)) {
+        if evidence.queries.iter().any(|(query, asked)| query.eq_ignore_ascii_case(name) && valid(asked)) {
             names.push(name.clone());
         }
     }
@@ -200,11 +200,13 @@ fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
     failures
 }
 
-fn started(document: &Value) -> Option<SystemTime> {
+/// When a document says that its attempt began.
+pub(super) fn started(document: &Value) -> Option<SystemTime> {
     timestamp(document)?.checked_sub(Duration::from_millis(number(document, "duration_ms")))
 }
 
-fn timestamp(document: &Value) -> Option<SystemTime> {
+/// When a document says that it ended.
+pub(super) fn timestamp(document: &Value) -> Option<SystemTime> {
     let text = document.get("@timestamp")?.as_str()?;
     OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
 }
@@ -308,7 +310,7 @@ fn destinations(cell: &Cell) -> Vec<(IpAddr, u16, Proto, Vec<String>)> {
             found.push((socket.ip(), socket.port(), l4_proto, Vec::new()));
         } else if let Some((name, port)) = to.rsplit_once(':')
             && let Ok(port) = port.parse()
-            && let Some(host) = cell.scenario.hosts.get(name)
+            && let Some(host) = cell.scenario.host(name)
         {
             let of_family = host.addr.iter().filter(|ip| ip.is_ipv6() == (family == Family::V6));
             found.extend(of_family.map(|ip| (*ip, port, l4_proto, vec![name.to_owned()])));

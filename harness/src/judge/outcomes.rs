@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use super::evidence::{Evidence, Fired, Output};
 use crate::{
-    actor::Report,
+    actor::{Action, Report},
     event::{Class, Failure},
+    transport::Transport,
 };
 
 /// Compares every step with what the case says; every denial with its control.
@@ -45,7 +46,7 @@ fn unsaid<'a>(output: &'a Output, report: &'a Report) -> impl Iterator<Item = (&
 }
 
 /// A program that succeeds is `ok` and `exit 0`.
-fn same(outcome: &str, expected: &str) -> bool {
+pub(super) fn same(outcome: &str, expected: &str) -> bool {
     let plain = |text: &str| if text == "exit 0" { "ok".to_owned() } else { text.to_ascii_lowercase() };
     plain(outcome) == plain(expected)
 }
@@ -70,6 +71,8 @@ fn control(evidence: &Evidence<'_>) -> Vec<Failure> {
     let mut failures = Vec::new();
     for fired in &control.fired {
         let denied = matches!(fired.report.outcome.as_str(), "EPERM" | "NXDOMAIN");
+        let action = evidence.cell.step(&fired.path).and_then(Action::of);
+        let transport = action.as_ref().and_then(Transport::of);
         let unreached = fired.report.dst.filter(|dst| {
             let address = dst.ip().to_canonical();
             // What has no ports is counted by address.
@@ -77,7 +80,10 @@ fn control(evidence: &Evidence<'_>) -> Vec<Failure> {
                 0 => address.to_string(),
                 port => SocketAddr::new(address, port).to_string(),
             };
-            !control.wire.counts.iter().any(|count| count.packets > 0 && count.dst == dst)
+            !control.wire.counts.iter().any(|count| {
+                let meant = transport.is_none_or(|transport| transport.carries(&count.l4_proto));
+                meant && count.packets > 0 && count.dst == dst
+            })
         });
         if denied {
             let message = format!(

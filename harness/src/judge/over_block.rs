@@ -88,7 +88,7 @@ fn permitted(
     let to = step.connect.as_ref().map(|connect| &connect.to).or(step.send.as_ref().map(|send| &send.to))?;
     // It was looked up by this very call, so it is in time.
     let name = to.rsplit_once(':').map(|(name, _)| name.to_owned());
-    let names = match name.filter(|name| scenario.hosts.contains_key(name)) {
+    let names = match name.filter(|name| scenario.host(name).is_some()) {
         Some(name) if evidence.ttl_floor >= SHORTEST => vec![name],
         Some(_) => return None,
         None => Vec::new(),

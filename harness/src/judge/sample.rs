@@ -74,10 +74,12 @@ pub fn evidence(cell: &Cell) -> Evidence<'_> {
         fired: vec![Fired {
             path: "steps[0]".to_owned(),
             agent: 0,
+            pids: Vec::new(),
             report,
             expected: "ok".to_owned(),
             output: Output::default(),
             started: now,
+            ended: now,
         }],
         queries: Vec::new(),
         ttl_floor: Duration::from_secs(60),

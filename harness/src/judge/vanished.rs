@@ -8,7 +8,10 @@ use std::{fmt, net::IpAddr};
 
 use serde_json::Value;
 
-use super::evidence::{AgentEvidence, Evidence, Fired, number, text};
+use super::{
+    evidence::{AgentEvidence, Evidence, Fired, number, text},
+    outcomes::same,
+};
 use crate::{event::Stage, lab::ReaderCounters, scenario::types::DocumentExpectation};
 
 /// Most steps that are named.
@@ -188,11 +191,12 @@ fn went_there(fired: &Fired, expectation: &DocumentExpectation) -> bool {
 /// such thing. What a hook refuses is `EPERM`.
 fn refused(evidence: &Evidence<'_>, fired: &Fired) -> bool {
     let Some(step) = evidence.cell.step(&fired.path) else { return false };
-    let unnamed = step.exec.is_some() || step.socket.is_some();
     let outcome = fired.report.outcome.as_str();
-    fired.report.dst.is_none()
-        && outcome != "ok"
-        && (!unnamed || (step.socket.is_some() && outcome != "EPERM"))
+    if step.exec.is_some() {
+        // One that ended otherwise than it should need not have come to its call.
+        return !same(outcome, &fired.expected);
+    }
+    fired.report.dst.is_none() && outcome != "ok" && (step.socket.is_none() || outcome != "EPERM")
 }
 
 #[cfg(test)]

@@ -30,7 +30,9 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     }
     for document in &evidence.documents {
         failures.extend(bytes(evidence, document));
+        failures.extend(source(evidence, document));
     }
+    failures.extend(segments(evidence));
     failures.extend(datagrams(evidence));
     // What was seen was there all the same.
     failures.retain(|failure| exact || matches!(failure.class, Class::Environment | Class::Leak));
@@ -101,7 +103,7 @@ pub(super) fn is_meant(evidence: &Evidence<'_>, expectation: &WireExpectation, c
         }
         _ => (to, None),
     };
-    let named = evidence.cell.scenario.hosts.get(host).is_some_and(|host| host.addr.contains(&ip));
+    let named = evidence.cell.scenario.host(host).is_some_and(|host| host.addr.contains(&ip));
     (named || host.parse() == Ok(ip)) && (wanted.is_none() || wanted == port)
 }
 
@@ -135,6 +137,65 @@ fn bytes(evidence: &Evidence<'_>, document: &Value) -> Option<Failure> {
     let far = socket(document, "actual_dst_ip", "actual_dst_port");
     let class = unlike(far.map_or(0, |far| evidence.arrived(far)));
     Some(evidence.failure(class, "expect", message, String::new()))
+}
+
+/// What a document of packets that left says they came from is what the wire says.
+fn source(evidence: &Evidence<'_>, document: &Value) -> Option<Failure> {
+    let far = socket(document, "actual_dst_ip", "actual_dst_port")?;
+    let from = socket(document, "src_ip", "src_port");
+    let seen: Vec<SocketAddr> = match text(document, "l4_proto") {
+        "tcp" => evidence.wire.connections.iter().map(|one| (one.agent, one.far)).collect::<Vec<_>>(),
+        "udp" => evidence.wire.datagrams.clone(),
+        _ => return None,
+    }
+    .into_iter()
+    .filter_map(|(agent, to)| (to == far).then_some(agent))
+    .collect();
+    // What stayed on the machine is no packet here, and what did not arrive at all is told elsewhere.
+    let left = number(document, "packets_out") > 0 && text(document, "verdict") != "DENIED";
+    if !left || seen.is_empty() || from.is_some_and(|from| seen.contains(&from)) {
+        return None;
+    }
+    let seen: Vec<String> = seen.iter().take(MOST).map(ToString::to_string).collect();
+    let from = from.map_or_else(|| "nowhere".to_owned(), |from| from.to_string());
+    let message = format!(
+        "the document says it came from {from}, the wire from {}: {}",
+        seen.join(", "),
+        describe(document)
+    );
+    Some(evidence.failure(Class::MisRecord, "expect", message, String::new()))
+}
+
+/// TCP documents count the segments of which the wire saw the packets. One packet can be several segments, but
+/// each but one then carries payload; and who received something received a segment.
+fn segments(evidence: &Evidence<'_>) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let mut recorded: BTreeMap<SocketAddr, (u64, u64)> = BTreeMap::new();
+    for document in &evidence.documents {
+        let far = socket(document, "actual_dst_ip", "actual_dst_port");
+        let cut = text(document, "close_reason") == "bypass_ended";
+        let Some(far) = far.filter(|_| text(document, "l4_proto") == "tcp" && !cut) else { continue };
+        for (bytes, packets) in [("bytes_in", "packets_in"), ("bytes_out", "packets_out")] {
+            if number(document, bytes) > 0 && number(document, packets) == 0 {
+                let message = format!("{bytes} without {packets}: {}", describe(document));
+                failures.push(evidence.failure(Class::MisRecord, "expect", message, String::new()));
+            }
+        }
+        let (segments, most) = recorded.entry(far).or_default();
+        *segments += number(document, "packets_out");
+        // A reset without payload is not counted on the wire.
+        *most += number(document, "bytes_out") + 1;
+    }
+    for (far, (segments, most)) in recorded {
+        let packets = evidence.arrived(far);
+        if packets > 0 && segments > packets + most {
+            let message = format!(
+                "the documents say {segments} segments of TCP went to {far}, the wire {packets} packets"
+            );
+            failures.push(evidence.failure(Class::MisRecord, "expect", message, String::new()));
+        }
+    }
+    failures
 }
 
 /// The class where a document of traffic that passed is not what `packets` on the wire are: without any it

@@ -3,7 +3,7 @@
 
 mod fault;
 mod leftovers;
-mod needs;
+pub(crate) mod needs;
 mod reader_counters;
 mod reader_process;
 mod sweeper;

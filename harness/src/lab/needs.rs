@@ -95,7 +95,7 @@ fn version(release: &str) -> Option<KernelVersion> {
 }
 
 /// As an `exec` step looks for it.
-fn in_path(program: &str) -> bool {
+pub(crate) fn in_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| {
         let file = folder.join(program);

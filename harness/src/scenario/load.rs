@@ -2,8 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
+    fs::OpenOptions,
     io::Read,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Component, Path},
     sync::Arc,
 };
@@ -20,6 +21,8 @@ use crate::scenario::{
 
 /// Largest scenario file, in bytes.
 pub const MAX_FILE_BYTES: u64 = 256 * 1024;
+/// Most scenarios of one file.
+const MOST_SCENARIOS: usize = 500;
 
 /// Every cell of a file, in order, or everything that is wrong with it. A file may hold several
 /// scenarios, parted by `---`.
@@ -31,14 +34,21 @@ pub fn load(file: &Path) -> Result<Vec<Cell>, Vec<Diagnostic>> {
 fn cells(source: &Arc<SourceFile>) -> Result<Vec<Cell>, Vec<Diagnostic>> {
     let mut cells = Vec::new();
     let mut faults = Vec::new();
-    for document in documents(&source.text) {
+    let documents = documents(&source.text);
+    if documents.len() > MOST_SCENARIOS {
+        let message = format!("{} scenarios in one file, more than {MOST_SCENARIOS}", documents.len());
+        let fault = Diagnostic::of_file(&source.path, message);
+        return Err(vec![fault.help("split it; use `matrix` where cases differ in a value")]);
+    }
+    for document in documents.into_iter().map(Document::in_place) {
         match self::document(source, &document) {
             Ok(more) => cells.extend(more),
             Err(more) => faults.extend(more),
         }
     }
     if cells.is_empty() && faults.is_empty() {
-        faults.push(Diagnostic::of_file(&source.path, "no scenario in this file: it is empty"));
+        let fault = Diagnostic::of_file(&source.path, "no scenario in this file: it is empty");
+        faults.push(fault.help("`harness template NAME` writes one to start from"));
     }
     let mut names = HashSet::new();
     for cell in &cells {
@@ -56,8 +66,14 @@ fn cells(source: &Arc<SourceFile>) -> Result<Vec<Cell>, Vec<Diagnostic>> {
 
 fn read(file: &Path) -> Result<String, Vec<Diagnostic>> {
     let failed = |error: std::io::Error| vec![Diagnostic::of_file(file, format!("cannot be read: {error}"))];
+    // Opening a named pipe would wait for somebody to write to it.
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file).map_err(failed)?;
+    if !opened.metadata().map_err(failed)?.is_file() {
+        let fault = Diagnostic::of_file(file, "this is not a regular file");
+        return Err(vec![fault.help("name a file or a folder of files that can be read twice")]);
+    }
     let mut bytes = Vec::new();
-    File::open(file).map_err(failed)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("larger than {} KiB", MAX_FILE_BYTES / 1024);
         let help = "split it; use `matrix` where cases differ in a value";
@@ -69,26 +85,38 @@ fn read(file: &Path) -> Result<String, Vec<Diagnostic>> {
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        vec![Diagnostic::of_file(file, format!("line {line} is not UTF-8"))]
+        vec![Diagnostic::of_file(file, format!("line {line} is not UTF-8")).help("save it as UTF-8")]
     })
 }
 
-/// The documents of a YAML stream, each with as many empty lines before it as it has lines above,
-/// so that its line numbers are the file's. One that has only comments is left out.
-fn documents(text: &str) -> Vec<String> {
-    let mut documents = vec![String::new()];
+/// One document of a YAML stream, and how many lines of the file are above it.
+struct Document {
+    above: usize,
+    text: String,
+}
+
+impl Document {
+    /// With as many empty lines before it, so that its line numbers are the file's.
+    fn in_place(self) -> String {
+        "\n".repeat(self.above) + &self.text
+    }
+}
+
+/// The documents of a YAML stream. One that has only comments is left out.
+fn documents(text: &str) -> Vec<Document> {
+    let mut documents = vec![Document { above: 0, text: String::new() }];
     for (number, line) in text.split('\n').enumerate() {
         let marker = line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
         if marker {
-            documents.push("\n".repeat(number));
+            documents.push(Document { above: number, text: String::new() });
         }
         if let Some(document) = documents.last_mut() {
-            document.push_str(if marker { "" } else { line });
-            document.push('\n');
+            document.text.push_str(if marker { "" } else { line });
+            document.text.push('\n');
         }
     }
     let written = |line: &str| !(line.trim().is_empty() || line.trim_start().starts_with('#'));
-    documents.retain(|document| document.lines().any(written));
+    documents.retain(|document| document.text.lines().any(written));
     documents
 }
 
@@ -273,7 +301,16 @@ expect:
         assert!(load(&file).unwrap_err()[0].message.contains("256 KiB"));
         std::fs::write(&file, b"a: 1\nb: \xff\n").unwrap();
         assert!(load(&file).unwrap_err()[0].message.contains("line 2"));
-        assert!(load(folder.path()).unwrap_err()[0].message.contains("cannot be read"));
+        for not_a_file in [folder.path(), Path::new("/dev/zero")] {
+            assert!(load(not_a_file).unwrap_err()[0].message.contains("not a regular file"));
+        }
+        let pipe = folder.path().join("b.yaml");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(load(&pipe).unwrap_err()[0].message.contains("not a regular file"));
+        // As many markers as fit, with nothing and with something between them.
+        assert!(from("a.yaml", &"---\n".repeat(65_000)).unwrap_err()[0].message.contains("empty"));
+        let many = from("a.yaml", &"---\na\n".repeat(40_000)).unwrap_err();
+        assert!(many[0].message.contains("40000 scenarios in one file"), "{}", many[0]);
         let grown = GOOD
             .replace("a\\nb", &"x".repeat(100_000))
             .replace("project: demo", "project: \"${label}${label}\"");

@@ -6,6 +6,7 @@ use crate::scenario::{
     cell::printable,
     diagnostic::Diagnostic,
     matrix::{self, Expansion},
+    needs,
     outline::{self, Outline, Place, Value},
     source::SourceFile,
     types::Scenario,
@@ -72,6 +73,10 @@ fn diagnose(source: &SourceFile, expansion: &Expansion, outline: &Outline, error
         Error::Message { msg, .. } if msg.contains("untagged enum PortText") => source
             .diagnose(at, format!("{found} is not a port"))
             .help("write one port from 1 to 65535, or a range such as \"8000-8100\""),
+        Error::Message { msg, .. } if msg.contains("untagged enum Need") => source
+            .diagnose(at, format!("{found} is nothing that a scenario can need"))
+            .expected("", needs::words())
+            .help("for a program write `{program: nmap}`"),
         Error::Message { msg, .. } => source.diagnose(at, printable(msg)),
         Error::ExternalMessage { msg, .. } => matrix::malformed(source, &expansion.text, original, msg),
         other => matrix::malformed(source, &expansion.text, original, &other.to_string()),

@@ -83,6 +83,14 @@ pub struct Scenario {
     pub expect: Expect,
 }
 
+impl Scenario {
+    /// The host of that name, in capitals or not, as DNS has it.
+    #[must_use]
+    pub fn host(&self, name: &str) -> Option<&Host> {
+        self.hosts.iter().find(|(host, _)| host.eq_ignore_ascii_case(name)).map(|(_, host)| host)
+    }
+}
+
 /// Something that not every machine has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]

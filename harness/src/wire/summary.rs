@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::{
     TcpConnection,
@@ -50,6 +50,8 @@ pub struct Ledger {
     /// By agent and far end; those that ports were reused for are in `ended`.
     connections: IndexMap<(SocketAddr, SocketAddr), Connection>,
     ended: Vec<TcpConnection>,
+    /// UDP flows that agents sent, source and destination.
+    from_agents: IndexSet<(SocketAddr, SocketAddr)>,
     /// UDP flows that the far side sent, source and destination.
     to_agents: HashSet<(SocketAddr, SocketAddr)>,
     /// Ports of datagrams whose first fragment was seen, by source, destination and identification.
@@ -60,6 +62,11 @@ impl Ledger {
     /// A packet from an agent.
     pub fn count_outbound(&mut self, packet: &Packet) {
         let Packet { src, dst, l4 } = packet;
+        if let L4::Udp { src_port, dst_port, .. }
+        | L4::Fragment { protocol: UDP, ports: Some((src_port, dst_port)), .. } = l4
+        {
+            self.from_agents.insert((SocketAddr::new(*src, *src_port), SocketAddr::new(*dst, *dst_port)));
+        }
         let (port, protocol, bytes) = match l4 {
             L4::Tcp(segment) => {
                 self.segment_out(
@@ -138,6 +145,11 @@ impl Ledger {
         }
         connection.out.add(segment.sequence.wrapping_add(u32::from(segment.syn)), segment.bytes);
         self.ended.extend(before.map(|before| before.report(agent, far)));
+    }
+
+    /// UDP flows that agents sent, source and destination, in order of first appearance.
+    pub fn datagrams(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        self.from_agents.iter().copied().collect()
     }
 
     /// Counts and connections, each in order of first appearance.

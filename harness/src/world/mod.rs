@@ -259,7 +259,12 @@ impl World {
     pub(crate) fn call(&self, i: usize, accept: &Accept) -> Option<Call> {
         let end = &self.agents[i].end;
         let v6 = accept.family == Family::V6;
-        let from = self.hosts.get(&accept.from)?.iter().copied().find(|host| host.is_ipv6() == v6)?;
+        let from = self
+            .hosts
+            .get(&accept.from.to_ascii_lowercase())?
+            .iter()
+            .copied()
+            .find(|host| host.is_ipv6() == v6)?;
         let to = if v6 { end.v6 } else { end.address };
         let exchange = Exchange { send: accept.receive, receive: accept.send };
         match (accept.tcp, accept.udp) {

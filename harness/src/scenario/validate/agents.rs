@@ -83,6 +83,10 @@ pub(super) fn check(check: &mut Check<'_>) {
                 check.fault(&format!("{path}.{label}"), "a label cannot hold a NUL: no runtime accepts it");
             }
         }
+        // To setuid, it means "leave it as it is": the agent would be root.
+        if agent.uid == Some(u32::MAX) {
+            check.fault(&format!("{path}.uid"), "this number is no user: it is the kernel's -1");
+        }
         for (i, cap) in agent.caps.iter().enumerate() {
             if !CAPABILITIES.contains(&cap.as_str()) {
                 let message = format!("`{}` is not a capability", printable(cap));

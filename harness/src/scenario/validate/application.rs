@@ -2,7 +2,7 @@
 
 use hyper::http::uri::PathAndQuery;
 
-use super::{Check, steps::target, transport::of_address};
+use super::{Check, steps::target, transport::of_family};
 use crate::scenario::{
     cell::printable,
     types::{Family, Http3, Quic, Stun, Websocket},
@@ -41,8 +41,7 @@ pub(super) fn stun(check: &mut Check<'_>, path: &str, stun: &Stun) {
 /// Where it goes; an address says its own family.
 fn destination(check: &mut Check<'_>, path: &str, to: &str, family: Family) {
     target(check, &format!("{path}.to"), to);
-    let family = check.is_written(&format!("{path}.family")).then_some(family);
-    of_address(check, path, to, family);
+    of_family(check, path, to, family);
 }
 
 /// A server that echoes sends no more than it got.

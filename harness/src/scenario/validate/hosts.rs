@@ -1,7 +1,7 @@
 //! The far side.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Component, Path},
 };
 
@@ -13,11 +13,16 @@ use crate::scenario::{
 };
 
 pub(super) fn check(check: &mut Check<'_>) {
+    let mut all = HashMap::new();
     for (name, host) in &check.scenario.hosts {
         let path = format!("hosts.{name}");
         if let Err(why) = address::domain(name) {
             let message = format!("`{}` cannot be the name of a host: {why}", printable(name));
             check.fault_of_key(&path, message);
+        } else if name.chars().any(|c| c.is_ascii_uppercase()) {
+            let message = format!("`{name}` is a name with capitals, which DNS does not tell from others");
+            check.fault_of_key(&path, message).help =
+                Some(format!("write `{}`; a step may go to it in capitals", name.to_ascii_lowercase()));
         }
         addresses(check, &path, host);
         if host.silent && !host.serve.is_empty() {
@@ -26,10 +31,20 @@ pub(super) fn check(check: &mut Check<'_>) {
         let mut taken = HashSet::new();
         for (i, serve) in host.serve.iter().enumerate() {
             let path = format!("{path}.serve[{i}]");
-            if let Some(port) = server(check, &path, serve)
+            let port = server(check, &path, serve);
+            if let Some(port) = port
                 && !taken.insert(port)
             {
                 check.fault(&path, format!("{} port {} of this host is taken", port.0, port.1));
+            } else if let Some(port) = port {
+                for address in &host.addr {
+                    let other = all.insert((*address, port), name);
+                    if let Some(other) = other.filter(|other| *other != name) {
+                        let message = format!("`{other}` serves {} port {} of {address}", port.0, port.1);
+                        check.fault(&path, message).help =
+                            Some("hosts of one address have one server of a port".to_owned());
+                    }
+                }
             }
         }
     }

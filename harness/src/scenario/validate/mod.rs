@@ -71,7 +71,7 @@ impl<'a> Check<'a> {
 
     /// The scenario's host of that name; DNS does not tell upper from lower case.
     fn is_host(&self, name: &str) -> bool {
-        self.scenario.hosts.keys().any(|host| host.eq_ignore_ascii_case(name))
+        self.scenario.host(name).is_some()
     }
 
     /// A fault where `name` is no host of this file.

@@ -1,7 +1,11 @@
 //! What the machine must have.
 
 use super::Check;
-use crate::scenario::{cell::printable, needs, types::Need};
+use crate::scenario::{
+    cell::printable,
+    needs::{self, Requirement},
+    types::Need,
+};
 
 pub(super) fn check(check: &mut Check<'_>) {
     for (i, need) in check.scenario.needs.iter().enumerate() {
@@ -24,6 +28,26 @@ pub(super) fn check(check: &mut Check<'_>) {
                     );
                 }
             }
+        }
+    }
+    excluding(check);
+}
+
+/// A cell that no kernel can run is skipped everywhere, and never missed.
+fn excluding(check: &mut Check<'_>) {
+    let read = |need: &Need| need.requirement().ok();
+    let needs = &check.scenario.needs;
+    for (i, need) in needs.iter().enumerate() {
+        let Some(mine) = read(need) else { continue };
+        let excludes = |other: &Requirement| match (&mine, other) {
+            (Requirement::Since(since), Requirement::Before(before))
+            | (Requirement::Before(before), Requirement::Since(since)) => since >= before,
+            _ => false,
+        };
+        if let Some(other) = needs.iter().take(i).filter_map(read).find(excludes) {
+            let message =
+                format!("no kernel is both `{other}` and `{mine}`, so this would always be skipped");
+            check.fault(&format!("needs[{i}]"), message);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use super::{Check, application, hosts, rules, transport};
 use crate::{
-    actor::raw,
+    actor::{Action, raw},
     scenario::{
         address::{self, Target},
         cell::printable,
@@ -40,12 +40,20 @@ const LAST_FAMILY: u16 = 45;
 const LAST_KIND: u16 = 10;
 /// Most bytes of one transfer: more shows nothing more.
 const LARGEST_TRANSFER: u64 = 256 << 20;
+/// Most steps at the same time: each is a process.
+const MOST_TOGETHER: usize = 64;
 /// Longest time that one step may take.
 const LONGEST: Duration = Duration::from_secs(600);
 
 pub(super) fn check(check: &mut Check<'_>) {
     if check.scenario.steps.is_empty() {
         check.fault("steps", "a scenario needs at least one step");
+    }
+    let acting = |step: &Step| Action::of(step).is_some();
+    let steps = &check.scenario.steps;
+    let acts = |step: &Step| acting(step) || step.together.iter().flatten().any(acting);
+    if !steps.is_empty() && !steps.iter().any(|step| acts(step) || actions(step).is_empty()) {
+        check.fault("steps", "no step has an agent do anything, so there is nothing that could go wrong");
     }
     for (i, step) in check.scenario.steps.iter().enumerate() {
         one(check, &format!("steps[{i}]"), step, false);
@@ -76,6 +84,10 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
     by(check, path, step);
     times(check, path, step);
     let acts = !matches!(set.as_slice(), ["bypass" | "rules" | "wait" | "together", ..]);
+    if nested && !acts && !set.is_empty() && step.together.is_none() {
+        check.fault(path, "only what agents do runs at the same time; this is the operator's").help =
+            Some("put it before or after `together`".to_owned());
+    }
     if step.cgroup == Place::Nested && !acts {
         check.fault_of_key(&format!("{path}.cgroup"), "only what an agent does has a `cgroup`");
     }
@@ -143,6 +155,9 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
         }
         if steps.len() < 2 {
             check.fault(&path, "`together` needs at least two steps");
+        }
+        if steps.len() > MOST_TOGETHER {
+            check.fault_of_key(&path, format!("at most {MOST_TOGETHER} steps run at the same time"));
         }
         for (i, step) in steps.iter().enumerate() {
             one(check, &format!("{path}[{i}]"), step, true);
@@ -258,7 +273,7 @@ fn times(check: &mut Check<'_>, path: &str, step: &Step) {
         ("wait", step.wait),
         ("connect.pause", connect.and_then(|connect| connect.pause)),
         ("connect.timeout", connect.and_then(|connect| connect.timeout)),
-        ("send.pause", step.send.as_ref().and_then(|send| send.pause)),
+        ("send.pause", step.send.as_ref().and_then(|send| Some(send.pause?.saturating_mul(send.count)))),
         ("exec.timeout", step.exec.as_ref().and_then(|exec| exec.timeout)),
     ] {
         if time.is_some_and(|time| time > LONGEST) {
@@ -275,7 +290,7 @@ pub(super) fn transfer(check: &mut Check<'_>, path: &str, bytes: u64) {
     }
 }
 
-fn is_name(to: &str) -> bool {
+pub(super) fn is_name(to: &str) -> bool {
     matches!(to.parse(), Ok(Target::Name(..)))
 }
 

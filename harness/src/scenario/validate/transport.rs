@@ -2,13 +2,18 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::{Check, hosts, steps::target};
+use super::{
+    Check, hosts,
+    steps::{self, is_name, target},
+};
 use crate::scenario::{
     address::{self, Refused, Target},
     cell::printable,
     types::{Accept, Connect, ConnectVia, DatagramProto, Family, Join, Origin, Ping, Send, SendVia},
 };
 
+/// Most datagrams of one step: more shows nothing more.
+const MOST_DATAGRAMS: u32 = 100_000;
 /// Largest payload of a UDP datagram over IPv4.
 const LARGEST_DATAGRAM: u64 = 65_507;
 
@@ -39,6 +44,7 @@ pub(super) fn datagrams(check: &mut Check<'_>, path: &str, send: &Send) {
     if send.count == 0 {
         check.fault(&format!("{path}.count"), "no datagram is nothing to test");
     }
+    many(check, path, send.count);
     if send.bytes > LARGEST_DATAGRAM {
         let message = format!("a UDP datagram holds at most {LARGEST_DATAGRAM} bytes");
         check.fault(&format!("{path}.bytes"), message);
@@ -46,8 +52,7 @@ pub(super) fn datagrams(check: &mut Check<'_>, path: &str, send: &Send) {
     if send.bytes == 0 && matches!(send.via, SendVia::Gso | SendVia::Splice) {
         check.fault(&format!("{path}.bytes"), "this call sends no empty datagram");
     }
-    let family = check.is_written(&format!("{path}.family")).then_some(send.family);
-    of_address(check, path, &send.to, family);
+    of_family(check, path, &send.to, send.family);
     routed(check, path, &send.to, send.via == SendVia::RoutingHeader, send.route);
     match (&send.other, send.via) {
         (None, SendVia::ConnectedOther) => {
@@ -96,7 +101,10 @@ pub(super) fn ping(check: &mut Check<'_>, path: &str, ping: &Ping) {
         Err(_) if ping.to.parse::<Target>().is_ok() => {
             check.fault(&to, "an echo request has no port; write a host or an address");
         }
-        Err(_) => check.require_host(&to, &ping.to),
+        Err(_) => {
+            check.require_host(&to, &ping.to);
+            has_family(check, &to, &ping.to, Some(ping.family));
+        }
     }
     if ping.family == Family::Mapped {
         check.fault(&format!("{path}.family"), "there is no ICMP from an IPv6 socket to an IPv4 address");
@@ -104,6 +112,7 @@ pub(super) fn ping(check: &mut Check<'_>, path: &str, ping: &Ping) {
     if ping.count == 0 {
         check.fault(&format!("{path}.count"), "no echo request is nothing to test");
     }
+    many(check, path, ping.count);
     if ping.bytes > LARGEST_DATAGRAM {
         check.fault(
             &format!("{path}.bytes"),
@@ -128,13 +137,27 @@ pub(super) fn accept(check: &mut Check<'_>, path: &str, accept: &Accept) {
     if !matches!(accept.origin, Origin::Inside | Origin::Before) {
         check.fault(&format!("{path}.origin"), "who accepts listens `inside`, or `before` it is enrolled");
     }
+    for (field, bytes) in [("receive", accept.receive), ("send", accept.send)] {
+        steps::transfer(check, &format!("{path}.{field}"), bytes);
+    }
     check.require_host(&format!("{path}.from"), &accept.from);
-    let v6 = accept.family == Family::V6;
-    if let Some(host) = check.scenario.hosts.get(&accept.from)
-        && !host.addr.iter().any(|address| address.is_ipv6() == v6)
-    {
+    has_family(check, &format!("{path}.from"), &accept.from, Some(accept.family));
+}
+
+/// A fault where a step sends more than a person would wait for.
+fn many(check: &mut Check<'_>, path: &str, count: u32) {
+    if count > MOST_DATAGRAMS {
+        check.fault(&format!("{path}.count"), format!("a step sends at most {MOST_DATAGRAMS} datagrams"));
+    }
+}
+
+/// A name leads to an address of the family that is asked for, or the step ends before it begins.
+fn has_family(check: &mut Check<'_>, path: &str, name: &str, family: Option<Family>) {
+    let (Some(family), Some(host)) = (family, check.scenario.host(name)) else { return };
+    let v6 = family == Family::V6;
+    if !host.addr.iter().any(|address| address.is_ipv6() == v6) {
         let family = if v6 { "IPv6" } else { "IPv4" };
-        check.fault(&format!("{path}.from"), format!("this host has no {family} address to come from"));
+        check.fault(path, format!("this host has no {family} address"));
     }
 }
 
@@ -157,9 +180,19 @@ fn refuse(check: &mut Check<'_>, path: &str, address: IpAddr, refused: Option<Re
     }
 }
 
+/// As [`of_address`], where the family is `v4` if it is not written.
+pub(super) fn of_family(check: &mut Check<'_>, path: &str, to: &str, family: Family) {
+    let says = is_name(to) || check.is_written(&format!("{path}.family"));
+    of_address(check, path, to, says.then_some(family));
+}
+
 /// An address has its family, but an IPv4 address can be reached from an IPv6 socket.
-pub(super) fn of_address(check: &mut Check<'_>, path: &str, to: &str, family: Option<Family>) {
-    let Ok(Target::Address(address)) = to.parse() else { return };
+fn of_address(check: &mut Check<'_>, path: &str, to: &str, family: Option<Family>) {
+    let address = match to.parse() {
+        Ok(Target::Address(address)) => address,
+        Ok(Target::Name(name, _)) => return has_family(check, &format!("{path}.to"), &name, family),
+        Err(_) => return,
+    };
     match family {
         None => {}
         Some(Family::Mapped) if address.is_ipv4() => {}
