@@ -34,8 +34,6 @@ use crate::{
 
 /// Bytes kept of each output stream.
 const MOST_OUTPUT: usize = 64 * 1024;
-/// Default of `exec.timeout`. An interpreter takes seconds to start on an emulated machine.
-const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where programs are looked for if the harness itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -165,7 +163,7 @@ fn begin(
             stdout: Output::new(stdout.map(OwnedFd::from)).map_err(failed)?,
             stderr: Output::new(stderr.map(OwnedFd::from)).map_err(failed)?,
             exec: match action {
-                Action::Exec(exec) => Some(exec.timeout.unwrap_or(EXEC_TIMEOUT)),
+                Action::Exec(exec) => Some(exec.timeout.unwrap_or(Exec::TIMEOUT)),
                 _ => None,
             },
             kill_when_ready: matches!(action, Action::Connect(Connect { end: End::Kill, .. })),

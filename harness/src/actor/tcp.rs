@@ -21,7 +21,6 @@ use feed::Feed;
 pub use feed::released;
 use open::Opened;
 
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The kernel's own time-out must strike first: its errno says more than ours.
 const GRACE: Duration = Duration::from_secs(2);
 const CHUNK: usize = 64 * 1024;
@@ -30,7 +29,7 @@ const LOOK: Duration = Duration::from_micros(200);
 
 /// Connects, exchanges, and ends as `action` says.
 pub fn run(action: &Connect, stage: &Stage, report: &mut Report) -> Result<(), Stop> {
-    let timeout = action.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let timeout = action.timeout.unwrap_or(Connect::TIMEOUT);
     let Opened { fd, feed, sent } = open::open(action, stage, timeout, report)?;
     report.sent = sent;
     let mut stream = Stream { fd, feed, timeout, report };
@@ -73,7 +72,7 @@ fn wait(fd: &OwnedFd, events: PollFlags, deadline: Instant) -> Result<Option<Pol
 
 /// Answers on an accepted connection: `send` bytes, once `receive` bytes have come or while they do.
 pub fn serve(fd: OwnedFd, send: u64, receive: u64, report: &mut Report) -> Result<(), Stop> {
-    let mut stream = Stream { fd, feed: Feed::Send, timeout: DEFAULT_TIMEOUT, report };
+    let mut stream = Stream { fd, feed: Feed::Send, timeout: Connect::TIMEOUT, report };
     stream.exchange(send, receive)?;
     stream.close()
 }

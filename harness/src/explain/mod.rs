@@ -27,7 +27,7 @@ pub fn cell(cell: &Cell) -> String {
     let variables: Vec<String> =
         cell.variables.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     text.row("variables", &variables.join(", "));
-    for agent in scenario.agent.iter().chain(&scenario.agents) {
+    for agent in scenario.each_agent() {
         text.row("agent", &format!("{}{}", quoted(&agent.agent), fields(agent, &["agent"])));
     }
     let rules: Vec<String> = scenario.rules.iter().map(rule).collect();

@@ -45,9 +45,7 @@ impl<'a> Situation<'a> {
 pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
     let scenario = &cell.scenario;
     let mut agents: Vec<Situation<'_>> = scenario
-        .agent
-        .iter()
-        .chain(&scenario.agents)
+        .each_agent()
         .map(|agent| Situation {
             label: &agent.agent,
             rules: &scenario.rules,
@@ -189,14 +187,7 @@ fn verdicts<'a>(cell: &'a Cell, agent: &mut Situation<'a>, clock: Duration, step
             None => return vec![format!("{to} has no host, so there is nowhere to go")],
         },
     };
-    let network = &cell.scenario.network;
-    let surroundings = Surroundings {
-        subnets: network.subnets.clone(),
-        gateways: network.gateways.clone(),
-        infrastructure: network.infrastructure.clone(),
-        catch_all: cell.scenario.proxy.as_ref().is_some_and(|proxy| proxy.catch_all.is_some()),
-    };
-    let model = Model::new(agent.rules, &surroundings);
+    let model = Model::new(agent.rules, &Surroundings::of(&cell.scenario, &[], &[]));
     let bypass = agent.bypass.is_some_and(|until| clock < until);
     addresses
         .into_iter()

@@ -84,7 +84,7 @@ impl Far {
 
     fn call(&self, call: impl Future<Output = io::Result<()>> + Send + 'static) -> Call {
         let (send, receive) = mpsc::channel();
-        drop(self.spawn(async move {
+        drop(self.handle.spawn(async move {
             let done = timeout(PATIENCE, call).await;
             drop(send.send(done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))));
         }));

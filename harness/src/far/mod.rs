@@ -28,7 +28,7 @@ use std::{
 
 use indexmap::IndexMap;
 use nix::sched::{CloneFlags, setns};
-use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
+use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     scenario::types::{Host, Serve},
@@ -97,15 +97,8 @@ impl Far {
         Ok(Self { handle, tally, logs, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Runs `future` on the far side's thread: sockets it makes are in the far namespace.
-    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future<Output: Send> + Send + 'static,
-    {
-        self.handle.spawn(future)
-    }
-
-    /// Runs `future` on the far side's thread and waits for it; not from within a runtime. `None` if
+    /// Runs `future` on the far side's thread, where sockets it makes are in the far namespace, and waits for it;
+    /// not from within a runtime. `None` if
     /// it panicked.
     pub fn run<F>(&self, future: F) -> Option<F::Output>
     where
@@ -114,13 +107,6 @@ impl Far {
         let (send, receive) = mpsc::channel();
         self.handle.spawn(async move { drop(send.send(future.await)) });
         receive.recv().ok()
-    }
-
-    /// The runtime. Only futures that are *spawned* on it run in the far namespace; `block_on` would
-    /// run them in the caller's.
-    #[must_use]
-    pub fn handle(&self) -> &Handle {
-        &self.handle
     }
 
     /// Every TCP connection accepted and every UDP peer heard, in order of appearance.

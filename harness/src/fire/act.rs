@@ -15,7 +15,7 @@ use crate::{
     far::Call,
     interrupt,
     judge::{Fired, Output},
-    scenario::types::{Origin, Place, Step},
+    scenario::types::{Connect, Exec, Origin, Place, Step},
     world::{Nested, World},
 };
 
@@ -143,10 +143,10 @@ const fn default_outcome(step: &Step) -> &'static str {
 /// How long a step may take.
 fn limit(step: &Step) -> Duration {
     let connect = step.connect.as_ref().map(|connect| {
-        connect.timeout.unwrap_or(Duration::from_secs(5)).saturating_mul(4)
-            + connect.pause.unwrap_or_default()
+        // Connecting, both exchanges and the end each have their own.
+        connect.timeout.unwrap_or(Connect::TIMEOUT).saturating_mul(4) + connect.pause.unwrap_or_default()
     });
     let send = step.send.as_ref().map(|send| send.pause.unwrap_or_default().saturating_mul(send.count));
-    let exec = step.exec.as_ref().map(|exec| exec.timeout.unwrap_or(Duration::from_secs(30)));
+    let exec = step.exec.as_ref().map(|exec| exec.timeout.unwrap_or(Exec::TIMEOUT));
     GRACE + connect.or(send).or(exec).unwrap_or_default()
 }

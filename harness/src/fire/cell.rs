@@ -91,8 +91,7 @@ impl Drop for Enrolled {
 
 /// The agents of a case: one, several, or an anonymous one.
 pub(super) fn agents(cell: &Cell) -> Vec<Agent> {
-    let scenario = &cell.scenario;
-    let mut agents: Vec<Agent> = scenario.agent.iter().chain(&scenario.agents).cloned().collect();
+    let mut agents: Vec<Agent> = cell.scenario.each_agent().cloned().collect();
     if agents.is_empty() {
         agents.push(Agent {
             agent: "agent".to_owned(),
@@ -119,7 +118,7 @@ pub fn fire<'c>(
     let agents = agents(cell);
     let world = World::new(id, &cell.scenario.hosts, &agents)?;
     let labels: Vec<&str> = agents.iter().map(|agent| agent.agent.as_str()).collect();
-    let early = steps::early(&world, &labels, &cell.scenario.steps)?;
+    let early = steps::early(&world, &labels, &cell.scenario)?;
     let fired = in_world(lab, cell, id, &agents, &world, early);
     *frames = world.frames();
     let (evidence, guards) = fired?;

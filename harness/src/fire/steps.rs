@@ -12,7 +12,7 @@ use crate::{
     interrupt,
     judge::{AgentEvidence, Fired, Window},
     lab::Lab,
-    scenario::types::{BypassSwitch, Step},
+    scenario::types::{BypassSwitch, Scenario, Step},
     world::World,
 };
 
@@ -30,18 +30,14 @@ pub(super) struct Script<'a> {
 pub(super) fn early(
     world: &World,
     labels: &[&str],
-    steps: &[Step],
+    scenario: &Scenario,
 ) -> Result<HashMap<String, Begun>, FireError> {
     let mut begun = HashMap::new();
-    for (index, step) in steps.iter().enumerate() {
-        let together = step.together.iter().flatten().enumerate();
-        let inner = together.map(|(i, step)| (format!("steps[{index}].together[{i}]"), step));
-        for (path, step) in std::iter::once((format!("steps[{index}]"), step)).chain(inner) {
-            let Some(action) = Action::of(step).filter(|action| action.origin().is_early()) else { continue };
-            let named = |by: &String| labels.iter().position(|label| label == by);
-            let agent = step.by.as_ref().and_then(named).unwrap_or(0);
-            begun.insert(path.clone(), begin(world, agent, &path, step, &action)?);
-        }
+    for (path, step) in scenario.each_step() {
+        let Some(action) = Action::of(step).filter(|action| action.origin().is_early()) else { continue };
+        let named = |by: &String| labels.iter().position(|label| label == by);
+        let agent = step.by.as_ref().and_then(named).unwrap_or(0);
+        begun.insert(path.clone(), begin(world, agent, &path, step, &action)?);
     }
     Ok(begun)
 }

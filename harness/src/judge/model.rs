@@ -7,7 +7,6 @@ use std::{
 };
 
 use abi::Verdict;
-use ipnet::IpNet;
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -21,7 +20,7 @@ use crate::{
     model::{Attempt, Judgement, Model, Proto, Surroundings},
     scenario::{
         Cell,
-        types::{DatagramProto, Destination, Family, Rule, Step},
+        types::{DatagramProto, Destination, Family, Rule},
     },
     world::World,
 };
@@ -91,7 +90,7 @@ fn at(
     moment: SystemTime,
 ) -> Vec<Judgement> {
     let mut possible: Vec<Judgement> = Vec::new();
-    let surroundings = surroundings(evidence.cell, &agent.subnets, &agent.gateways);
+    let surroundings = Surroundings::of(&evidence.cell.scenario, &agent.subnets, &agent.gateways);
     for time in [moment, moment - SLACK, moment + SLACK] {
         for bypass in holds(&agent.bypass, time) {
             for rules in rules(&agent.rules, time) {
@@ -211,17 +210,6 @@ pub(super) fn timestamp(document: &Value) -> Option<SystemTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
 }
 
-/// What an agent's own network is, by its link and what the case adds.
-fn surroundings(cell: &Cell, subnets: &[IpNet], gateways: &[IpAddr]) -> Surroundings {
-    let network = &cell.scenario.network;
-    Surroundings {
-        subnets: subnets.iter().chain(&network.subnets).copied().collect(),
-        gateways: gateways.iter().chain(&network.gateways).copied().collect(),
-        infrastructure: network.infrastructure.clone(),
-        catch_all: cell.scenario.proxy.as_ref().is_some_and(|proxy| proxy.catch_all.is_some()),
-    }
-}
-
 /// Whether that is the proxy's, or the end of a connection that a peer opened.
 fn answers(evidence: &Evidence<'_>, ip: IpAddr, port: u16) -> bool {
     let (v4, v6) = World::proxy();
@@ -261,7 +249,7 @@ pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
         for (ip, port, l4_proto, names) in destinations(cell) {
             for (names, bypass) in [(names.clone(), false), (Vec::new(), false), (names, true)] {
                 let number = if l4_proto == Proto::Tcp { abi::TCP } else { abi::UDP };
-                let surroundings = surroundings(cell, &[], &[]);
+                let surroundings = Surroundings::of(scenario, &[], &[]);
                 let shipped = compiled.decide(ip, port, number, &names, bypass);
                 let model = Model::new(&rules, &surroundings).judge(&Attempt {
                     dst: ip,
@@ -294,9 +282,7 @@ pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
 /// Every address, port and transport that a case names, with the name it goes by.
 fn destinations(cell: &Cell) -> Vec<(IpAddr, u16, Proto, Vec<String>)> {
     let mut found = Vec::new();
-    let mut steps: Vec<&Step> = cell.scenario.steps.iter().collect();
-    while let Some(step) = steps.pop() {
-        steps.extend(step.together.iter().flatten());
+    for (_, step) in cell.scenario.each_step() {
         let (to, l4_proto, family) = match (&step.connect, &step.send) {
             (Some(connect), _) => (&*connect.to, Proto::Tcp, Family::V4),
             (_, Some(send)) if send.proto == DatagramProto::Udp => (&*send.to, Proto::Udp, send.family),

@@ -93,13 +93,7 @@ fn permitted(
         Some(_) => return None,
         None => Vec::new(),
     };
-    let network = &scenario.network;
-    let surroundings = Surroundings {
-        subnets: agent.subnets.iter().chain(&network.subnets).copied().collect(),
-        gateways: agent.gateways.iter().chain(&network.gateways).copied().collect(),
-        infrastructure: network.infrastructure.clone(),
-        catch_all: scenario.proxy.as_ref().is_some_and(|proxy| proxy.catch_all.is_some()),
-    };
+    let surroundings = Surroundings::of(scenario, &agent.subnets, &agent.gateways);
     let attempt = Attempt { dst: dst.ip(), port: dst.port(), l4_proto, names, bypass: false };
     let judgement = Model::new(&rules.what, &surroundings).judge(&attempt);
     (judgement.verdict == Verdict::Allowed).then_some(judgement.because)

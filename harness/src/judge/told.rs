@@ -25,7 +25,8 @@ const MOST_OUTPUT: usize = 4096;
 
 /// Every step of the case in order, with what came of those that were `fired`.
 pub fn steps(cell: &Cell, fired: &[Fired], agents: &[&str]) -> Vec<StepReport> {
-    each(&cell.scenario)
+    cell.scenario
+        .each_step()
         .map(|(path, step)| {
             let action = Action::of(step);
             let families = match &action {
@@ -43,21 +44,6 @@ pub fn steps(cell: &Cell, fired: &[Fired], agents: &[&str]) -> Vec<StepReport> {
             }
         })
         .collect()
-}
-
-/// Steps with their places; those of `together` one by one.
-fn each(scenario: &Scenario) -> impl Iterator<Item = (String, &Step)> {
-    scenario.steps.iter().enumerate().flat_map(|(index, step)| {
-        let path = format!("steps[{index}]");
-        match &step.together {
-            None => vec![(path, step)],
-            Some(steps) => steps
-                .iter()
-                .enumerate()
-                .map(|(inner, step)| (format!("{path}.together[{inner}]"), step))
-                .collect(),
-        }
-    })
 }
 
 fn told(fired: &Fired, agents: &[&str]) -> CallReport {
@@ -102,7 +88,7 @@ pub fn declared(scenario: &Scenario) -> BTreeSet<Position> {
         let verdict = word(expectation, "verdict")
             .and_then(|word| Verdict::ALL.iter().find(|verdict| verdict.as_str() == word));
         let Some(&verdict) = verdict else { continue };
-        for (_, step) in each(scenario) {
+        for (_, step) in scenario.each_step() {
             let transport = Action::of(step).as_ref().and_then(Transport::of);
             let spoken = |transport: &Transport| {
                 word(expectation, "l4_proto").is_none_or(|proto| transport.speaks(proto))
@@ -220,7 +206,7 @@ mod tests {
                 "raw/v4-mapped/DENIED",
             ]
         );
-        let paths: Vec<String> = each(&scenario).map(|(path, _)| path).collect();
+        let paths: Vec<String> = scenario.each_step().map(|(path, _)| path).collect();
         assert_eq!(paths, ["steps[0]", "steps[1]", "steps[2].together[0]", "steps[2].together[1]"]);
     }
 }

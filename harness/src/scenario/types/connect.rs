@@ -49,6 +49,11 @@ pub struct Connect {
     pub timeout: Option<Duration>,
 }
 
+impl Connect {
+    /// [`timeout`](Self::timeout) where the case says nothing.
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+}
+
 /// System call of a TCP connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::EnumIter)]
 #[serde(rename_all = "snake_case")]

@@ -5,7 +5,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Accept, Connect, Http3, Join, Ping, Quic, Rule, Send, Socket, Stun, Websocket, duration_text};
+use super::{
+    Accept, Agent, Connect, Http3, Join, Ping, Quic, Rule, Scenario, Send, Socket, Stun, Websocket,
+    duration_text,
+};
 use crate::scenario::schema;
 
 /// One thing that happens. Exactly one of the action fields is set.
@@ -76,6 +79,28 @@ pub struct Step {
     pub outcome: Option<String>,
 }
 
+impl Scenario {
+    /// Every agent: the one, or the several.
+    pub fn each_agent(&self) -> impl Iterator<Item = &Agent> {
+        self.agent.iter().chain(&self.agents)
+    }
+
+    /// Every step with its place in the YAML, in order; those of `together` one by one in its stead.
+    pub fn each_step(&self) -> impl Iterator<Item = (String, &Step)> {
+        self.steps.iter().enumerate().flat_map(|(index, step)| {
+            let path = format!("steps[{index}]");
+            match &step.together {
+                None => vec![(path, step)],
+                Some(steps) => steps
+                    .iter()
+                    .enumerate()
+                    .map(|(inner, step)| (format!("{path}.together[{inner}]"), step))
+                    .collect(),
+            }
+        })
+    }
+}
+
 /// A real program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +118,12 @@ pub struct Exec {
     /// Text its standard error must contain.
     #[serde(default)]
     pub stderr: Option<String>,
+}
+
+impl Exec {
+    /// [`timeout`](Self::timeout) where the case says nothing. An interpreter takes seconds to start on an
+    /// emulated machine.
+    pub const TIMEOUT: Duration = Duration::from_secs(30);
 }
 
 /// `on` for a time, or `off`.

@@ -117,7 +117,8 @@ fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
         (Kind::Host, Some(name)) => check.require_host(path, name),
         (Kind::Agent | Kind::Project, Some(label)) => {
             let labels: Vec<&str> = check
-                .agents()
+                .scenario
+                .each_agent()
                 .map(|agent| if kind == Kind::Agent { agent.agent.as_str() } else { agent.project.as_str() })
                 .collect();
             if !labels.contains(&label) {

@@ -17,7 +17,7 @@ use crate::scenario::{
     diagnostic::Diagnostic,
     outline::{Outline, Place},
     source::SourceFile,
-    types::{Agent, Scenario},
+    types::Scenario,
 };
 
 /// Every fault of an expanded scenario, in the order of the checks.
@@ -81,10 +81,5 @@ impl<'a> Check<'a> {
             let message = format!("`{}` is not a host of this scenario", printable(name));
             self.fault(path, message).suggest(name, names);
         }
-    }
-
-    /// Every agent.
-    fn agents(&self) -> impl Iterator<Item = &'a Agent> + use<'a> {
-        self.scenario.agent.iter().chain(&self.scenario.agents)
     }
 }

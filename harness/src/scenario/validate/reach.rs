@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::Check;
 use crate::scenario::{
     address::{AUTHORITY, Target},
-    types::{DocumentExpectation, Step},
+    types::{DocumentExpectation, Scenario},
 };
 
 pub(super) fn check(check: &mut Check<'_>) {
     let scenario = check.scenario;
     let documents = &scenario.expect.documents;
-    let bypass = flat(&scenario.steps).any(|step| step.bypass.is_some());
-    let destinations = Destinations::of(&scenario.steps);
+    let bypass = scenario.each_step().any(|(_, step)| step.bypass.is_some());
+    let destinations = Destinations::of(scenario);
     for (i, document) in documents.iter().enumerate() {
         let path = format!("expect.documents[{i}]");
         let same = |other: &&DocumentExpectation| {
@@ -61,9 +61,9 @@ struct Destinations {
 
 impl Destinations {
     /// `None` if a step may go anywhere: a program, or what this does not know.
-    fn of(steps: &[Step]) -> Option<Self> {
+    fn of(scenario: &Scenario) -> Option<Self> {
         let mut found = Self { ports: BTreeSet::new(), addresses: BTreeSet::new() };
-        for step in flat(steps) {
+        for (_, step) in scenario.each_step() {
             let to = match (&step.connect, &step.send) {
                 // A routing header leads elsewhere, and another destination of the socket may be met too.
                 (Some(connect), _) if connect.route.is_none() => &connect.to,
@@ -74,8 +74,7 @@ impl Destinations {
                 _ if step.resolve.is_some()
                     || step.bypass.is_some()
                     || step.rules.is_some()
-                    || step.wait.is_some()
-                    || step.together.is_some() =>
+                    || step.wait.is_some() =>
                 {
                     continue;
                 }
@@ -87,13 +86,8 @@ impl Destinations {
                 found.addresses.insert(address.ip().to_canonical());
             }
         }
-        (!steps.is_empty()).then_some(found)
+        (!scenario.steps.is_empty()).then_some(found)
     }
-}
-
-/// Steps, and those that run together.
-fn flat(steps: &[Step]) -> impl Iterator<Item = &Step> {
-    steps.iter().flat_map(|step| std::iter::once(step).chain(step.together.iter().flatten()))
 }
 
 fn port(check: &mut Check<'_>, path: &str, value: Option<&Value>, destinations: &Destinations) {

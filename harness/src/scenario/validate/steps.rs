@@ -213,8 +213,8 @@ fn by(check: &mut Check<'_>, path: &str, step: &Step) {
     let path = format!("{path}.by");
     if step.together.is_some() || step.wait.is_some() {
         check.fault_of_key(&path, "only what an agent does has a `by`");
-    } else if !check.agents().any(|agent| agent.agent == *by) {
-        let names: Vec<String> = check.agents().map(|agent| printable(&agent.agent)).collect();
+    } else if !check.scenario.each_agent().any(|agent| agent.agent == *by) {
+        let names: Vec<String> = check.scenario.each_agent().map(|agent| printable(&agent.agent)).collect();
         check
             .fault(&path, format!("`{}` is not an agent of this scenario", printable(by)))
             .suggest(by, names);
