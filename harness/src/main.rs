@@ -2,8 +2,14 @@
 
 mod cli;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use harness::{
     event::Class,
@@ -80,21 +86,30 @@ impl Which {
     }
 
     /// Prints something of every cell that is meant, and what is wrong with the files; the exit code.
-    fn print(&self, print: impl Fn(&[scenario::Cell]) -> String) -> u8 {
+    fn print(&self, print: impl Fn(&[scenario::Cell]) -> String) -> anyhow::Result<u8> {
         let listing = scenario::list(&self.paths);
         for diagnostic in &listing.diagnostics {
             eprintln!("{diagnostic}\n");
         }
         match self.selection().pick(listing.cells) {
-            Ok(cells) => print!("{}", print(&cells)),
+            Ok(cells) => say(&print(&cells))?,
             // Files that are wrong have no cells, and that was said.
             Err(nothing) if listing.diagnostics.is_empty() => {
                 eprintln!("harness: {nothing}");
-                return Class::BadCase as u8;
+                return Ok(Class::BadCase as u8);
             }
             Err(_) => {}
         }
-        if listing.diagnostics.is_empty() { 0 } else { Class::BadCase as u8 }
+        Ok(if listing.diagnostics.is_empty() { 0 } else { Class::BadCase as u8 })
+    }
+}
+
+/// Prints text on standard output. A reader that has what it wanted, such as `head`, is none of our trouble.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
     }
 }
 
@@ -103,27 +118,22 @@ fn main() -> ExitCode {
         return code;
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let result = match Cli::parse().command {
         Command::Run(args) => cli::run::scenarios(&args),
         Command::Lint { paths } => {
             let report = scenario::lint(&paths);
-            println!("{report}");
-            Ok(if report.is_clean() { 0 } else { Class::BadCase as u8 })
+            say(&format!("{report}\n")).map(|()| if report.is_clean() { 0 } else { Class::BadCase as u8 })
         }
-        Command::List(which) => Ok(which.print(|cells| {
+        Command::List(which) => which.print(|cells| {
             let names: String = cells.iter().map(|cell| format!("{}\n", cell.name)).collect();
             format!("{names}\ncells: {}\n", cells.len())
-        })),
-        Command::Explain(which) => Ok(which.print(explain::cells)),
-        Command::Template { name } => template::write(&name).map(|told| {
-            println!("{told}");
-            0
         }),
-        Command::Schema => {
-            print!("{}", scenario::schema::text());
-            Ok(0)
+        Command::Explain(which) => which.print(explain::cells),
+        Command::Template { name } => {
+            template::write(&name).and_then(|told| say(&format!("{told}\n"))).map(|()| 0)
         }
+        Command::Schema => say(&scenario::schema::text()).map(|()| 0),
         Command::Shell { world, agent, command } => Err(shell::enter(&world, agent.as_deref(), &command)),
     };
     match result {

@@ -15,6 +15,8 @@ use harness::{
 };
 use serde_json::Value;
 
+use crate::say;
+
 /// Between two looks at whether it is to end.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -26,7 +28,8 @@ pub fn keep(lab: &Lab) {
         let news = lab.endpoint.news(EGRESS_STREAM, seen, Instant::now() + LOOK);
         seen += news.len();
         for document in &news {
-            println!("{}", visible(&summary(document)));
+            // The worlds stay up for those who do not look.
+            let _ = say(&format!("{}\n", visible(&summary(document))));
         }
     }
     eprintln!("\nremoving {} world(s)", lab.kept().len());

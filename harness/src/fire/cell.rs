@@ -51,12 +51,12 @@ pub enum FireError {
     #[error("interrupted by {0}")]
     Interrupted(Signal),
     /// The end of the event stream was not seen.
-    #[error("the sentinel of agent {agent:?} did not reach the store within {limit:?}: {why}")]
+    #[error("the sentinel of agent {agent:?} did not reach the store within {waited:.1?}: {why}")]
     Sentinel {
         /// Whose.
         agent: String,
         /// How long it was waited for.
-        limit: Duration,
+        waited: Duration,
         /// What is known of the chain.
         why: String,
     },

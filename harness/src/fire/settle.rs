@@ -80,7 +80,8 @@ fn sentinel(lab: &Lab, world: &World, index: usize, agent: &mut AgentEvidence) -
     let is_mine = |document: &Value| {
         is_sentinel(document) && attribute(document, "cgroup_id").as_u64() == Some(cgroup_id)
     };
-    let deadline = Instant::now() + SENTINEL_LIMIT;
+    let began = Instant::now();
+    let deadline = began + SENTINEL_LIMIT;
     while Instant::now() < deadline {
         // Denied, or passed under bypass: both make a record at once.
         world
@@ -94,10 +95,13 @@ fn sentinel(lab: &Lab, world: &World, index: usize, agent: &mut AgentEvidence) -
         if lab.endpoint.wait_for(EGRESS_STREAM, is_mine, patience).is_some() {
             return Ok(());
         }
+        if lab.reader_has_ended() {
+            break;
+        }
     }
     Err(FireError::Sentinel {
         agent: agent.agent.clone(),
-        limit: SENTINEL_LIMIT,
+        waited: began.elapsed(),
         why: lab.explain(cgroup_id),
     })
 }

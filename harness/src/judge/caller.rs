@@ -6,7 +6,7 @@ use super::evidence::{Evidence, describe, number, text};
 use crate::event::{Class, Failure};
 
 /// Inode of the first process namespace (`PROC_PID_INIT_INO`). The kernel tells processes by their numbers in it.
-const FIRST_NAMESPACE: u64 = 0xffff_fffc;
+const FIRST_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Judges agents whose every step is a process of the harness's; a program may have had others do its calls.
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {

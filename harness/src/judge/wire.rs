@@ -246,6 +246,7 @@ fn datagrams(evidence: &Evidence<'_>) -> Vec<Failure> {
 #[cfg(test)]
 mod tests {
     use super::{super::sample, *};
+    use crate::wire::TcpConnection;
 
     fn classes(change: impl FnOnce(&mut Evidence<'_>)) -> Vec<Class> {
         let cell = sample::cell();
@@ -268,6 +269,7 @@ mod tests {
         document["attributes"]["actual_dst_ip"] = "198.51.100.7".into();
         document["attributes"]["actual_dst_port"] = 443.into();
         document["attributes"]["bytes_out"] = 5.into();
+        document["attributes"]["packets_out"] = 3.into();
         let arrived =
             |packets| WireCount { dst: "198.51.100.7:443".to_owned(), packets, ..WireCount::default() };
         let with = |counts: Vec<WireCount>| {
@@ -278,5 +280,30 @@ mod tests {
         };
         assert_eq!(with(vec![arrived(3)]), [Class::MisRecord]);
         assert_eq!(with(Vec::new()), [Class::OverBlock, Class::OverBlock]);
+    }
+
+    #[test]
+    fn source_and_segments_are_those_of_the_wire() {
+        let far: SocketAddr = "198.51.100.7:443".parse().expect("an address");
+        let agent: SocketAddr = "192.0.2.2:40000".parse().expect("an address");
+        let with = |src_port: u64, packets_out: u64| {
+            let mut document = sample::document();
+            let fields = &mut document["attributes"];
+            fields["src_ip"] = "192.0.2.2".into();
+            fields["src_port"] = src_port.into();
+            fields["actual_dst_ip"] = "198.51.100.7".into();
+            fields["actual_dst_port"] = 443.into();
+            fields["packets_out"] = packets_out.into();
+            classes(|evidence| {
+                evidence.documents = vec![document];
+                let count = WireCount { dst: far.to_string(), packets: 4, ..WireCount::default() };
+                evidence.wire.counts = vec![count];
+                let (arrived, bytes_out, bytes_in) = (0, 0, 0);
+                evidence.wire.connections = vec![TcpConnection { agent, far, arrived, bytes_out, bytes_in }];
+            })
+        };
+        assert_eq!(with(40_000, 4), []);
+        assert_eq!(with(40_001, 4), [Class::MisRecord]);
+        assert_eq!(with(40_000, 40), [Class::MisRecord]);
     }
 }

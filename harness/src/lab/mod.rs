@@ -103,6 +103,11 @@ impl Lab {
         Some(counters)
     }
 
+    /// Whether the reader is no more, so that nothing will reach the endpoint.
+    pub fn reader_has_ended(&self) -> bool {
+        self.reader.has_ended()
+    }
+
     /// What is known of a container's records on their way, for a failure.
     pub fn explain(&self, cgroup_id: u64) -> String {
         let ledger = match self.manager.ledger(cgroup_id) {

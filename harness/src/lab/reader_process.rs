@@ -95,6 +95,11 @@ impl ReaderProcess {
         })
     }
 
+    /// Whether it is no more.
+    pub fn has_ended(&self) -> bool {
+        self.ended.ended_by(Instant::now())
+    }
+
     /// Whether it lives, and the end of its log.
     pub fn explain(&self) -> String {
         let state = match self.child.lock().map(|mut child| child.try_wait()) {
