@@ -27,9 +27,11 @@ pub struct Accept {
     pub family: Family,
     /// Payload bytes that the far side sends. Default 32.
     #[serde(default = "super::default_bytes")]
+    #[schemars(range(max = 268_435_456))]
     pub receive: u64,
     /// Payload bytes that the agent answers. Default 0: no answer, and for UDP none is waited for.
     #[serde(default)]
+    #[schemars(range(max = 268_435_456))]
     pub send: u64,
     /// `before`: the agent listens before it is enrolled. Default `inside`.
     #[serde(default)]

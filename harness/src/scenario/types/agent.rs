@@ -19,6 +19,7 @@ pub struct Agent {
     pub project: String,
     /// User its processes run as. Default 65534.
     #[serde(default)]
+    #[schemars(range(max = 4_294_967_294_u32))]
     pub uid: Option<u32>,
     /// Capabilities beyond Docker's default less NET_RAW, e.g. `net_raw`.
     #[serde(default)]

@@ -18,9 +18,11 @@ pub struct Quic {
     pub family: Family,
     /// Bytes to send on the stream. Default 32.
     #[serde(default = "super::default_bytes")]
+    #[schemars(range(max = 268_435_456))]
     pub send: u64,
     /// Bytes to read from it before closing. Default 0.
     #[serde(default)]
+    #[schemars(range(max = 268_435_456))]
     pub receive: u64,
 }
 
@@ -39,9 +41,11 @@ pub struct Http3 {
     pub path: String,
     /// Bytes of the request's body, sent by `POST` while the answer comes. Default 0: a `GET`.
     #[serde(default)]
+    #[schemars(range(max = 268_435_456))]
     pub send: u64,
     /// Bytes that the answer's body must have, at least. Default 0.
     #[serde(default)]
+    #[schemars(range(max = 268_435_456))]
     pub receive: u64,
 }
 

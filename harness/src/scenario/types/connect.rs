@@ -29,9 +29,11 @@ pub struct Connect {
     pub origin: Origin,
     /// Payload bytes to send.
     #[serde(default)]
+    #[schemars(range(max = 268_435_456))]
     pub send: u64,
     /// Payload bytes to read before going on.
     #[serde(default)]
+    #[schemars(range(max = 268_435_456))]
     pub receive: u64,
     /// Stay connected and silent for this long after that.
     #[serde(default, with = "duration_text::option")]

@@ -40,7 +40,7 @@ pub struct Send {
     pub bytes: u64,
     /// Datagrams. Default 1.
     #[serde(default = "default_count")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub count: u32,
     /// Wait for this many answers before closing. Default 0.
     #[serde(default)]

@@ -26,7 +26,7 @@ pub struct Ping {
     pub bytes: u64,
     /// Requests. Default 1.
     #[serde(default = "super::default_count")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub count: u32,
     /// Wait for this many answers before closing. Default 0.
     #[serde(default)]

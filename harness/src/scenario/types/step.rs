@@ -64,7 +64,7 @@ pub struct Step {
     pub wait: Option<Duration>,
     /// Run these steps at the same time.
     #[serde(default)]
-    #[schemars(length(min = 2))]
+    #[schemars(length(min = 2, max = 64))]
     pub together: Option<Vec<Step>>,
     /// Which agent, where there are several. Default: the first.
     #[serde(default)]
