@@ -18,6 +18,11 @@ use manager::{EnrolRequest, LoadOptions, Manager, rules::Rule};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+/// A connection, and a connected datagram socket, that go on after a second.
+const CONNECTION: &str = r#"{"connect": {"to": "198.51.100.7:7", "send": 100, "pause": "1s", "send_after": 100, "timeout": "500ms"}}"#;
+const DATAGRAMS: &str =
+    r#"{"send": {"to": "198.51.100.7:7", "via": "connected", "count": 2, "pause": "1s"}}"#;
+
 /// Longer than any action here takes.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -26,8 +31,12 @@ fn main() -> ExitCode {
         return code;
     }
     type Test = fn(&str) -> Result<(), Failed>;
-    let tests: [(&str, Test); 2] =
-        [("one page of ring under a burst", one_page), ("retired under open flows", retired)];
+    let tests: [(&str, Test); 4] = [
+        ("one page of ring under a burst", one_page),
+        ("retired under open flows", retired),
+        ("enrolled again under a connection", |name| enrolled_again(name, CONNECTION)),
+        ("enrolled again under a datagram socket", |name| enrolled_again(name, DATAGRAMS)),
+    ];
     let trials = tests.into_iter().map(|(name, test)| {
         Trial::ignorable_test(name, move || {
             let availability = available();
@@ -66,13 +75,30 @@ impl Unread {
             faults: 0,
         })?;
         let world = World::new(name, &hosts, &agents).inspect_err(|_| drop(manager.unload()))?;
-        let mut request = EnrolRequest::new(&world.agent(0).cgroup, name);
+        let mut unread = Self { manager, world, cgroup_id: 0, _state: state };
+        unread.cgroup_id = unread.enrol()?;
+        Ok(unread)
+    }
+
+    fn enrol(&self) -> Result<u64, Failed> {
+        let mut request = EnrolRequest::new(&self.world.agent(0).cgroup, "scout");
         request.rules = from::<Vec<Rule>>(json!([
             {"dst": "198.51.100.7", "proto": "tcp", "port": 7}, {"dst": "198.51.100.7", "proto": "udp", "port": 7}
         ]));
         request.accept_unobserved = true;
-        let cgroup_id = manager.enrol(&request).inspect_err(|_| drop(manager.unload()))?.cgroup_id;
-        Ok(Self { manager, world, cgroup_id, _state: state })
+        Ok(self.manager.enrol(&request)?.cgroup_id)
+    }
+
+    /// Returns once a flow is open.
+    fn opened(&self) -> Result<(), Failed> {
+        let deadline = std::time::Instant::now() + LONG;
+        while self.closed()?.2 == 0 {
+            if std::time::Instant::now() >= deadline {
+                return Err("no flow was opened".into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     fn act(&self, action: serde_json::Value) -> Result<Report, Failed> {
@@ -122,13 +148,7 @@ fn retired(name: &str) -> Result<(), Failed> {
     let unread = Unread::new(name, 1 << 20)?;
     let action = json!({"connect": {"to": "198.51.100.7:7", "send": 100, "pause": "1s", "end": "reset"}});
     let running = unread.world.spawn_actor(0, &from::<Action>(action))?;
-    let deadline = std::time::Instant::now() + LONG;
-    while unread.closed()?.2 == 0 {
-        if std::time::Instant::now() >= deadline {
-            return Err("no connection was opened".into());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    unread.opened()?;
     unread.manager.sweep(None)?;
     if unread.closed()? != (1, 0, 1) {
         return Err("the sweeper ended a connection of a container that is enrolled".into());
@@ -138,4 +158,21 @@ fn retired(name: &str) -> Result<(), Failed> {
     let counts = unread.closed()?;
     running.wait(LONG)?;
     if counts == (1, 1, 0) { Ok(()) } else { Err(format!("(attempts, closed, open) are {counts:?}").into()) }
+}
+
+/// What a socket was permitted under one enrolment is not permitted under the next, and that it tried is
+/// recorded once.
+fn enrolled_again(name: &str, action: &str) -> Result<(), Failed> {
+    let unread = Unread::new(name, 1 << 20)?;
+    let running = unread.world.spawn_actor(0, &serde_json::from_str::<Action>(action)?)?;
+    unread.opened()?;
+    unread.manager.retire(unread.cgroup_id)?;
+    unread.enrol()?;
+    let report = running.wait(LONG)?;
+    let denied = unread.manager.ledger(unread.cgroup_id)?.denied;
+    let _ = unread.closed()?;
+    match report.outcome.as_str() {
+        "ETIMEDOUT" | "EPERM" if denied == 1 => Ok(()),
+        outcome => Err(format!("the call ended with {outcome}, and {denied} attempt(s) were denied").into()),
+    }
 }

@@ -26,7 +26,7 @@ pub use user::{Enrolment, pin};
 
 /// Version of every shape in this crate. The manager writes it to the pinned `abi_version` map; a
 /// reader or manager that finds another one refuses to go on.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// `IPPROTO_ICMP`.
 pub const ICMP: u8 = 1;

@@ -17,6 +17,8 @@ pub const LOSS_POINTS: usize = crate::LossPoint::ALL.len();
 pub struct Identity {
     /// Inode number of the enrolled cgroup; 0 is nobody.
     pub cgroup_id: u64,
+    /// When it was enrolled: what a socket was permitted under an earlier enrolment is over.
+    pub enrolled_ns: u64,
 }
 
 /// `container_map`, by cgroup id: what the programs need to know of a container.
@@ -184,8 +186,8 @@ pub struct FlowKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sock {
-    /// The owner: the attach point at the socket's creation.
-    pub cgroup_id: u64,
+    /// The owner: the attach point at the socket's creation, or at its first use under this enrolment.
+    pub owner: Identity,
     /// Bypass period of the connected flow; 0 if not bypassed.
     pub bypass_epoch: u64,
     /// The flow that was opened last.
@@ -240,7 +242,7 @@ pub mod sock_flag {
     pub const STARTED: u32 = 1 << 6;
     /// We sent a FIN; `fin_out_end` is valid.
     pub const FIN_OUT: u32 = 1 << 7;
-    /// It was met first by a packet of its own: it was connected before the container was enrolled.
+    /// It was met first, under this enrolment, by a packet of its own: it was connected before.
     pub const PRE_ENROLMENT: u32 = 1 << 8;
 }
 

@@ -82,14 +82,14 @@ mod tests {
             ("DomainName", 8 + 4 + 4 + 256),
             ("Flow", 9 * 8 + 4 * 16 + 4 * 4 + 4 * 2 + 8),
             ("FlowKey", 32),
-            ("Identity", 8),
+            ("Identity", 16),
             ("Ledger", 4 * 8 + 7 * 8),
             ("MetricKey", 16),
             ("Prefix", 16 * 8 + 8),
             ("PrefixKey", 24),
             ("Record", 16 + 168),
             ("Routes", 16 * 8),
-            ("Sock", 8 + 8 + 32 + 4 * 16 + 6 * 4 + 3 * 2 + 6 + 4),
+            ("Sock", 16 + 8 + 32 + 4 * 16 + 6 * 4 + 3 * 2 + 6 + 4),
         ];
         assert_eq!(SHAPES, expected);
     }

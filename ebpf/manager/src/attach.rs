@@ -155,9 +155,9 @@ impl Program {
 impl Manager {
     /// Attaches every program except `leave_out` to a cgroup, and gives each its identity. Until a
     /// program has it, it denies. On failure nothing stays attached.
-    pub(crate) fn attach(&self, cgroup: &Path, cgroup_id: u64, leave_out: &[Program]) -> Result<()> {
-        let links = self.pins.links(cgroup_id);
-        let result = self.attach_all(cgroup, cgroup_id, leave_out, &links);
+    pub(crate) fn attach(&self, cgroup: &Path, identity: Identity, leave_out: &[Program]) -> Result<()> {
+        let links = self.pins.links(identity.cgroup_id);
+        let result = self.attach_all(cgroup, identity, leave_out, &links);
         if result.is_err() {
             // The first error is the one to report.
             let _ = remove_tree(&links);
@@ -165,10 +165,16 @@ impl Manager {
         result
     }
 
-    fn attach_all(&self, cgroup: &Path, cgroup_id: u64, leave_out: &[Program], links: &Path) -> Result<()> {
+    fn attach_all(
+        &self,
+        cgroup: &Path,
+        identity: Identity,
+        leave_out: &[Program],
+        links: &Path,
+    ) -> Result<()> {
         let directory = File::open(cgroup).map_err(Error::file(cgroup))?;
         fs::create_dir_all(links).map_err(Error::file(links))?;
-        let mut identity = self.pins.identity()?;
+        let mut storage = self.pins.identity()?;
         for program in Program::ALL.iter().filter(|program| !leave_out.contains(program)) {
             let name = program.name();
             let link = program
@@ -177,8 +183,8 @@ impl Manager {
             let path = links.join(name);
             link.pin(&path).map_err(Error::pin(path))?;
             if program.reads_identity() {
-                let key = CgroupStorageKey::new(cgroup_id, program.attach_type());
-                identity.insert(key, Identity { cgroup_id }, 0).map_err(Error::map("identity"))?;
+                let key = CgroupStorageKey::new(identity.cgroup_id, program.attach_type());
+                storage.insert(key, identity, 0).map_err(Error::map("identity"))?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use abi::{Container, Enrolment, Ledger};
+use abi::{Container, Enrolment, Identity, Ledger};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -203,7 +203,8 @@ impl Manager {
         };
         write_json(&self.view_path(cgroup_id), &view)?;
         self.replace_rules(cgroup_id, &request.rules)?;
-        self.attach(&request.cgroup, cgroup_id, &request.leave_out)
+        let identity = Identity { cgroup_id, enrolled_ns: enrolment.enrolled_ns };
+        self.attach(&request.cgroup, identity, &request.leave_out)
     }
 
     /// Detaches a container's programs and forgets its settings. Its counters, names and enrolment

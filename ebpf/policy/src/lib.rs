@@ -54,8 +54,8 @@ pub enum Route {
     Direct,
     /// To the container's resolver view.
     Resolver,
-    /// To the proxy, at this port.
-    Proxy(u16),
+    /// To the proxy, at the decision's listener.
+    Proxy,
 }
 
 /// What to do with an attempt.
@@ -67,17 +67,24 @@ pub struct Decision {
     pub reason: Reason,
     /// Where it is sent, if it passes.
     pub route: Route,
+    /// Port of the proxy that it is handed to; 0 on any other route. A field of its own, because Linux 5.10
+    /// refuses a program that reads ahead what another route would leave unwritten.
+    pub listener: u16,
 }
 
 impl Decision {
     /// Denied for a reason.
     #[must_use]
     pub const fn denied(reason: Reason) -> Self {
-        Self { verdict: Verdict::Denied, reason, route: Route::Direct }
+        Self { verdict: Verdict::Denied, reason, route: Route::Direct, listener: 0 }
     }
 
     const fn allowed(reason: Reason, route: Route) -> Self {
-        Self { verdict: Verdict::Allowed, reason, route }
+        Self { verdict: Verdict::Allowed, reason, route, listener: 0 }
+    }
+
+    const fn handed(listener: u16) -> Self {
+        Self { verdict: Verdict::Allowed, reason: Reason::Redirected, route: Route::Proxy, listener }
     }
 }
 
@@ -87,7 +94,7 @@ pub fn decide<F: Facts>(facts: &F, dst: &Destination<'_>) -> Decision {
     let dns = dst.is_dns();
     if facts.bypassed() {
         let route = if dns && facts.has_resolver(dst) { Route::Resolver } else { Route::Direct };
-        return Decision { verdict: Verdict::Bypassed, reason: Reason::Bypass, route };
+        return Decision { verdict: Verdict::Bypassed, reason: Reason::Bypass, route, listener: 0 };
     }
     if dns {
         if facts.has_resolver(dst) {
@@ -116,7 +123,7 @@ pub fn decide<F: Facts>(facts: &F, dst: &Destination<'_>) -> Decision {
     }
     match facts.catch_all() {
         Some(port) if dst.l4_proto == TCP && dst.port != DNS_TLS_PORT && handed(facts, dst) => {
-            Decision::allowed(Reason::Redirected, Route::Proxy(port))
+            Decision::handed(port)
         }
         _ => Decision::denied(Reason::NoRule),
     }
@@ -135,9 +142,7 @@ fn handed<F: Facts>(facts: &F, dst: &Destination<'_>) -> bool {
 fn ruled<F: Facts>(facts: &F, dst: &Destination<'_>, permit: Permit, reason: Reason) -> Option<Decision> {
     match permit {
         Permit::Direct => Some(Decision::allowed(reason, Route::Direct)),
-        Permit::Listener(port) if handed(facts, dst) => {
-            Some(Decision::allowed(Reason::Redirected, Route::Proxy(port)))
-        }
+        Permit::Listener(port) if handed(facts, dst) => Some(Decision::handed(port)),
         Permit::No | Permit::Listener(_) => None,
     }
 }

@@ -100,7 +100,8 @@ fn destination() -> impl Strategy<Value = (Address, u16, u8)> {
 /// The rows as a table: condition and what follows. The first whose condition holds is expected.
 fn first_row(world: &World, dst: &Destination<'_>) -> Decision {
     use Verdict::{Allowed, Bypassed, Denied};
-    let row = |verdict, reason, route| Decision { verdict, reason, route };
+    let row = |verdict, reason, route| Decision { verdict, reason, route, listener: 0 };
+    let handed_to = |listener| Decision { listener, ..row(Allowed, Reason::Redirected, Route::Proxy) };
     let dns = dst.port == 53 && (dst.l4_proto == TCP || dst.l4_proto == UDP);
     let (zone, by_address) = world.address(dst);
     let by_name = world.domain(dst);
@@ -123,13 +124,10 @@ fn first_row(world: &World, dst: &Destination<'_>) -> Decision {
         (zone == Zone::Gateway, row(Denied, Reason::Gateway, Route::Direct)),
         (own, row(Denied, Reason::OwnSubnet, Route::Direct)),
         (by_name == Permit::Direct, row(Allowed, Reason::DomainRule, Route::Direct)),
-        (handed(by_name), row(Allowed, Reason::Redirected, Route::Proxy(listener(by_name)))),
+        (handed(by_name), handed_to(listener(by_name))),
         (by_address == Permit::Direct, row(Allowed, Reason::AddressRule, Route::Direct)),
-        (handed(by_address), row(Allowed, Reason::Redirected, Route::Proxy(listener(by_address)))),
-        (
-            world.catch_all.is_some() && other_tcp && proxy,
-            row(Allowed, Reason::Redirected, Route::Proxy(world.catch_all.unwrap_or(0))),
-        ),
+        (handed(by_address), handed_to(listener(by_address))),
+        (world.catch_all.is_some() && other_tcp && proxy, handed_to(world.catch_all.unwrap_or(0))),
         (true, row(Denied, Reason::NoRule, Route::Direct)),
     ];
     rows.into_iter().find(|(holds, _)| *holds).map(|(_, row)| row).expect("the last row always holds")

@@ -129,10 +129,10 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook, asked: 
         // SAFETY: a live map value.
         unsafe {
             let (addr, port) = match decision.route {
-                Route::Proxy(port) if is_v4(&key.remote) || (*container).proxy6 == [0; 16] => {
-                    (&raw const (*container).proxy, port)
+                Route::Proxy if is_v4(&key.remote) || (*container).proxy6 == [0; 16] => {
+                    (&raw const (*container).proxy, decision.listener)
                 }
-                Route::Proxy(port) => (&raw const (*container).proxy6, port),
+                Route::Proxy => (&raw const (*container).proxy6, decision.listener),
                 _ => {
                     let (addr, port) = facts::resolver(container, &key.remote);
                     (addr, *port)

@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use abi::{Address, FlowKey, ICMP, ICMPV6, Sock, fault, sock_flag, v4_mapped};
+use abi::{Address, FlowKey, ICMP, ICMPV6, Identity, Sock, fault, sock_flag, v4_mapped};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_sock_addr},
@@ -24,11 +24,11 @@ pub enum Family {
     V6,
 }
 
-/// The enrolled cgroup this hook runs for; 0 if it was never enrolled.
+/// The enrolment this hook runs for; all zero if there is none.
 #[inline(always)]
-pub fn cgroup_id() -> u64 {
+pub fn identity() -> Identity {
     // SAFETY: bpf_get_local_storage never returns null and the value lives as long as the program runs.
-    unsafe { (*IDENTITY.get_ptr_mut()).cgroup_id }
+    unsafe { *IDENTITY.get_ptr_mut() }
 }
 
 /// Pointer to the storage map, as the helper wants it.
@@ -45,10 +45,10 @@ pub fn sock(sk: *mut bpf_sock) -> Option<*mut Sock> {
     (!found.is_null()).then_some(found)
 }
 
-/// The socket's storage, made and owned by `cgroup_id` if it has none: a socket that is older than
-/// the enrolment. `None` only if the kernel has no memory.
+/// The socket's storage, owned by `identity`. A socket that is older than the enrolment has none, or one in
+/// which nothing holds any more. `None` only if the kernel has no memory.
 #[inline(always)]
-pub fn sock_or_new(sk: *mut bpf_sock, cgroup_id: u64) -> Option<*mut Sock> {
+pub fn sock_or_new(sk: *mut bpf_sock, identity: Identity) -> Option<*mut Sock> {
     // SAFETY: as in `sock`; with no initial value the kernel zeroes it.
     let found = unsafe {
         bpf_sk_storage_get(socks(), sk.cast(), core::ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE.into())
@@ -57,13 +57,28 @@ pub fn sock_or_new(sk: *mut bpf_sock, cgroup_id: u64) -> Option<*mut Sock> {
     if found.is_null() {
         return None;
     }
-    // SAFETY: non-null, and socket storage lives as long as the socket, which this hook holds.
-    unsafe {
-        if (*found).cgroup_id == 0 {
-            (*found).cgroup_id = cgroup_id;
+    if !owned(found, identity) {
+        // SAFETY: non-null, and socket storage lives as long as the socket, which this hook holds.
+        unsafe {
+            (*found).owner = identity;
+            // Its open flows are not those that it asks for from here on; the last one still has its end to come.
+            (*found).generation = (*found).generation.wrapping_add(1);
+            (*found).bypass_epoch = 0;
+            (*found).actual_port = 0;
+            (*found).denied_port = 0;
+            (*found).flags &= !sock_flag::REDIRECTED;
         }
     }
     Some(found)
+}
+
+/// Whether what the socket holds is of this enrolment.
+#[inline(always)]
+pub fn owned(sock: *const Sock, identity: Identity) -> bool {
+    // SAFETY: non-null socket storage.
+    unsafe {
+        (*sock).owner.cgroup_id == identity.cgroup_id && (*sock).owner.enrolled_ns == identity.enrolled_ns
+    }
 }
 
 /// Notes the calling process in the socket: `sock_ops` and `cgroup_skb` cannot ask for it on 5.10.

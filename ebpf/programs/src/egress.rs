@@ -1,7 +1,7 @@
 //! `cgroup_skb/egress`: the gate. A packet leaves only as part of a flow that was decided, to where it
 //! was decided to go; what no socket hook saw is decided here. Counts datagrams, and sees our FIN.
 
-use abi::{Flow, Hook, ICMP, ICMPV6, Sock, TCP, sock_flag};
+use abi::{Flow, Hook, ICMP, ICMPV6, Identity, Sock, TCP, sock_flag};
 use aya_ebpf::{bindings::bpf_sock, macros::cgroup_skb, programs::SkBuffContext};
 use policy::is_loopback;
 
@@ -23,7 +23,8 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
     }
     // SAFETY: `sk` is a full socket.
     let (tcp, raw, at) = unsafe { (is_tcp(sk), (*sk).type_ == SOCK_RAW, (*sk).state) };
-    let known = context::sock(sk);
+    let identity = context::identity();
+    let known = context::sock(sk).filter(|sock| context::owned(*sock, identity));
     if packet.l4_proto == TCP && tcp {
         if let Some(sock) = known
             && !packet.astray()
@@ -40,7 +41,7 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
             return 1;
         }
     }
-    gate(&ctx, sk, known, &packet, raw)
+    gate(&ctx, sk, known, identity, &packet, raw)
 }
 
 /// Whether that is where the socket's connection was decided to go.
@@ -53,12 +54,19 @@ fn connected_to(sock: *const Sock, packet: &Packet) -> bool {
 /// A packet leaves as part of a flow in the table. A socket whose flow is over, by idling or with a
 /// bypass, or that never had one, asks here, because no socket hook will see its next send.
 #[inline(always)]
-fn gate(ctx: &SkBuffContext, sk: *mut bpf_sock, known: Option<*mut Sock>, packet: &Packet, raw: bool) -> i32 {
-    let cgroup_id = context::cgroup_id();
+fn gate(
+    ctx: &SkBuffContext,
+    sk: *mut bpf_sock,
+    known: Option<*mut Sock>,
+    identity: Identity,
+    packet: &Packet,
+    raw: bool,
+) -> i32 {
+    let cgroup_id = identity.cgroup_id;
     let sock = match known {
         Some(sock) => sock,
         None => {
-            let Some(sock) = context::sock_or_new(sk, cgroup_id) else { return 0 };
+            let Some(sock) = context::sock_or_new(sk, identity) else { return 0 };
             // An unconnected ping socket asks nobody before its packets come here, whenever it was made.
             if !matches!(packet.l4_proto, ICMP | ICMPV6) {
                 // SAFETY: non-null socket storage.

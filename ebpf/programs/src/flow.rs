@@ -106,7 +106,7 @@ pub fn end(key: &FlowKey, reason: CloseReason, end_ns: u64) {
 #[inline(always)]
 pub fn bypass_over(sock: *const Sock) -> bool {
     // SAFETY: non-null socket storage.
-    let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).cgroup_id) };
+    let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).owner.cgroup_id) };
     facts::bypass_over(epoch, cgroup_id)
 }
 

@@ -16,13 +16,14 @@ use crate::{
 /// denied by the gate, which finds no flow of it.
 #[inline(always)]
 pub fn accepted(ctx: *mut c_void, ops: *const bpf_sock_ops, sk: *mut bpf_sock) {
-    let cgroup_id = context::cgroup_id();
+    let identity = context::identity();
+    let cgroup_id = identity.cgroup_id;
     // SAFETY: the caller's context.
     let peer = unsafe { sock_ops::remote(ops) };
     if is_loopback(&peer) {
         return;
     }
-    let Some(sock) = context::sock_or_new(sk, cgroup_id) else { return };
+    let Some(sock) = context::sock_or_new(sk, identity) else { return };
     // Its close is still to come when it is released. Of its SYN, nothing was counted.
     // SAFETY: non-null socket storage.
     unsafe { (*sock).flags |= sock_flag::STARTED };
@@ -32,11 +33,14 @@ pub fn accepted(ctx: *mut c_void, ops: *const bpf_sock_ops, sk: *mut bpf_sock) {
     // SAFETY: the caller's context. The peer's port is in network order, in the upper half of the word on
     // little-endian machines.
     let port = unsafe { u32::from_be((*ops).remote_port) as u16 };
-    let key = FlowKey { cookie, remote: peer, generation: 0, port, l4_proto: TCP, pad: 0 };
+    // SAFETY: non-null socket storage.
+    let generation = unsafe { (*sock).generation };
+    let key = FlowKey { cookie, remote: peer, generation, port, l4_proto: TCP, pad: 0 };
     let mut flow = flow::attempt(Hook::SockOps, now, cgroup_id, cookie);
     flow.bypass_epoch = bypass_epoch;
     (flow.dst, flow.actual_dst) = (peer, peer);
     (flow.dst_port, flow.actual_dst_port) = (port, port);
+    flow.generation = generation;
     flow.l4_proto = TCP;
     flow.verdict = if bypass_epoch == 0 { Verdict::Allowed } else { Verdict::Bypassed } as u8;
     flow.reason = if bypass_epoch == 0 { Reason::Inbound } else { Reason::Bypass } as u8;

@@ -20,10 +20,11 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
-    let cgroup_id = context::cgroup_id();
+    let identity = context::identity();
+    let cgroup_id = identity.cgroup_id;
     // SAFETY: the context is valid for the program's run.
     let (sk, protocol) = unsafe { ((*ctx.sock_addr).__bindgen_anon_1.sk, (*ctx.sock_addr).protocol) };
-    let Some(sock) = context::sock_or_new(sk, cgroup_id) else { return 0 };
+    let Some(sock) = context::sock_or_new(sk, identity) else { return 0 };
     context::note_caller(sock);
     let mut key = context::flow_key(ctx, sock, family, protocol as u8);
     // A v6 socket that is connected to an IPv4 address calls this hook on every send, with the

@@ -13,7 +13,8 @@ use crate::{admit::deny, context, facts, flow, ledger, maps::CONTAINERS};
 
 #[cgroup_sock(sock_create)]
 pub fn sock_create(ctx: SockContext) -> i32 {
-    let cgroup_id = context::cgroup_id();
+    let identity = context::identity();
+    let cgroup_id = identity.cgroup_id;
     // SAFETY: the context is valid for the program's run.
     let (family, kind, protocol) = unsafe { ((*ctx.sock).family, (*ctx.sock).type_, (*ctx.sock).protocol) };
     // Under bypass any socket is made: what it sends is recorded by the gate.
@@ -21,7 +22,7 @@ pub fn sock_create(ctx: SockContext) -> i32 {
         && (socket_permitted(family, kind, protocol, kinds(cgroup_id))
             || facts::bypass_epoch(cgroup_id, facts::now()) != 0)
     {
-        return match context::sock_or_new(ctx.sock, cgroup_id) {
+        return match context::sock_or_new(ctx.sock, identity) {
             Some(sock) => {
                 context::note_caller(sock);
                 1

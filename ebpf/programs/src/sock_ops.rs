@@ -97,7 +97,7 @@ fn close(ops: *const bpf_sock_ops, sock: *mut Sock, from: u32) {
         }
     }
     // SAFETY: as above.
-    let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).cgroup_id) };
+    let (epoch, cgroup_id) = unsafe { ((*sock).bypass_epoch, (*sock).owner.cgroup_id) };
     let bypass_over = facts::bypass_over(epoch, cgroup_id);
     flow::end(&key, if bypass_over { CloseReason::BypassEnded } else { reason(ops, sock, from) }, now);
 }
