@@ -1,5 +1,7 @@
 //! Domain identities: allocated, never reused, and stamped on the addresses a name led to.
 
+mod room;
+
 use std::{
     collections::{HashMap, HashSet},
     io::{Read as _, Seek as _, Write as _},
@@ -30,6 +32,8 @@ pub(crate) struct Names {
     cgroup_id: u64,
     known: HashMap<String, u32>,
     addresses: HashSet<IpAddr>,
+    /// When room was last looked for, nanoseconds of `CLOCK_BOOTTIME`.
+    searched_ns: u64,
 }
 
 impl Names {
@@ -45,7 +49,7 @@ impl Names {
             .filter(|key| key.cgroup_id == cgroup_id)
             .map(|key| ip(key.addr))
             .collect();
-        Ok(Self { manager: manager.clone(), cgroup_id, known, addresses })
+        Ok(Self { manager: manager.clone(), cgroup_id, known, addresses, searched_ns: 0 })
     }
 
     /// Notes that `name` (lower case, no final dot) leads to `addresses` and permits them until
@@ -57,6 +61,12 @@ impl Names {
             return Err(Error::NotEnrolled(self.cgroup_id));
         };
         let routes = routes::of_name(&permits(&view.rules)?, name)?;
+        let more_addresses = addresses.iter().filter(|address| !self.addresses.contains(address)).count();
+        if self.addresses.len().saturating_add(more_addresses) > ADDRESS_QUOTA
+            || (self.known.len() >= NAME_QUOTA && !self.known.contains_key(name))
+        {
+            self.make_room()?;
+        }
         let domain = self.identify(name)?;
         let what = || format!("what {name} is permitted");
         stored("route_map", what, self.manager.pins.routes()?.insert(domain, routes, 0))?;

@@ -76,8 +76,8 @@ impl Manager {
     }
 }
 
-/// Twice the flow table.
-const MOST_SEEN: usize = 131_072;
+/// Twice the flow table: a walk over it can start over.
+pub(crate) const MOST_SEEN: usize = 131_072;
 
 /// How long a datagram that was on its way when its flow ended may take through the packet hook: 10 ms.
 const SETTLE_NS: u64 = 10_000_000;
