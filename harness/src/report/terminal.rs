@@ -16,7 +16,7 @@ use super::{
     elapsed::elapsed,
     visible::{line, visible},
 };
-use crate::event::{CellReport, Event, Failure, Outcome};
+use crate::event::{CellReport, Event, Failure, Outcome, Tier};
 
 /// Most captures that are named for one block.
 const MOST_PCAPS: usize = 3;
@@ -31,6 +31,8 @@ pub struct Terminal<W> {
     tally: Tally,
     failed: Fold,
     coverage: Option<Coverage>,
+    /// Whether the run is of the model tier, which shows less than its numbers seem to say.
+    model: bool,
     duration: Duration,
     error: Option<io::Error>,
 }
@@ -61,6 +63,7 @@ impl<W: Write> Terminal<W> {
             tally: Tally::default(),
             failed: Fold::default(),
             coverage: None,
+            model: false,
             duration: Duration::ZERO,
             error: None,
         }
@@ -162,6 +165,9 @@ impl<W: Write> Terminal<W> {
             let slowest: Vec<_> =
                 slowest.map(|(name, time)| format!("  {:>6}  {}\n", elapsed(*time), line(name))).collect();
             text += &format!("slowest:\n{}\n", slowest.concat());
+        }
+        if self.model {
+            text += "tier model: no socket was opened, and no expectation judged\n";
         }
         let sum = self.tally.summary();
         let time = elapsed(self.duration);
@@ -303,6 +309,7 @@ impl<W: Write> Consumer for Terminal<W> {
         match event {
             Event::RunStarted { cells, tier, tier_reason } => {
                 self.bar.set_length(*cells as u64);
+                self.model = *tier == Tier::Model;
                 self.coverage = self.coverage.take().filter(|_| Coverage::is_possible(*tier));
                 self.print(&format!("{cells} cells, tier {tier}: {}\n\n", line(tier_reason)));
             }
