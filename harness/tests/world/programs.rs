@@ -104,7 +104,7 @@ pub fn broken_server_programs() -> Outcome {
         World::new("broken", &from(hosts), &[]).err().map(|error| error.to_string()).unwrap_or_default()
     };
     for (serve, said) in [
-        (serde_json::json!({"tcp": 99, "run": ["no-such-server"]}), "cannot run no-such-server"),
+        (serde_json::json!({"tcp": 99, "run": ["no-such-server"]}), "there is no `no-such-server` in PATH"),
         (serde_json::json!({"tcp": 99, "run": ["sh", "-c", "echo out of cheese; exit 3"]}), "out of cheese"),
         (
             serde_json::json!({"tcp": 99, "run": ["sleep", "1000"], "prepare": [["sh", "-c", "echo no key; exit 4"]]}),
