@@ -120,6 +120,7 @@ pub struct Agent {
     pub project: String,
     /// User its processes run as. Default 65534.
     #[serde(default)]
+    #[schemars(range(max = 4_294_967_294u32))]
     pub uid: Option<u32>,
     /// Capabilities beyond Docker's default less NET_RAW, e.g. `net_raw`.
     #[serde(default)]
@@ -509,7 +510,7 @@ pub struct Send {
     pub bytes: u64,
     /// Datagrams. Default 1.
     #[serde(default = "default_count")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub count: u32,
     /// Wait for this many answers before closing. Default 0.
     #[serde(default)]
