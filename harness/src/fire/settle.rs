@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    net::IpAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -70,7 +71,9 @@ fn end_flows(lab: &Lab, cgroup_id: u64) -> Result<(), FireError> {
 }
 
 fn is_sentinel(document: &Value) -> bool {
-    attribute(document, "dst_ip").as_str().is_some_and(|ip| ip.parse() == Ok(SENTINEL))
+    let ip = attribute(document, "dst_ip").as_str().and_then(|ip| ip.parse::<IpAddr>().ok());
+    // However it is written, which is for the judge to tell.
+    ip.is_some_and(|ip| ip.to_canonical() == SENTINEL)
 }
 
 fn sentinel(lab: &Lab, world: &World, index: usize, agent: &mut AgentEvidence) -> Result<(), FireError> {

@@ -12,6 +12,7 @@ mod evidence;
 mod leak;
 mod ledger;
 mod model;
+mod names;
 mod outcomes;
 mod over_block;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judged {
     failures.extend(calls::judge(evidence));
     failures.extend(caller::judge(evidence));
     failures.extend(times::judge(evidence));
+    failures.extend(names::judge(evidence));
     failures.extend(wire::judge(evidence));
     failures.extend(leak::judge(evidence));
     failures.extend(ledger::judge(evidence));
