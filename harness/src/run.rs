@@ -16,7 +16,7 @@ use crate::{
     fire::{FireError, fire},
     interrupt,
     judge::{asserted, declared, judge, model_steps, told_steps},
-    lab::{Lab, missing},
+    lab::{Availability, Lab, missing},
     scenario::Cell,
     wire::{Captures, Frames},
 };
@@ -34,6 +34,15 @@ pub struct RunOptions {
     pub keep: bool,
     /// Where captures are kept; `None`: nowhere.
     pub captures: Option<Captures>,
+}
+
+impl RunOptions {
+    /// In this tier, one cell at a time, and nothing is kept.
+    #[must_use]
+    pub fn new(availability: Availability) -> Self {
+        let Availability { tier, reason } = availability;
+        Self { tier, tier_reason: reason, jobs: 1, keep: false, captures: None }
+    }
 }
 
 /// Runs every cell. `lab` must be there in the `lab` tier.
@@ -212,7 +221,7 @@ mod tests {
         expect: {documents: [{where: {dst_port: 443}, exactly: 1}]}\n";
 
     fn options(tier: Tier) -> RunOptions {
-        RunOptions { tier, tier_reason: String::new(), jobs: 1, keep: false, captures: None }
+        RunOptions::new(Availability { tier, reason: String::new() })
     }
 
     #[test]

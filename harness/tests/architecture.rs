@@ -1,6 +1,10 @@
-//! The dependency rules of ARCHITECTURE.md, on the workspace as cargo sees it.
+//! The rules of ARCHITECTURE.md of who may know whom, on the workspace as cargo sees it and on the source.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
 use cargo_metadata::MetadataCommand;
 
@@ -42,11 +46,130 @@ fn crates_know_only_whom_they_may() {
     }
 }
 
-/// The model is an oracle only as long as it shares nothing with what it judges.
+/// Modules of the harness that must stay apart from the rest, and all that they may know of it.
+const MODULES: [(&str, &[&str]); 6] = [
+    // An oracle only as long as it shares nothing with what it judges.
+    ("model", &["scenario"]),
+    // Consumers of the events, whose words `transport` has.
+    ("report", &["event", "transport"]),
+    ("event", &["transport"]),
+    ("wire", &["event"]),
+    ("endpoint", &[]),
+    // The place: others enforce and judge.
+    ("world", &["actor", "far", "owner", "scenario", "wire"]),
+];
+
+#[test]
+fn modules_know_only_whom_they_may() {
+    for (module, allowed) in MODULES {
+        for file in files(module) {
+            let source = fs::read_to_string(&file).expect("a source file");
+            for known in modules_known(&source).into_iter().filter(|known| known != module) {
+                let told = format!("{} must not know `{known}` (ARCHITECTURE.md)", file.display());
+                assert!(allowed.contains(&known.as_str()), "{told}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_model_shares_nothing_with_what_it_judges() {
-    let source = include_str!("../src/model.rs");
-    for word in ["policy::", "manager::", "use policy", "use manager"] {
-        assert!(!source.contains(word), "harness/src/model.rs must not use `{word}`");
+    for file in files("model") {
+        let source = fs::read_to_string(&file).expect("a source file");
+        for name in ["policy::", "manager::", "reader::"] {
+            assert!(!source.contains(name), "{} must not use `{name}`", file.display());
+        }
     }
+}
+
+/// Whoever runs in production may not panic: the lints that see to it are switched on, and nowhere off.
+#[test]
+fn production_does_not_panic() {
+    let lints = ["unwrap_used", "expect_used", "panic", "indexing_slicing", "arithmetic_side_effects"];
+    for root in ["../ebpf/manager/src", "../reader/src"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+        let lib = fs::read_to_string(root.join("lib.rs")).expect("a lib.rs");
+        let denied =
+            lib.split_once("deny(").and_then(|(_, rest)| rest.split_once(')')).map_or("", |(list, _)| list);
+        for lint in lints {
+            assert!(denied.contains(&format!("clippy::{lint}")), "{} does not deny {lint}", root.display());
+        }
+        for file in below(&root) {
+            let source = fs::read_to_string(&file).expect("a source file");
+            let off = |line: &&str| {
+                (line.contains("[allow(") || line.contains("[expect("))
+                    && lints.iter().any(|lint| line.contains(lint))
+            };
+            assert_eq!(source.lines().find(off), None, "{}", file.display());
+        }
+    }
+}
+
+/// The files of a module of the harness.
+fn files(module: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let own = root.join(format!("{module}.rs"));
+    let mut files = below(&root.join(module));
+    files.extend(own.exists().then_some(own));
+    assert!(!files.is_empty(), "there is no module `{module}`");
+    files
+}
+
+/// Every source file below a folder; none where there is no folder.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(below(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The first name of every path from `crate::`, also of those in one pair of braces.
+fn modules_known(source: &str) -> BTreeSet<String> {
+    let code: String = source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let mut found = BTreeSet::new();
+    for path in code.split("crate::").skip(1) {
+        let Some(list) = path.strip_prefix('{') else {
+            found.extend(first_name(path));
+            continue;
+        };
+        let mut depth = 0_usize;
+        let mut begins = true;
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => begins = true,
+                c if begins && !c.is_whitespace() => {
+                    found.extend(first_name(&list[at..]));
+                    begins = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+fn first_name(path: &str) -> Option<String> {
+    let end = path.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(path.len());
+    // What begins with a capital is a re-export of the crate's root.
+    (end > 0).then(|| path[..end].to_owned())
+}
+
+#[test]
+fn the_scan_finds_what_is_known() {
+    let source = "use crate::{\n    a::{b::C, d},\n    e,\n};\nuse crate::f::G;\n// crate::h\nfn i() { crate::j::k() }";
+    let known: Vec<String> = modules_known(source).into_iter().collect();
+    assert_eq!(known, ["a", "e", "f", "j"]);
 }

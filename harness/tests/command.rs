@@ -1,10 +1,12 @@
 //! The command line: what a person is told who gets it wrong, and what `explain` and `template` say.
 //!
 //! `failing/command/*.args` has one argument a line; `*.expected` beside it is the exit code and exactly what is
-//! printed. `UPDATE_GOLDEN=1` writes the texts anew.
+//! printed.
+
+mod golden;
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -38,15 +40,6 @@ fn harness(folder: &Path, arguments: &[&str]) -> Output {
         .expect("the harness starts")
 }
 
-fn golden(file: &Path, actual: &str) {
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(file, actual).expect("the golden file can be written");
-    }
-    let expected = fs::read_to_string(file)
-        .unwrap_or_else(|error| panic!("{}: {error}; run with UPDATE_GOLDEN=1 to write it", file.display()));
-    assert_eq!(actual, expected, "\n--- actual\n{actual}\n--- expected\n{expected}");
-}
-
 #[rstest]
 fn a_wrong_command_is_told(#[files("tests/failing/command/*.args")] file: PathBuf) {
     let folder = place();
@@ -55,7 +48,8 @@ fn a_wrong_command_is_told(#[files("tests/failing/command/*.args")] file: PathBu
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_ne!(output.status.code(), Some(0), "{out}{err}");
     let code = output.status.code().map_or_else(|| output.status.to_string(), |code| code.to_string());
-    golden(&file.with_extension("expected"), &format!("exit code {code}\n{out}{err}"));
+    golden::compare(&file.with_extension("expected"), &format!("exit code {code}\n{out}{err}"))
+        .unwrap_or_else(|told| panic!("{told}"));
     let kept = fs::read_to_string(folder.path().join("scenarios/connect/case.yaml")).expect("the case");
     assert_eq!(kept, include_str!("explain/case.yaml"), "a scenario was overwritten");
 }
@@ -67,7 +61,8 @@ fn cells_are_explained() {
     let output = harness(folder.path(), &["explain", "scenarios"]);
     assert!(output.status.success(), "{output:?}");
     let actual = String::from_utf8(output.stdout).expect("text");
-    golden(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/explain/case.expected")), &actual);
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/explain/case.expected"));
+    golden::compare(file, &actual).unwrap_or_else(|told| panic!("{told}"));
 }
 
 #[test]

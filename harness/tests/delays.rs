@@ -3,19 +3,23 @@
 //!
 //! `CLAWKER_RUNS` says how often each is run.
 
+mod lab;
+
 use std::{env, path::Path, process::ExitCode};
 
 use harness::{
-    event::{Outcome, Tier},
-    lab::{Fault, Lab, available},
+    event::Outcome,
+    lab::{Availability, Fault, Lab},
     reexec,
     run::{RunOptions, run},
     scenario,
 };
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 
 /// Runs of each case unless told otherwise: some seconds.
 const RUNS: usize = 40;
+/// Cells at a time: they wait more than they work.
+const JOBS: usize = 8;
 
 fn main() -> ExitCode {
     if let Some(code) = reexec::role() {
@@ -26,16 +30,12 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let trials = [("right", Outcome::Pass), ("wrong", Outcome::Fail)].map(|(case, expected)| {
         let name = format!("a case that is {case} is always told so");
-        Trial::ignorable_test(name, move || check(case, expected))
+        lab::trial(name, move |availability| check(case, expected, availability))
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
-fn check(case: &str, expected: Outcome) -> Result<Completion, Failed> {
-    let availability = available();
-    if availability.tier < Tier::Lab {
-        return Ok(Completion::Ignored { reason: Some(availability.reason) });
-    }
+fn check(case: &str, expected: Outcome, availability: Availability) -> Result<(), Failed> {
     let runs = env::var("CLAWKER_RUNS").map_or(Ok(RUNS), |runs| runs.parse())?;
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/delays/{case}.yaml"));
     let listing = scenario::list(&[file]);
@@ -44,13 +44,7 @@ fn check(case: &str, expected: Outcome) -> Result<Completion, Failed> {
     }
     let cells: Vec<_> = std::iter::repeat_n(listing.cells, runs).flatten().collect();
     let lab = Lab::start(Some(Fault::Delayed)).map_err(|error| format!("{error:#}"))?;
-    let options = RunOptions {
-        tier: Tier::Lab,
-        tier_reason: availability.reason,
-        jobs: 8,
-        keep: false,
-        captures: None,
-    };
+    let options = RunOptions { jobs: JOBS, ..RunOptions::new(availability) };
     let reports = run(&cells, Some(&lab), &options, |_| {});
     let other: Vec<_> = reports.iter().filter(|report| report.result != expected).collect();
     match other.first() {
@@ -64,6 +58,6 @@ fn check(case: &str, expected: Outcome) -> Result<Completion, Failed> {
             );
             Err(told.into())
         }
-        None => Ok(Completion::Completed),
+        None => Ok(()),
     }
 }

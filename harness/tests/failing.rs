@@ -1,11 +1,9 @@
 //! Broken scenario files, and what their authors are told: `failing/*.yaml` next to the exact text
-//! in `*.expected`. `UPDATE_GOLDEN=1` writes the texts anew; read the difference before it is
-//! committed.
+//! in `*.expected`.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-};
+mod golden;
+
+use std::path::{Path, PathBuf};
 
 use harness::scenario;
 use rstest::rstest;
@@ -21,13 +19,5 @@ fn told(file: &Path) -> String {
 
 #[rstest]
 fn is_told(#[files("tests/failing/*.yaml")] file: PathBuf) {
-    let actual = told(&file);
-    let golden = file.with_extension("expected");
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&golden, &actual).expect("the golden file can be written");
-    }
-    let expected = fs::read_to_string(&golden).unwrap_or_else(|error| {
-        panic!("{}: {error}; run with UPDATE_GOLDEN=1 to write it", golden.display())
-    });
-    assert_eq!(actual, expected, "\n--- actual\n{actual}\n--- expected\n{expected}");
+    golden::compare(&file.with_extension("expected"), &told(&file)).unwrap_or_else(|told| panic!("{told}"));
 }

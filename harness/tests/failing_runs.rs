@@ -1,13 +1,15 @@
 //! Runs that fail, and what a person is shown: `failing_runs/*.yaml` next to the exact text in `*.txt`.
-//! Needs root. `UPDATE_GOLDEN=1` writes the texts anew; read the difference before it is committed.
+//! Needs root.
 //!
 //! A first line `# fault: NAME` switches that fault on in what ships. Files of one fault share a lab, and
 //! without a fault they run side by side. All that is not the same in every run is taken out in
 //! [`normalised`], and nowhere else.
 
+mod golden;
+
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     io::{Read as _, Seek as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,13 +19,13 @@ use std::{
 use clap::ValueEnum as _;
 use harness::{
     event::Tier,
-    lab::{Fault, Lab, available},
+    lab::{Availability, Fault, Lab, available},
     reexec,
     report::{Consumer as _, Terminal},
     run::{RunOptions, run},
     scenario,
 };
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 /// Files at a time, where no fault is switched on: they wait more than they work.
 const JOBS: usize = 8;
@@ -57,7 +59,10 @@ fn main() -> ExitCode {
         let reason = availability.reason.clone();
         Trial::ignorable_test(name(&file), move || match shown {
             None => Ok(Completion::Ignored { reason: Some(reason) }),
-            Some(shown) => compare(&file, &shown?),
+            Some(shown) => {
+                golden::compare(&file.with_extension("txt"), &shown?)?;
+                Ok(Completion::Completed)
+            }
         })
     });
     let trials = trials.collect();
@@ -125,8 +130,8 @@ fn show(lab: &Lab, file: &Path) -> Result<String, String> {
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let mut out = tempfile::tempfile().map_err(|error| error.to_string())?;
     let mut terminal = Box::new(Terminal::plain(out.try_clone().map_err(|error| error.to_string())?));
-    let tier_reason = "what a test asks for".to_owned();
-    let options = RunOptions { tier: Tier::Lab, tier_reason, jobs: 1, keep: false, captures: None };
+    let asked = Availability { tier: Tier::Lab, reason: "what a test asks for".to_owned() };
+    let options = RunOptions::new(asked);
     run(&cells, Some(lab), &options, |event| terminal.event(&event));
     terminal.finish().map_err(|error| error.to_string())?;
     let mut text = String::new();
@@ -155,18 +160,4 @@ fn normalised(text: &str) -> String {
         }
     }
     lines.join("\n") + "\n"
-}
-
-fn compare(file: &Path, actual: &str) -> Result<Completion, Failed> {
-    let golden = file.with_extension("txt");
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&golden, actual)?;
-    }
-    let expected = fs::read_to_string(&golden)
-        .map_err(|error| format!("{}: {error}; run with UPDATE_GOLDEN=1 to write it", golden.display()))?;
-    if actual == expected {
-        return Ok(Completion::Completed);
-    }
-    let diff = similar::TextDiff::from_lines(expected.as_str(), actual);
-    Err(format!("not what {} says:\n{}", golden.display(), diff.unified_diff()).into())
 }

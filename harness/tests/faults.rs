@@ -1,16 +1,18 @@
 //! The harness can catch what it claims to catch: with each fault switched on in what ships, a
 //! scenario fails; with none, the same scenarios pass. Needs root.
 
+mod lab;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use harness::{
-    event::{Class, Outcome, Tier},
-    lab::{Fault, Lab, available},
+    event::{Class, Outcome},
+    lab::{Availability, Fault, Lab},
     reexec,
     run::{RunOptions, run},
     scenario,
 };
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 
 /// The cases that are run under each fault.
 const WATCH: [&str; 8] = [
@@ -23,6 +25,9 @@ const WATCH: [&str; 8] = [
     "proxy/listener.yaml",
     "attribution/two_agents.yaml",
 ];
+
+/// Cells at a time: they wait more than they work.
+const JOBS: usize = 8;
 
 /// Each fault, and the classes one of which most of the cells that it fails must say.
 const FAULTS: [(Fault, &[Class]); 10] = [
@@ -49,16 +54,12 @@ fn main() -> ExitCode {
     let trials = faults.map(|fault| {
         let name = fault
             .map_or_else(|| "no fault, no failure".to_owned(), |(fault, _)| format!("{fault} is caught"));
-        Trial::ignorable_test(name, move || check(fault))
+        lab::trial(name, move |availability| check(fault, availability))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-fn check(fault: Option<(Fault, &[Class])>) -> Result<Completion, Failed> {
-    let availability = available();
-    if availability.tier < Tier::Lab {
-        return Ok(Completion::Ignored { reason: Some(availability.reason) });
-    }
+fn check(fault: Option<(Fault, &[Class])>, availability: Availability) -> Result<(), Failed> {
     let scenarios = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
     let files: Vec<PathBuf> = WATCH.iter().map(|file| scenarios.join(file)).collect();
     let listing = scenario::list(&files);
@@ -66,20 +67,14 @@ fn check(fault: Option<(Fault, &[Class])>) -> Result<Completion, Failed> {
         return Err(diagnostic.to_string().into());
     }
     let lab = Lab::start(fault.map(|(fault, _)| fault)).map_err(|error| format!("{error:#}"))?;
-    let options = RunOptions {
-        tier: Tier::Lab,
-        tier_reason: availability.reason,
-        jobs: 8,
-        keep: false,
-        captures: None,
-    };
+    let options = RunOptions { jobs: JOBS, ..RunOptions::new(availability) };
     let reports = run(&listing.cells, Some(&lab), &options, |_| {});
     let failed: Vec<_> = reports.iter().filter(|report| report.result == Outcome::Fail).collect();
     let Some((fault, right)) = fault else {
         return match failed.first() {
             Some(report) => Err(format!("{}: {}", report.name, report.reason).into()),
             None if reports.is_empty() => Err("nothing ran".into()),
-            None => Ok(Completion::Completed),
+            None => Ok(()),
         };
     };
     let rightly = failed.iter().filter(|report| report.class.is_some_and(|class| right.contains(&class)));
@@ -91,5 +86,5 @@ fn check(fault: Option<(Fault, &[Class])>) -> Result<Completion, Failed> {
         return Err(format!("{told}: {classes:?}").into());
     }
     eprintln!("{told}");
-    Ok(Completion::Completed)
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! What an interrupted run leaves: nothing, if it is asked to end; nothing after the next start, if it is
 //! killed. And what living runs own stays theirs. Needs root.
 
+mod lab;
 #[path = "killed/remains.rs"]
 mod remains;
 
@@ -14,13 +15,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use harness::{
-    event::Tier,
-    lab::{Lab, available},
-    owner::Owner,
-    reexec,
-};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use harness::{lab::Lab, owner::Owner, reexec};
+use libtest_mimic::{Arguments, Failed};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -61,15 +57,7 @@ fn main() -> ExitCode {
         ("interrupted, it leaves nothing and writes its reports", interrupted),
         ("a second signal ends it at once", twice),
     ];
-    let trials = trials.map(|(name, trial)| {
-        Trial::ignorable_test(name, move || {
-            let availability = available();
-            if availability.tier < Tier::Lab {
-                return Ok(Completion::Ignored { reason: Some(availability.reason) });
-            }
-            trial().map(|()| Completion::Completed)
-        })
-    });
+    let trials = trials.map(|(name, trial)| lab::trial(name, move |_| trial()));
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 

@@ -1,19 +1,20 @@
 //! The kernel's counters close where nobody reads the ring, and where a container is retired under its
 //! open flows. Needs root.
 
+mod lab;
+
 use std::{process::ExitCode, time::Duration};
 
 use abi::LossPoint;
 use harness::{
     actor::{Action, Report},
-    event::Tier,
-    lab::available,
+    owner::Owner,
     reexec,
     scenario::types::{Agent, Host},
     world::World,
 };
 use indexmap::IndexMap;
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 use manager::{EnrolRequest, LoadOptions, Manager, rules::Rule};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -37,15 +38,8 @@ fn main() -> ExitCode {
         ("enrolled again under a connection", |name| enrolled_again(name, CONNECTION)),
         ("enrolled again under a datagram socket", |name| enrolled_again(name, DATAGRAMS)),
     ];
-    let trials = tests.into_iter().map(|(name, test)| {
-        Trial::ignorable_test(name, move || {
-            let availability = available();
-            if availability.tier < Tier::Lab {
-                return Ok(Completion::Ignored { reason: Some(availability.reason) });
-            }
-            test(&name.replace(' ', "-")).map(|()| Completion::Completed)
-        })
-    });
+    let trials =
+        tests.into_iter().map(|(name, test)| lab::trial(name, move |_| test(&name.replace(' ', "-"))));
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
@@ -69,7 +63,7 @@ impl Unread {
         let agents: [Agent; 1] = [from(json!({"agent": "scout"}))];
         let state = tempfile::tempdir()?;
         let manager = Manager::load(&LoadOptions {
-            pin_dir: format!("/sys/fs/bpf/clawker-ledger-{}-{name}", std::process::id()).into(),
+            pin_dir: format!("/sys/fs/bpf/clawker-lab-{}-{name}", Owner::current()).into(),
             state_dir: state.path().to_owned(),
             ring_bytes,
             faults: 0,

@@ -1,6 +1,17 @@
-//! The object that ships stays within Linux 5.10: no fetching atomics.
+//! The object that ships stays within Linux 5.10: no fetching atomics, no helper that is newer, and no question
+//! for the calling process where none can be asked.
 
 use object::{Object as _, ObjectSection as _, SectionKind};
+
+/// `BPF_JMP | BPF_CALL`; with source register 0, of the helper whose number follows.
+const CALL: u8 = 0x85;
+/// The last helper of Linux 5.10, `bpf_redirect_peer` (its `include/uapi/linux/bpf.h`); timers came in 5.15.
+const LAST_HELPER: i32 = 155;
+/// Helpers that ask for the caller: `bpf_get_current_pid_tgid`, `_uid_gid`, `_comm`, `_task`, `_cgroup_id` and
+/// `_ancestor_cgroup_id`.
+const CALLER: [i32; 6] = [14, 15, 16, 35, 80, 123];
+/// Sections of what runs for packets, whoever is current then, and of what all programs share.
+const FOR_PACKETS: [&str; 3] = ["sockops", "cgroup/skb", ".text"];
 
 /// `BPF_STX | BPF_ATOMIC`, double word and word.
 const ATOMIC: [u8; 2] = [0xdb, 0xc3];
@@ -40,6 +51,40 @@ fn the_object_has_no_fetching_atomics() {
     assert!(sections > 0 && atomics > 0, "{sections} sections, {atomics} atomics");
 }
 
+/// Numbers of the helpers that a section's instructions call.
+fn helpers(code: &[u8]) -> Vec<i32> {
+    let mut found = Vec::new();
+    let mut slots = code.chunks_exact(8);
+    while let Some(slot) = slots.next() {
+        if slot[0] == CALL && slot[1] >> 4 == 0 {
+            found.push(i32::from_le_bytes([slot[4], slot[5], slot[6], slot[7]]));
+        }
+        if slot[0] == LOAD_64 {
+            slots.next();
+        }
+    }
+    found
+}
+
+#[test]
+fn the_object_asks_for_nothing_that_the_floor_lacks() {
+    let file = object::File::parse(manager::OBJECT).expect("an ELF object");
+    let (mut for_packets, mut of_callers) = (0, 0);
+    for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
+        let name = section.name().unwrap_or("?");
+        let helpers = helpers(section.data().expect("section data"));
+        let newer: Vec<_> = helpers.iter().filter(|helper| **helper > LAST_HELPER).collect();
+        assert!(newer.is_empty(), "section {name}: helpers {newer:?} are not in Linux 5.10");
+        let of_caller: Vec<_> = helpers.iter().filter(|helper| CALLER.contains(helper)).collect();
+        let may_ask = !FOR_PACKETS.contains(&name);
+        assert!(may_ask || of_caller.is_empty(), "section {name}: helpers {of_caller:?} ask for the caller");
+        for_packets += usize::from(!may_ask);
+        of_callers += of_caller.len();
+    }
+    // Calls do ask for their caller, so a scan that meets none looked at the wrong thing.
+    assert_eq!((for_packets, of_callers > 0), (FOR_PACKETS.len(), true));
+}
+
 #[test]
 fn the_scan_knows_what_it_looks_for() {
     let xadd = [0xdb, 0x21, 0, 0, 0, 0, 0, 0];
@@ -49,6 +94,9 @@ fn the_scan_knows_what_it_looks_for() {
     let load = [LOAD_64, 1, 0, 0, 0, 0, 0, 0];
     assert_eq!(fetching(&xadd), Vec::<usize>::new());
     assert_eq!(fetching(&[fetch_add, exchange, compare].concat()), [0, 8, 16]);
+    let helper = [CALL, 0, 0, 0, 14, 0, 0, 0];
+    let subprogram = [CALL, 0x10, 0, 0, 14, 0, 0, 0];
+    assert_eq!(helpers(&[helper, subprogram, load, helper].concat()), [14]);
     // The second slot of a 64-bit load is data, whatever it looks like.
     assert_eq!(fetching(&[load, fetch_add, xadd].concat()), Vec::<usize>::new());
 }

@@ -15,6 +15,7 @@ use harness::{
 use html5gum::{Token, Tokenizer};
 use proptest::prelude::*;
 
+mod golden;
 #[path = "report/sample.rs"]
 mod sample;
 
@@ -28,14 +29,10 @@ fn written<C: Consumer + 'static>(make: impl FnOnce(PathBuf) -> C, events: &[Eve
     fs::read_to_string(path).expect("the report is UTF-8 text")
 }
 
-/// Compares with the golden file `name`; `UPDATE_GOLDEN=1` rewrites it.
+/// Compares with the golden file `name`.
 fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, text).expect("the golden file is written");
-    }
-    let expected = fs::read_to_string(&path).expect("the golden file");
-    assert_eq!(text, expected, "{name} differs; if it should, UPDATE_GOLDEN=1 rewrites it");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report").join(name);
+    golden::compare(&file, text).unwrap_or_else(|told| panic!("{told}"));
 }
 
 /// A writer whose content stays readable.

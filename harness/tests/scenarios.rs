@@ -31,13 +31,7 @@ fn main() -> ExitCode {
     eprintln!("tier {}: {}", availability.tier, availability.reason);
 
     let tier = availability.tier;
-    let options = Arc::new(RunOptions {
-        tier,
-        tier_reason: availability.reason.clone(),
-        jobs: 1,
-        keep: false,
-        captures: None,
-    });
+    let options = Arc::new(RunOptions::new(availability));
     let lab: Arc<OnceLock<Result<Lab, String>>> = Arc::default();
     if tier == Tier::Lab && !arguments.list {
         // Here, not in a test's thread: the reader dies with the thread that started it.

@@ -14,7 +14,6 @@ use tokio::{
 };
 
 use crate::{
-    fire::FireError,
     scenario::types::{PortSpec, Proxy, Rule, Scenario},
     world::World,
 };
@@ -39,7 +38,10 @@ struct Listener {
 
 impl Plan {
     /// The listeners that the rules of a case name, those of its steps included.
-    pub fn of(proxy: &Proxy, scenario: &Scenario) -> Result<Self, FireError> {
+    ///
+    /// # Errors
+    /// Why a listener leads nowhere.
+    pub fn of(proxy: &Proxy, scenario: &Scenario) -> Result<Self, String> {
         let lists = scenario.steps.iter().filter_map(|step| step.rules.as_ref());
         let mut listeners: Vec<Listener> = Vec::new();
         for rule in scenario.rules.iter().chain(lists.flatten()) {
@@ -75,7 +77,7 @@ impl Plan {
 }
 
 impl Listener {
-    fn of(rule: &Rule, scenario: &Scenario) -> Result<Option<Self>, FireError> {
+    fn of(rule: &Rule, scenario: &Scenario) -> Result<Option<Self>, String> {
         let Some(port) = rule.listener else { return Ok(None) };
         let host = scenario.hosts.iter().find(|(name, _)| name.eq_ignore_ascii_case(&rule.dst));
         let hosts = match (host, rule.dst.parse::<IpAddr>()) {
@@ -84,10 +86,7 @@ impl Listener {
             // A wildcard or a prefix says nothing of where a connection was meant to go; a real proxy reads
             // the name in it.
             (None, Err(_)) => {
-                return Err(FireError::Proxy(format!(
-                    "listener {port}: {} is no host of the case",
-                    rule.dst
-                )));
+                return Err(format!("listener {port}: {} is no host of the case", rule.dst));
             }
         };
         let host_port = match &rule.port {
@@ -100,8 +99,7 @@ impl Listener {
                 _ => None,
             },
         };
-        let host_port =
-            host_port.ok_or_else(|| FireError::Proxy(format!("listener {port}: the rule has no port")))?;
+        let host_port = host_port.ok_or_else(|| format!("listener {port}: the rule has no port"))?;
         Ok(Some(Self { port, udp: rule.proto == "udp", hosts, host_port }))
     }
 }

@@ -164,7 +164,7 @@ fn in_world<'c>(
         });
     }
     if let Some(proxy) = &cell.scenario.proxy {
-        let plan = Plan::of(proxy, &cell.scenario)?;
+        let plan = Plan::of(proxy, &cell.scenario).map_err(FireError::Proxy)?;
         let started = world.far().run(async move { plan.start().await });
         started
             .ok_or(FireError::Proxy("it panicked".to_owned()))?

@@ -68,8 +68,9 @@ impl Lab {
             faults: fault.map_or(0, Fault::programs),
             ..LoadOptions::default()
         };
-        let manager = Manager::load(&options)?;
+        // Before what its failure would leave loaded.
         let endpoint = Endpoint::start()?;
+        let manager = Manager::load(&options)?;
         let reader = ReaderProcess::start(
             &pin_dir,
             state.path(),
