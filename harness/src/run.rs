@@ -8,7 +8,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::{
@@ -89,28 +89,13 @@ pub fn run(
 pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellReport {
     let began = Instant::now();
     let mut report = CellReport {
-        name: cell.name.clone(),
-        file: cell.file.clone(),
         position: cell.locate("name").unwrap_or((1, 1)),
-        tier: options.tier,
-        result: Outcome::Pass,
-        class: None,
-        reason: String::new(),
-        stage: None,
-        duration: Duration::ZERO,
-        documents: Vec::new(),
-        wire: Vec::new(),
-        model: Vec::new(),
-        failures: Vec::new(),
-        topic: cell.topic.clone(),
         variables: cell.variables.clone(),
         tags: cell.scenario.tags.clone(),
-        pcap: None,
-        pcap_cut: 0,
         source: cell.source.clone(),
         steps: told_steps(cell, &[], &[]),
-        asserted: Vec::new(),
         declared: declared(&cell.scenario).into_iter().collect(),
+        ..CellReport::new(&cell.name, &cell.file, &cell.topic, options.tier)
     };
     // The model opens no socket, so it needs nothing of the machine.
     if options.tier > Tier::Model

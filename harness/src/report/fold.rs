@@ -78,39 +78,19 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::event::{Class, Failure, Outcome, Tier};
 
     fn cell(call: &str, message: &str) -> CellReport {
+        let failure = Failure { class: Class::Leak, message: message.to_owned(), detail: String::new() };
         CellReport {
-            name: format!("udp/a::claim[call={call}]"),
-            file: "scenarios/udp/a.yaml".into(),
-            position: (1, 7),
-            tier: Tier::Lab,
             result: Outcome::Fail,
             class: Some(Class::Leak),
             reason: message.to_owned(),
-            stage: None,
-            duration: Duration::ZERO,
-            documents: Vec::new(),
-            wire: Vec::new(),
-            model: Vec::new(),
-            failures: vec![Failure {
-                class: Class::Leak,
-                message: message.to_owned(),
-                detail: String::new(),
-            }],
-            topic: "udp".to_owned(),
+            failures: vec![failure],
             variables: vec![("call".to_owned(), call.to_owned())],
-            tags: Vec::new(),
             pcap: Some(format!("{call}.pcap").into()),
-            pcap_cut: 0,
-            source: String::new(),
-            steps: Vec::new(),
-            asserted: Vec::new(),
-            declared: Vec::new(),
+            ..CellReport::new(format!("udp/a::claim[call={call}]"), "scenarios/udp/a.yaml", "udp", Tier::Lab)
         }
     }
 

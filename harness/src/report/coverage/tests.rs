@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -8,28 +8,8 @@ use crate::event::{CallReport, StepReport};
 
 fn cell(result: Outcome) -> CellReport {
     CellReport {
-        name: "topic/file::name".into(),
-        file: "scenarios/topic/file.yaml".into(),
-        position: (1, 1),
-        tier: Tier::Lab,
         result,
-        class: None,
-        reason: String::new(),
-        stage: None,
-        duration: Duration::ZERO,
-        documents: Vec::new(),
-        wire: Vec::new(),
-        model: Vec::new(),
-        failures: Vec::new(),
-        topic: "topic".into(),
-        variables: Vec::new(),
-        source: String::new(),
-        tags: Vec::new(),
-        pcap: None,
-        pcap_cut: 0,
-        steps: Vec::new(),
-        asserted: Vec::new(),
-        declared: Vec::new(),
+        ..CellReport::new("topic/file::name", "scenarios/topic/file.yaml", "topic", Tier::Lab)
     }
 }
 
