@@ -5,7 +5,7 @@ mod lab;
 
 use std::{process::ExitCode, time::Duration};
 
-use abi::LossPoint;
+use abi::{FOLD_QUOTA, Hook};
 use harness::{
     actor::{Action, Report},
     owner::Owner,
@@ -32,8 +32,9 @@ fn main() -> ExitCode {
         return code;
     }
     type Test = fn(&str) -> Result<(), Failed>;
-    let tests: [(&str, Test); 4] = [
+    let tests: [(&str, Test); 5] = [
         ("one page of ring under a burst", one_page),
+        ("a scan of every port", scan),
         ("retired under open flows", retired),
         ("enrolled again under a connection", |name| enrolled_again(name, CONNECTION)),
         ("enrolled again under a datagram socket", |name| enrolled_again(name, DATAGRAMS)),
@@ -102,15 +103,20 @@ impl Unread {
     /// Attempts, flows closed, flows open by the counters; fails if they contradict each other or the table.
     fn closed(&self) -> Result<(u64, u64, u64), Failed> {
         let ledger = self.manager.ledger(self.cgroup_id)?;
-        let lost: u64 = ledger.losses.iter().sum();
-        let table =
-            self.manager.dump()?.0["flows"].iter().filter(|flow| flow["cgroup_id"] == self.cgroup_id).count()
-                as u64;
+        let dump = self.manager.dump()?.0;
+        let ours = |map: &'static str| dump[map].iter().filter(|row| row["cgroup_id"] == self.cgroup_id);
+        let table = ours("flows").count() as u64;
+        let counted: u64 = ours("folds").filter_map(|fold| fold["count"].as_u64()).sum();
+        let folded = counted + ledger.overflow.iter().sum::<u64>();
         let open = ledger.opened - ledger.closed;
-        if ledger.denied + ledger.closed != ledger.submitted + lost || open != table {
-            return Err(
-                format!("the ledger does not close, with {table} flows in the table: {ledger:?}").into()
-            );
+        if ledger.denied + ledger.closed != ledger.submitted + ledger.folded
+            || folded != ledger.folded
+            || open != table
+        {
+            return Err(format!(
+                "the ledger does not close, with {table} flows in the table, {folded} folded: {ledger:?}"
+            )
+            .into());
         }
         Ok((ledger.denied + ledger.opened, ledger.closed, open))
     }
@@ -122,7 +128,7 @@ impl Drop for Unread {
     }
 }
 
-/// Room for 21 records. Denials beyond are counted losses; a flow that ends stays, marked, and is not lost.
+/// Room for 21 records. Denials beyond are folded; a flow that ends stays, marked, and is not lost.
 fn one_page(name: &str) -> Result<(), Failed> {
     let unread = Unread::new(name, 4096)?;
     unread.act(json!({"send": {"to": "198.51.100.9:9", "count": 500}}))?;
@@ -130,11 +136,32 @@ fn one_page(name: &str) -> Result<(), Failed> {
         unread.act(json!({"send": {"to": "198.51.100.7:7", "count": 3}}))?;
     }
     unread.manager.sweep(None)?;
-    let full = unread.manager.ledger(unread.cgroup_id)?.losses[LossPoint::RingFull as usize];
-    match (unread.closed()?, full) {
-        ((505, 0, 5), 479) => Ok(()),
-        (counts, full) => Err(format!("(attempts, closed, open) are {counts:?}, {full} lost").into()),
+    let ledger = unread.manager.ledger(unread.cgroup_id)?;
+    match (unread.closed()?, ledger.folded, ledger.fold_keys) {
+        ((505, 0, 5), 479, 1) => Ok(()),
+        (counts, ..) => Err(format!("(attempts, closed, open) are {counts:?} of {ledger:?}").into()),
     }
+}
+
+/// Every attempt has a destination of its own: past the quota they are counted by hook alone.
+fn scan(name: &str) -> Result<(), Failed> {
+    const PORTS: u64 = 5000;
+    let unread = Unread::new(name, 1 << 20)?;
+    let scan = format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         for port in range(10000, {}):\n\
+         \x20   try: s.sendto(b'?', ('198.51.100.9', port))\n\
+         \x20   except PermissionError: pass",
+        10_000 + PORTS
+    );
+    let report = unread.act(json!({"exec": {"run": ["python3", "-c", scan]}}))?;
+    let ledger = unread.manager.ledger(unread.cgroup_id)?;
+    let overflow = ledger.overflow[Hook::Sendmsg as usize];
+    let right = unread.closed()? == (PORTS, 0, 0)
+        && ledger.fold_keys == FOLD_QUOTA
+        && overflow == PORTS - ledger.submitted - FOLD_QUOTA;
+    if right { Ok(()) } else { Err(format!("{report:?}: {ledger:?}").into()) }
 }
 
 /// A connection that is open when its container is retired has no hook left that could end it.

@@ -2,6 +2,7 @@
 //! full spool is a counted loss, never a reason to stop.
 
 mod decode;
+mod fold;
 mod lock;
 mod pinned;
 
@@ -15,7 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use abi::{Fold, FoldKey};
 pub use decode::{DecodeError, decode};
+pub use fold::Readings;
 pub use lock::{ConsumerLock, LockError};
 pub use pinned::PinnedRing;
 
@@ -32,6 +35,8 @@ const WAIT: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(500);
 /// How often the source is asked whether it still is the one that is pinned.
 const CHECK: Duration = Duration::from_secs(1);
+/// Between readings of what was folded.
+const FOLDS: Duration = Duration::from_millis(250);
 /// Most records of one pass, so that a flood cannot keep the thread from hearing that it must stop.
 const PASS: usize = 4096;
 /// Longest last pass: under a flood the ring is never empty.
@@ -47,6 +52,19 @@ pub trait Source {
 
     /// Hands the oldest item to `take`, and releases it after that. False: there is none.
     fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> bool;
+
+    /// Hands over every entry of denied attempts that were folded, with its counts since ever, and notes how much of
+    /// it `take` says is documented.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn folds(&mut self, take: &mut dyn FnMut(&FoldKey, &Fold) -> Option<u64>) -> io::Result<()>;
+
+    /// Entries of which something was documented, and how much, by an earlier reader too.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn readings(&mut self) -> io::Result<Vec<(FoldKey, u64)>>;
 
     /// Whether something else has taken this source's place, so that nothing will come from it.
     ///
@@ -117,17 +135,28 @@ impl Drain {
 
     fn drain<S: Source>(&self, stop: &Receiver<()>, source: &mut S, faulty: &mut u64) -> io::Result<End> {
         let mut checked = Instant::now();
+        let mut folded = Instant::now();
+        let mut readings = Readings::default();
+        for (key, count) in source.readings()? {
+            readings.resume(key, count);
+        }
         loop {
             let now = boot_ns()?;
             self.health.up(Component::Drain);
             self.health.drain_alive(now);
             if stopped_within(stop, Duration::ZERO) {
                 self.last_pass(source, faulty);
+                self.folds(source, &mut readings)?;
                 return Ok(End::Stopped);
+            }
+            if folded.elapsed() >= FOLDS {
+                self.folds(source, &mut readings)?;
+                folded = Instant::now();
             }
             if checked.elapsed() >= CHECK {
                 if source.is_replaced()? {
                     self.last_pass(source, faulty);
+                    self.folds(source, &mut readings)?;
                     return Ok(End::Replaced);
                 }
                 checked = Instant::now();
@@ -138,6 +167,17 @@ impl Drain {
                 stopped_within(stop, Duration::from_millis(1));
             }
         }
+    }
+
+    /// Spools what was folded since the last time. What finds no room is counted at the next.
+    fn folds<S: Source>(&self, source: &mut S, readings: &mut Readings) -> io::Result<()> {
+        source.folds(&mut |key, fold| {
+            let record = readings.added(key, fold)?;
+            self.spool.push(record).ok()?;
+            self.counters.folded(record.event_count);
+            readings.documented(*key, &record);
+            Some(record.flow.cookie)
+        })
     }
 
     fn last_pass<S: Source>(&self, source: &mut S, faulty: &mut u64) {

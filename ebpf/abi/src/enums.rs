@@ -86,6 +86,8 @@ closed_set! {
         PreEnrolment = 15 => "pre_enrolment",
         /// A packet that does not go where its socket's flow was decided to go, or whose answer would not.
         DestinationMismatch = 16 => "destination_mismatch",
+        /// Folded attempts beyond what is told apart: several destinations, and whatever denied each.
+        Various = 17 => "various",
     }
 }
 
@@ -150,22 +152,19 @@ closed_set! {
 }
 
 closed_set! {
-    /// Where a record can be lost. Each point has one owner that counts it, once.
+    /// Where a record can be lost. Each point has one owner that counts it, once. The kernel has none: what the
+    /// ring has no room for is folded (a denial) or waits in the flow table (the end of a flow).
     LossPoint {
-        /// Kernel: the ring buffer had no room for a denial.
-        RingFull = 0 => "ring_full",
-        /// Kernel: an attempt was denied because it could not be remembered, and that denial could not be stored.
-        FlowMapFull = 1 => "flow_map_full",
         /// Reader: bytes from the ring that are not a record.
-        Decode = 2 => "decode",
+        Decode = 0 => "decode",
         /// Reader: the spool was at its bound.
-        SpoolFull = 3 => "spool_full",
+        SpoolFull = 1 => "spool_full",
         /// Reader: above the export limit.
-        ExportLimit = 4 => "export_limit",
+        ExportLimit = 2 => "export_limit",
         /// Backend: it answered, and refused the record for good.
-        BackendRejected = 5 => "backend_rejected",
+        BackendRejected = 3 => "backend_rejected",
         /// The machine restarted; what was in memory is unknown.
-        Reboot = 6 => "reboot",
+        Reboot = 4 => "reboot",
     }
 }
 

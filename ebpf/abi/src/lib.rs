@@ -16,9 +16,9 @@ mod user;
 
 pub use enums::{CloseReason, Direction, Hook, LossPoint, Reason, Unknown, Verdict, Zone, fault};
 pub use maps::{
-    Bypass, Container, DNS_NAMES, DnsEntry, DnsKey, DnsName, DomainName, FlowKey, Identity, LOSS_POINTS,
-    Ledger, MetricKey, NAME_LEN, PORT_RANGES, PortRange, Prefix, PrefixKey, Routes, Sock, sock_flag,
-    socket_kind,
+    BUDGET_WINDOW_NS, Budget, Bypass, Container, DENIAL_BUDGET, DNS_NAMES, DnsEntry, DnsKey, DnsName,
+    DomainName, FOLD_QUOTA, FlowKey, Fold, FoldKey, HOOKS, Identity, LOSS_POINTS, Ledger, MetricKey,
+    NAME_LEN, PORT_RANGES, PortRange, Prefix, PrefixKey, Routes, Sock, sock_flag, socket_kind,
 };
 pub use record::{Address, COMM_LEN, Flow, Record, flow_flag, v4_mapped};
 #[cfg(feature = "user")]
@@ -26,7 +26,7 @@ pub use user::{Enrolment, pin};
 
 /// Version of every shape in this crate. The manager writes it to the pinned `abi_version` map; a
 /// reader or manager that finds another one refuses to go on.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// `IPPROTO_ICMP`.
 pub const ICMP: u8 = 1;

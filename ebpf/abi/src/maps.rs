@@ -10,6 +10,14 @@ pub const PORT_RANGES: usize = 16;
 pub const NAME_LEN: usize = 256;
 /// Members of [`LossPoint`](crate::LossPoint).
 pub const LOSS_POINTS: usize = crate::LossPoint::ALL.len();
+/// Members of [`Hook`](crate::Hook).
+pub const HOOKS: usize = crate::Hook::ALL.len();
+/// Denials of one container that get a record of their own in one [`BUDGET_WINDOW_NS`]; more are folded.
+pub const DENIAL_BUDGET: u64 = 128;
+/// A power of two, because the programs divide by it: 134 ms.
+pub const BUDGET_WINDOW_NS: u64 = 1 << 27;
+/// Most entries of one container in `folds`; what finds no room is counted in [`Ledger::overflow`].
+pub const FOLD_QUOTA: u64 = 256;
 
 /// Cgroup storage: who the attach point is. Zero until enrolment wrote it.
 #[repr(C)]
@@ -248,8 +256,8 @@ pub mod sock_flag {
 
 /// Value of `ledger`, by cgroup id (0 collects what had no identity). Monotone: only atomic adds.
 ///
-/// `denied + opened` is the number of attempts; `opened - closed` is the number of open flows;
-/// `denied + closed == submitted + losses` holds at rest.
+/// `denied + opened` is the number of attempts; `opened - closed` is the number of open flows. At rest
+/// `denied + closed == submitted + folded`, and `folded` is the sum of the container's `folds` and `overflow`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -259,10 +267,76 @@ pub struct Ledger {
     pub opened: u64,
     /// Flows that ended and left the table.
     pub closed: u64,
-    /// Attempts handed to the ring, weighted by `event_count`.
+    /// Records handed to the ring.
     pub submitted: u64,
-    /// Attempts lost, by [`LossPoint`](crate::LossPoint); only the kernel's points are counted here.
-    pub losses: [u64; LOSS_POINTS],
+    /// Denied attempts that were counted instead: past the budget, or while the ring was full.
+    pub folded: u64,
+    /// Entries that this container made in `folds`.
+    pub fold_keys: u64,
+    /// Folded attempts that found no room in `folds`, by [`Hook`](crate::Hook).
+    pub overflow: [u64; HOOKS],
+}
+
+/// Key of `folds`: what denied attempts have in common. The programs find it in a [`Flow`](crate::Flow), field by
+/// field.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FoldKey {
+    /// The container.
+    pub cgroup_id: u64,
+    /// What it tried to reach.
+    pub dst: Address,
+    /// Host order.
+    pub dst_port: u16,
+    /// `IPPROTO_*`.
+    pub l4_proto: u8,
+    /// [`Verdict`](crate::Verdict).
+    pub verdict: u8,
+    /// [`Reason`](crate::Reason).
+    pub reason: u8,
+    /// [`Hook`](crate::Hook).
+    pub hook: u8,
+    /// [`CloseReason`](crate::CloseReason).
+    pub close_reason: u8,
+    /// [`Direction`](crate::Direction).
+    pub direction: u8,
+}
+
+/// Value of `folds`. `count` is monotone; the rest tells of the first attempt.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fold {
+    /// Attempts.
+    pub count: u64,
+    /// When the first was denied.
+    pub first_ns: u64,
+    /// When the last was denied.
+    pub last_ns: u64,
+    /// Name of the calling process.
+    pub comm: [u8; COMM_LEN],
+    /// Thread group of the caller.
+    pub pid: u32,
+    /// User of the caller.
+    pub uid: u32,
+    /// Identity of the latest name for `dst`; 0 if none is known.
+    pub domain: u32,
+    /// The socket's address family as given to `socket()`, where `sock_create` decided; else 0.
+    pub socket_family: u16,
+    /// The socket's type as given to `socket()`, where `sock_create` decided; else 0.
+    pub socket_type: u8,
+    /// Bits of [`flow_flag`](crate::flow_flag).
+    pub flags: u8,
+}
+
+/// Value of `budgets`, by cgroup id: what a container has used of [`DENIAL_BUDGET`]. Only a guide: processors
+/// may race on it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// The running [`BUDGET_WINDOW_NS`], counted from boot.
+    pub window: u64,
+    /// Records in it.
+    pub used: u64,
 }
 
 /// Key of `metrics_map`, a debugging surface outside the ledger: counts may be evicted.

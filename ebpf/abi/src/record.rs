@@ -1,5 +1,7 @@
 //! What a flow is, and the record that crosses the ring.
 
+use crate::FoldKey;
+
 /// An IPv6 address, or an IPv4 address as `::ffff:a.b.c.d`, in network order.
 pub type Address = [u8; 16];
 
@@ -21,8 +23,6 @@ pub struct Flow {
     pub start_ns: u64,
     /// When its last datagram passed; for TCP, when it was decided.
     pub last_ns: u64,
-    /// The enrolled cgroup: the attach point's, never the caller's.
-    pub cgroup_id: u64,
     /// `bpf_get_socket_cookie`.
     pub cookie: u64,
     /// Payload received by the container.
@@ -35,8 +35,25 @@ pub struct Flow {
     pub packets_out: u64,
     /// Which period of bypass permitted it; 0 if none did.
     pub bypass_epoch: u64,
+    // From here to `direction` these are a [`FoldKey`], so that a denial's flow holds its key.
+    /// The enrolled cgroup: the attach point's, never the caller's.
+    pub cgroup_id: u64,
     /// What the container tried to reach.
     pub dst: Address,
+    /// Host order.
+    pub dst_port: u16,
+    /// `IPPROTO_*`.
+    pub l4_proto: u8,
+    /// [`Verdict`](crate::Verdict).
+    pub verdict: u8,
+    /// [`Reason`](crate::Reason).
+    pub reason: u8,
+    /// [`Hook`](crate::Hook).
+    pub hook: u8,
+    /// [`CloseReason`](crate::CloseReason).
+    pub close_reason: u8,
+    /// [`Direction`](crate::Direction).
+    pub direction: u8,
     /// Where it was sent; equal to `dst` unless redirected.
     pub actual_dst: Address,
     /// Its own address; all zero until known.
@@ -52,30 +69,31 @@ pub struct Flow {
     /// The socket's generation, as in the flow key.
     pub generation: u32,
     /// Host order.
-    pub dst_port: u16,
-    /// Host order.
     pub actual_dst_port: u16,
     /// Host order; 0 until known.
     pub src_port: u16,
     /// The socket's address family as given to `socket()`, where `sock_create` decided; else 0.
     pub socket_family: u16,
-    /// `IPPROTO_*`.
-    pub l4_proto: u8,
-    /// [`Verdict`](crate::Verdict).
-    pub verdict: u8,
-    /// [`Reason`](crate::Reason).
-    pub reason: u8,
-    /// [`Hook`](crate::Hook).
-    pub hook: u8,
-    /// [`CloseReason`](crate::CloseReason).
-    pub close_reason: u8,
-    /// [`Direction`](crate::Direction).
-    pub direction: u8,
-    /// Bits of [`flow_flag`].
-    pub flags: u8,
     /// The socket's type as given to `socket()`, where `sock_create` decided; else 0.
     pub socket_type: u8,
+    /// Bits of [`flow_flag`].
+    pub flags: u8,
 }
+
+const _: () = {
+    use core::mem::offset_of;
+    // A flow holds its `FoldKey`, whole and in order.
+    let key = offset_of!(Flow, cgroup_id);
+    assert!(offset_of!(Flow, dst) - key == offset_of!(FoldKey, dst));
+    assert!(offset_of!(Flow, dst_port) - key == offset_of!(FoldKey, dst_port));
+    assert!(offset_of!(Flow, l4_proto) - key == offset_of!(FoldKey, l4_proto));
+    assert!(offset_of!(Flow, verdict) - key == offset_of!(FoldKey, verdict));
+    assert!(offset_of!(Flow, reason) - key == offset_of!(FoldKey, reason));
+    assert!(offset_of!(Flow, hook) - key == offset_of!(FoldKey, hook));
+    assert!(offset_of!(Flow, close_reason) - key == offset_of!(FoldKey, close_reason));
+    assert!(offset_of!(Flow, direction) - key == offset_of!(FoldKey, direction));
+    assert!(offset_of!(Flow, direction) - key + 1 == size_of::<FoldKey>());
+};
 
 /// Bits of [`Flow::flags`].
 pub mod flow_flag {
@@ -85,6 +103,9 @@ pub mod flow_flag {
     pub const ENDED: u8 = 1 << 1;
     /// Opened by a packet, not by a call: whatever its transport, it ends like datagrams do.
     pub const GATED: u8 = 1 << 2;
+    /// Of a record: it stands for attempts that were folded, and `cookie` is the count of their
+    /// [`Fold`](crate::Fold) once they are documented.
+    pub const FOLDED: u8 = 1 << 3;
 }
 
 /// One record, as it lies in `events_ringbuf`.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, Prefix,
-    PrefixKey, Record, Routes, Sock,
+    Budget, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Fold, FoldKey, Identity, Ledger,
+    MetricKey, Prefix, PrefixKey, Record, Routes, Sock,
 };
 
 macro_rules! pod {
@@ -21,8 +21,8 @@ macro_rules! pod {
 }
 
 pod!(
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, Prefix,
-    PrefixKey, Record, Routes, Sock,
+    Budget, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Fold, FoldKey, Identity, Ledger,
+    MetricKey, Prefix, PrefixKey, Record, Routes, Sock,
 );
 
 /// The pins that the reader knows too, below a pin directory; the manager knows them all.
@@ -33,6 +33,12 @@ pub mod pin {
     pub const ABI_VERSION: &str = "abi_version";
     /// The ring buffer of [`Record`](crate::Record)s.
     pub const EVENTS: &str = "events_ringbuf";
+    /// Hash, [`FoldKey`](crate::FoldKey) → [`Fold`](crate::Fold).
+    pub const FOLDS: &str = "folds";
+    /// Hash, [`FoldKey`](crate::FoldKey) → how much of its count is documented. The reader writes it.
+    pub const FOLD_READINGS: &str = "fold_readings";
+    /// Hash, cgroup id → [`Ledger`](crate::Ledger).
+    pub const LEDGER: &str = "ledger";
     /// Hash, domain identity → [`DomainName`](crate::DomainName).
     pub const DOMAIN_NAMES: &str = "domain_names";
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use abi::{Container, Enrolment, Identity, Ledger};
+use abi::{Budget, Container, Enrolment, Identity, Ledger};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -169,6 +169,11 @@ impl Manager {
                 ledger.insert(cgroup_id, Ledger::default(), 0),
             )?;
         }
+        stored(
+            "budgets",
+            || format!("the budget of {cgroup_id}"),
+            self.pins.budgets()?.insert(cgroup_id, Budget::default(), 0),
+        )?;
         let listen = |address: Option<SocketAddr>| {
             address.map_or(([0; 16], 0), |address| (routes::address(address.ip()), address.port()))
         };
@@ -236,6 +241,7 @@ impl Manager {
             found("dns_cache", cache.remove(&key))?;
         }
         found("bypass_map", self.pins.bypass()?.remove(&cgroup_id))?;
+        found("budgets", self.pins.budgets()?.remove(&cgroup_id))?;
         found("container_map", self.pins.containers()?.remove(&cgroup_id))?;
         remove_file(&self.view_path(cgroup_id))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use abi::{CloseReason, Flow, LossPoint, Reason, Unknown, Verdict, Zone};
+use abi::{CloseReason, Flow, Fold, FoldKey, Hook, Reason, Unknown, Verdict, Zone};
 use aya::maps::MapError;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde_json::{Map, Value, json};
@@ -85,13 +85,15 @@ impl Manager {
             })?,
         );
         maps.insert("ledger", rows("ledger", pins.ledger()?.iter(), |id, ledger| {
-            let losses: Map<String, Value> =
-                LossPoint::ALL.iter().zip(ledger.losses).map(|(point, count)| (point.to_string(), json!(count))).collect();
+            let overflow: Map<String, Value> =
+                Hook::ALL.iter().zip(ledger.overflow).map(|(hook, count)| (hook.to_string(), json!(count))).collect();
             json!({
                 "cgroup_id": id, "denied": ledger.denied, "opened": ledger.opened, "closed": ledger.closed,
-                "submitted": ledger.submitted, "losses": losses,
+                "submitted": ledger.submitted, "folded": ledger.folded, "fold_keys": ledger.fold_keys,
+                "overflow": overflow,
             })
         })?);
+        maps.insert("folds", rows("folds", pins.folds()?.iter(), |key, fold| fold_row(&key, &fold))?);
         maps.insert("metrics_map", rows("metrics_map", pins.metrics()?.iter(), |key, count| json!({
             "cgroup_id": key.cgroup_id, "domain": key.domain, "port": key.port, "l4_proto": key.l4_proto,
             "verdict": word(Verdict::try_from(key.verdict)), "count": count,
@@ -136,6 +138,15 @@ fn flow_row(generation: u32, flow: &Flow) -> Value {
         "close_reason": word(CloseReason::try_from(flow.close_reason)), "flags": flow.flags,
         "bytes_in": flow.bytes_in, "bytes_out": flow.bytes_out, "start_ns": flow.start_ns, "last_ns": flow.last_ns,
         "pid": flow.pid, "domain": flow.domain,
+    })
+}
+
+fn fold_row(key: &FoldKey, fold: &Fold) -> Value {
+    json!({
+        "cgroup_id": key.cgroup_id, "dst": ip(key.dst), "dst_port": key.dst_port, "l4_proto": key.l4_proto,
+        "verdict": word(Verdict::try_from(key.verdict)), "reason": word(Reason::try_from(key.reason)),
+        "hook": word(Hook::try_from(key.hook)), "count": fold.count, "first_ns": fold.first_ns, "last_ns": fold.last_ns,
+        "pid": fold.pid, "domain": fold.domain,
     })
 }
 

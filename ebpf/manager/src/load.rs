@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use abi::{ABI_VERSION, Enrolment, Ledger, pin};
+use abi::{ABI_VERSION, Budget, Enrolment, Ledger, pin};
 use aya::{
     EbpfLoader, VerifierLogLevel,
     programs::{Program as Loaded, ProgramError},
@@ -114,6 +114,7 @@ impl Manager {
         }
         // Whatever a hook meets without an identity is counted under 0.
         self.pins.ledger()?.insert(0, Ledger::default(), 0).map_err(Error::map("ledger"))?;
+        self.pins.budgets()?.insert(0, Budget::default(), 0).map_err(Error::map("budgets"))?;
         // Last: a reader takes this for the sign that all is there.
         self.pins.abi_version()?.set(0, ABI_VERSION, 0).map_err(Error::map("abi_version"))
     }

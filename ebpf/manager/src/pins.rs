@@ -6,8 +6,8 @@ use std::{
 };
 
 use abi::{
-    ABI_VERSION, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey,
-    Prefix, PrefixKey, Routes, pin,
+    ABI_VERSION, Budget, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Fold, FoldKey,
+    Identity, Ledger, MetricKey, Prefix, PrefixKey, Routes, pin,
 };
 #[expect(deprecated, reason = "its successor, BPF_MAP_TYPE_CGRP_STORAGE, needs Linux 6.2")]
 use aya::maps::CgroupStorage;
@@ -59,6 +59,12 @@ impl Pins {
         tombstones: "tombstones", HashMap<u64, u64>, LruHashMap;
         /// Counters by cgroup id.
         ledger: "ledger", HashMap<u64, Ledger>, HashMap;
+        /// Denied attempts that were counted instead of recorded.
+        folds: "folds", HashMap<FoldKey, Fold>, HashMap;
+        /// How much of it is documented.
+        fold_readings: "fold_readings", HashMap<FoldKey, u64>, HashMap;
+        /// What containers have used of their records' budget.
+        budgets: "budgets", HashMap<u64, Budget>, HashMap;
         /// Debugging counters.
         metrics: "metrics_map", HashMap<MetricKey, u64>, LruHashMap;
         /// The version of the shapes.

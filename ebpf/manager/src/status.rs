@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use abi::{Enrolment, Ledger, LossPoint};
+use abi::Enrolment;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
@@ -31,10 +31,10 @@ pub struct ContainerStatus {
     pub opened: u64,
     /// Flows not ended.
     pub open: u64,
-    /// Attempts whose record reached the ring.
+    /// Records that reached the ring.
     pub submitted: u64,
-    /// Attempts whose record was lost in the kernel.
-    pub lost: u64,
+    /// Denied attempts that were counted together instead of recorded one by one.
+    pub folded: u64,
 }
 
 /// Everything `ebpf-manager status` shows.
@@ -73,7 +73,7 @@ impl Manager {
                 opened: ledger.opened,
                 open: ledger.opened.saturating_sub(ledger.closed),
                 submitted: ledger.submitted,
-                lost: lost(&ledger),
+                folded: ledger.folded,
                 enrolment,
             });
         }
@@ -109,11 +109,6 @@ fn shown(label: &str) -> String {
     text
 }
 
-/// Losses at every point of the kernel.
-pub(crate) fn lost(ledger: &Ledger) -> u64 {
-    LossPoint::ALL.iter().zip(ledger.losses).fold(0, |sum: u64, (_, count)| sum.saturating_add(count))
-}
-
 impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut table = Table::new();
@@ -129,7 +124,7 @@ impl std::fmt::Display for Status {
             "denied",
             "opened",
             "open",
-            "lost",
+            "folded",
         ]);
         for container in &self.containers {
             let enrolment = &container.enrolment;
@@ -151,7 +146,7 @@ impl std::fmt::Display for Status {
                 container.denied.to_string(),
                 container.opened.to_string(),
                 container.open.to_string(),
-                container.lost.to_string(),
+                container.folded.to_string(),
             ]);
         }
         writeln!(f, "pinned at {}", self.pin_dir)?;

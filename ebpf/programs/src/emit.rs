@@ -7,25 +7,26 @@ use aya_ebpf::{
     maps::ring_buf::RingBufEntry,
 };
 
-use crate::{ledger, maps::EVENTS};
+use crate::{fold, ledger, maps::EVENTS};
 
 /// `BPF_RB_AVAIL_DATA`: bytes not yet consumed.
 const AVAIL_DATA: u64 = 0;
 /// `BPF_RB_RING_SIZE`: bytes in all.
 const RING_SIZE: u64 = 1;
 
-/// Records an attempt that is over as it begins: a denial. Counts it
-/// as submitted, or as lost if the ring is full.
+/// Records an attempt that is over as it begins: a denial. Past its container's budget, or if the ring is full,
+/// it is folded.
 #[inline(always)]
 pub fn record(flow: &Flow) {
-    match reserve() {
-        Some(mut slot) => {
-            // SAFETY: a reference is valid to read.
-            unsafe { fill(&mut slot, flow, flow.start_ns, 1) };
-            ledger::submitted(flow.cgroup_id, 1);
-            submit(slot);
-        }
-        None => ledger::ring_full(flow.cgroup_id, 1),
+    if fold::within_budget(flow)
+        && let Some(mut slot) = reserve()
+    {
+        // SAFETY: a reference is valid to read.
+        unsafe { fill(&mut slot, flow, flow.start_ns, 1) };
+        ledger::submitted(flow.cgroup_id);
+        submit(slot);
+    } else {
+        fold::fold(flow);
     }
 }
 

@@ -98,7 +98,7 @@ pub fn end(key: &FlowKey, reason: CloseReason, end_ns: u64) {
         return;
     }
     ledger::closed(cgroup_id);
-    ledger::submitted(cgroup_id, 1);
+    ledger::submitted(cgroup_id);
     emit::submit(slot);
 }
 

@@ -2,7 +2,7 @@
 
 use core::mem::offset_of;
 
-use abi::{Flow, Ledger, LossPoint, MetricKey};
+use abi::{FOLD_QUOTA, Flow, HOOKS, Ledger, MetricKey};
 
 use crate::{
     atomic,
@@ -27,17 +27,40 @@ pub fn closed(cgroup_id: u64) {
     count(cgroup_id, offset_of!(Ledger, closed), 1);
 }
 
-/// A record handed to the ring, standing for `weight` attempts.
+/// A record handed to the ring.
 #[inline(always)]
-pub fn submitted(cgroup_id: u64, weight: u64) {
-    count(cgroup_id, offset_of!(Ledger, submitted), weight);
+pub fn submitted(cgroup_id: u64) {
+    count(cgroup_id, offset_of!(Ledger, submitted), 1);
 }
 
-/// Attempts whose record the ring had no room for.
+/// A denied attempt that is counted instead of recorded.
 #[inline(always)]
-pub fn ring_full(cgroup_id: u64, weight: u64) {
-    let point = LossPoint::RingFull as usize * size_of::<u64>();
-    count(cgroup_id, offset_of!(Ledger, losses) + point, weight);
+pub fn folded(cgroup_id: u64) {
+    count(cgroup_id, offset_of!(Ledger, folded), 1);
+}
+
+/// One that found no room in `folds` either.
+#[inline(always)]
+pub fn overflow(cgroup_id: u64, hook: u8) {
+    if (hook as usize) < HOOKS {
+        count(cgroup_id, offset_of!(Ledger, overflow) + hook as usize * size_of::<u64>(), 1);
+    }
+}
+
+/// An entry in `folds`.
+#[inline(always)]
+pub fn fold_key(cgroup_id: u64) {
+    count(cgroup_id, offset_of!(Ledger, fold_keys), 1);
+}
+
+/// Entries that this container made in `folds`; may lag behind other CPUs by a few.
+#[inline(always)]
+pub fn fold_keys(cgroup_id: u64) -> u64 {
+    match of(cgroup_id) {
+        // SAFETY: a live map value; a whole-word read.
+        Some(ledger) => unsafe { core::ptr::read_volatile(&raw const (*ledger).fold_keys) },
+        None => FOLD_QUOTA,
+    }
 }
 
 /// Adds to the counter that lies at `offset` in the container's ledger.

@@ -15,6 +15,7 @@ mod egress;
 mod emit;
 mod facts;
 mod flow;
+mod fold;
 mod getpeername;
 mod inbound;
 mod ingress;

@@ -1,8 +1,8 @@
 //! The maps, all pinned by the manager under their names here.
 
 use abi::{
-    Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Identity, Ledger, MetricKey, Prefix,
-    PrefixKey, Record, Routes, Sock,
+    Budget, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Fold, FoldKey, Identity, Ledger,
+    MetricKey, Prefix, PrefixKey, Record, Routes, Sock,
 };
 #[expect(deprecated, reason = "its successor, BPF_MAP_TYPE_CGRP_STORAGE, needs Linux 6.2")]
 use aya_ebpf::btf_maps::CgroupStorage;
@@ -56,6 +56,18 @@ pub static TOMBSTONES: LruHashMap<u64, u64, 65536> = LruHashMap::new();
 /// Cgroup id → counters. Never evicting, never reset.
 #[btf_map(name = "ledger")]
 pub static LEDGER: HashMap<u64, Ledger, 4097> = HashMap::new();
+
+/// Denied attempts that are counted instead of recorded.
+#[btf_map(name = "folds")]
+pub static FOLDS: HashMap<FoldKey, Fold, 16384> = HashMap::new();
+
+/// How much of an entry's count is documented; written by the reader alone. Overflow has entries too.
+#[btf_map(name = "fold_readings")]
+pub static FOLD_READINGS: HashMap<FoldKey, u64, 49152, 1> = HashMap::new();
+
+/// Cgroup id → how much of its records' budget is used.
+#[btf_map(name = "budgets")]
+pub static BUDGETS: HashMap<u64, Budget, 4097> = HashMap::new();
 
 /// A debugging surface outside the ledger.
 #[btf_map(name = "metrics_map")]

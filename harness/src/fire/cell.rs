@@ -243,16 +243,18 @@ fn resolver(lab: &Lab, world: &World, end: &AgentEnd, agent: &str) -> Result<Res
 
 /// What counters rose by.
 fn risen(before: &Ledger, after: &Ledger) -> Ledger {
-    let mut losses = after.losses;
-    for (loss, before) in losses.iter_mut().zip(before.losses) {
-        *loss -= before;
+    let mut overflow = after.overflow;
+    for (count, before) in overflow.iter_mut().zip(before.overflow) {
+        *count -= before;
     }
     Ledger {
         denied: after.denied - before.denied,
         opened: after.opened - before.opened,
         closed: after.closed - before.closed,
         submitted: after.submitted - before.submitted,
-        losses,
+        folded: after.folded - before.folded,
+        fold_keys: after.fold_keys - before.fold_keys,
+        overflow,
     }
 }
 

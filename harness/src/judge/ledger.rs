@@ -17,8 +17,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
 /// The first equation that does not hold for an agent.
 fn close(evidence: &Evidence<'_>, agent: &AgentEvidence) -> Option<Failure> {
     let ledger = &agent.ledger;
-    let (denied, opened, closed, submitted) = (ledger.denied, ledger.opened, ledger.closed, ledger.submitted);
-    let lost: u64 = ledger.losses.iter().sum();
+    let (denied, opened, closed) = (ledger.denied, ledger.opened, ledger.closed);
+    let (submitted, folded) = (ledger.submitted, ledger.folded);
     let documents: u64 = evidence
         .documents
         .iter()
@@ -28,14 +28,14 @@ fn close(evidence: &Evidence<'_>, agent: &AgentEvidence) -> Option<Failure> {
         .sum();
     let (class, problem) = if closed > opened {
         (Class::MisRecord, "more flows ended than began".to_owned())
-    } else if denied + closed > submitted + lost {
-        (Class::Lost, "attempts vanished before the ring, and no loss accounts for them".to_owned())
-    } else if denied + closed < submitted + lost {
+    } else if denied + closed > submitted + folded {
+        (Class::Lost, "attempts vanished before the ring".to_owned())
+    } else if denied + closed < submitted + folded {
         (Class::MisRecord, "more was handed to the ring than was attempted".to_owned())
-    } else if documents < submitted {
-        let missing = submitted - documents;
+    } else if documents < submitted + folded {
+        let missing = submitted + folded - documents;
         (Class::Lost, format!("{missing} attempt(s) vanished between the ring and the store"))
-    } else if documents > submitted {
+    } else if documents > submitted + folded {
         (Class::MisRecord, "more is documented than was handed to the ring".to_owned())
     } else if closed < opened {
         let open = opened - closed;
@@ -45,7 +45,7 @@ fn close(evidence: &Evidence<'_>, agent: &AgentEvidence) -> Option<Failure> {
     };
     let message = format!("the ledger of agent {:?} does not close: {problem}", agent.agent);
     let detail = format!(
-        "denied {denied} · opened {opened} · closed {closed} · submitted {submitted} · lost {lost} · \
+        "denied {denied} · opened {opened} · closed {closed} · submitted {submitted} · folded {folded} · \
          documented {documents}; sentinels among them: {}",
         agent.sentinels
     );

@@ -113,8 +113,8 @@ impl Lab {
     pub fn explain(&self, cgroup_id: u64) -> String {
         let ledger = match self.manager.ledger(cgroup_id) {
             Ok(ledger) => format!(
-                "kernel: denied {}, opened {}, closed {}, submitted {}, losses {:?}",
-                ledger.denied, ledger.opened, ledger.closed, ledger.submitted, ledger.losses
+                "kernel: denied {}, opened {}, closed {}, submitted {}, folded {}",
+                ledger.denied, ledger.opened, ledger.closed, ledger.submitted, ledger.folded
             ),
             Err(error) => error.to_string(),
         };

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use abi::{Address, Record, flow_flag};
+use abi::{Address, Reason, Record, flow_flag};
 
 use super::{Attribution, EgressDocument, L7Proto, RecordType, Words};
 
@@ -60,7 +60,10 @@ impl EgressDocument {
             container_id: owner.container_id,
             verdict: words.verdict,
             reason: words.reason,
-            l4_proto: l4_proto(flow.l4_proto),
+            l4_proto: match words.reason {
+                Reason::Various => Cow::Borrowed(Reason::Various.as_str()),
+                _ => l4_proto(flow.l4_proto),
+            },
             l7_proto: L7Proto::Unknown,
             src_ip: address(flow.src),
             src_port: (flow.src_port != 0).then_some(flow.src_port),

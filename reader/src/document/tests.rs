@@ -138,12 +138,13 @@ fn every_word() {
         (
             "Reason",
             "bypass dns loopback domain_rule address_rule no_rule not_enrolled socket_kind flow_table_full \
-             redirected infrastructure gateway own_subnet inbound no_flow pre_enrolment destination_mismatch",
+             redirected infrastructure gateway own_subnet inbound no_flow pre_enrolment destination_mismatch \
+             various",
         ),
         ("Hook", "connect sendmsg sock_create egress sock_ops"),
         ("CloseReason", "none closed refused timeout reset aborted idle bypass_ended"),
         ("Direction", "outbound inbound"),
-        ("LossPoint", "ring_full flow_map_full decode spool_full export_limit backend_rejected reboot"),
+        ("LossPoint", "decode spool_full export_limit backend_rejected reboot"),
         ("Attribution", "known late gone unknown"),
     ];
     assert_eq!(words.each_ref().map(|(set, text)| (*set, text.as_str())), expected);

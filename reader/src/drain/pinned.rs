@@ -7,18 +7,22 @@ use std::{
     time::Duration,
 };
 
-use aya::maps::{Array, Map, MapData, MapError, RingBuf};
+use abi::{CloseReason, Direction, Fold, FoldKey, Hook, Ledger, Reason, Verdict};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
 use super::{OpenError, Source};
-use crate::observe::chain;
+use crate::{clock::boot_ns, observe::chain};
 
 /// `<pin dir>/events_ringbuf`, of an ABI that this reader knows.
 pub struct PinnedRing {
     ring: RingBuf<MapData>,
+    folds: HashMap<MapData, FoldKey, Fold>,
+    readings: HashMap<MapData, FoldKey, u64>,
+    ledger: HashMap<MapData, u64, Ledger>,
     path: PathBuf,
     id: u32,
 }
@@ -35,7 +39,33 @@ impl PinnedRing {
         let map = MapData::from_pin(&path).map_err(opened)?;
         let id = map.info().map_err(opened)?.id();
         let ring = Map::from_map_data(map).and_then(RingBuf::try_from).map_err(opened)?;
-        Ok(Self { ring, path, id })
+        let pinned = |name: &str| {
+            let path = pin_dir.join(name);
+            MapData::from_pin(&path).and_then(Map::from_map_data).map_err(|error| not_yet(&path, &error))
+        };
+        Ok(Self {
+            ring,
+            folds: pinned(abi::pin::FOLDS)?.try_into().map_err(opened)?,
+            readings: pinned(abi::pin::FOLD_READINGS)?.try_into().map_err(opened)?,
+            ledger: pinned(abi::pin::LEDGER)?.try_into().map_err(opened)?,
+            path,
+            id,
+        })
+    }
+}
+
+/// The key of folded attempts beyond those that are told apart.
+fn various(cgroup_id: u64, hook: Hook) -> FoldKey {
+    FoldKey {
+        cgroup_id,
+        dst: [0; 16],
+        dst_port: 0,
+        l4_proto: 0,
+        verdict: Verdict::Denied as u8,
+        reason: Reason::Various as u8,
+        hook: hook as u8,
+        close_reason: CloseReason::None as u8,
+        direction: Direction::Outbound as u8,
     }
 }
 
@@ -82,6 +112,31 @@ impl Source for PinnedRing {
     fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> bool {
         // The slot is released when `item` is dropped: after `take` has stored its content.
         self.ring.next().map(|item| take(&item)).is_some()
+    }
+
+    fn folds(&mut self, take: &mut dyn FnMut(&FoldKey, &Fold) -> Option<u64>) -> io::Result<()> {
+        let mut documented = |key: FoldKey, fold: &Fold| match take(&key, fold) {
+            Some(count) => self.readings.insert(key, count, 0).map_err(io::Error::other),
+            None => Ok(()),
+        };
+        for pair in self.folds.iter() {
+            let (key, fold) = pair.map_err(io::Error::other)?;
+            documented(key, &fold)?;
+        }
+        for pair in self.ledger.iter() {
+            let (cgroup_id, ledger) = pair.map_err(io::Error::other)?;
+            for (hook, count) in Hook::ALL.iter().zip(ledger.overflow) {
+                if count > 0 {
+                    let fold = Fold { count, last_ns: boot_ns()?, ..Fold::default() };
+                    documented(various(cgroup_id, *hook), &fold)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn readings(&mut self) -> io::Result<Vec<(FoldKey, u64)>> {
+        self.readings.iter().collect::<Result<_, _>>().map_err(io::Error::other)
     }
 
     fn is_replaced(&self) -> io::Result<bool> {

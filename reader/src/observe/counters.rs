@@ -21,6 +21,7 @@ pub const READER_POINTS: &[LossPoint] =
 #[derive(Debug)]
 pub struct Counters {
     drained: AtomicU64,
+    folded: AtomicU64,
     exported: AtomicU64,
     losses: [AtomicU64; abi::LOSS_POINTS],
     export_errors: AtomicU64,
@@ -34,6 +35,8 @@ pub struct Counters {
 pub struct Reading {
     /// Items taken from the ring, records or not.
     pub drained: u64,
+    /// Folded attempts that were made into records.
+    pub folded: u64,
     /// Records that the endpoint accepted.
     pub exported: u64,
     /// Records lost, for each point of [`READER_POINTS`].
@@ -52,6 +55,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             drained: AtomicU64::default(),
+            folded: AtomicU64::default(),
             exported: AtomicU64::default(),
             losses: array::from_fn(|_| AtomicU64::default()),
             export_errors: AtomicU64::default(),
@@ -66,6 +70,11 @@ impl Counters {
     /// An item came from the ring.
     pub fn drained(&self) {
         self.drained.fetch_add(1, Relaxed);
+    }
+
+    /// `count` folded attempts were made into a record.
+    pub fn folded(&self, count: u64) {
+        self.folded.fetch_add(count, Relaxed);
     }
 
     /// The endpoint accepted `count` records.
@@ -106,6 +115,7 @@ impl Counters {
     pub fn read(&self) -> Reading {
         Reading {
             drained: self.drained.load(Relaxed),
+            folded: self.folded.load(Relaxed),
             exported: self.exported.load(Relaxed),
             losses: READER_POINTS
                 .iter()
