@@ -9,8 +9,8 @@ pub use names::{DomainNames, NoNames, PinnedNames};
 use crate::{
     Fault,
     clock::Offset,
-    document::{EgressDocument, EventId, Owner, UnknownWord, Words},
-    spool::Entry,
+    document::{Attribution, EgressDocument, EventId, Owner, UnknownWord, Words},
+    spool::{Content, Entry},
 };
 
 /// The stage: entries in, documents out.
@@ -50,25 +50,35 @@ impl Attributor {
     /// # Errors
     /// A byte that is no member of its set: the entry cannot be read, now or later.
     pub fn attribute(&mut self, entry: &Entry, clock: Offset) -> Result<EgressDocument, UnknownWord> {
-        let record = &entry.record;
+        let owner = self.owner(entry, clock);
+        let id = EventId { node: &self.node, nonce: self.nonce, sequence: entry.sequence };
+        let record = match &entry.content {
+            Content::Record(record) => record,
+            Content::Loss(loss) => return Ok(EgressDocument::of_loss(loss, id, owner)),
+        };
         let words = Words::of(record)?;
-        let mut owner = self.owner(entry, clock);
+        // Identities of names are given anew at each boot.
+        let domain = if entry.earlier.is_some() { 0 } else { record.flow.domain };
+        let dst_host = match domain {
+            0 => String::new(),
+            domain => self.names.name(domain).unwrap_or_default(),
+        };
+        Ok(EgressDocument::new(record, words, id, owner, dst_host))
+    }
+
+    fn owner(&mut self, entry: &Entry, clock: Offset) -> Owner {
+        // Neither cgroup ids nor the times of an earlier boot say anything about this one's containers.
+        if entry.earlier.is_some() {
+            return Owner::nobody(Attribution::Unknown);
+        }
+        let (start_ns, end_ns) = entry.content.times();
+        let mut owner = self.enrolments.owner(entry.content.cgroup_id(), start_ns, end_ns, clock);
         if self.fault == Fault::LabelSwapped {
             std::mem::swap(&mut owner.agent, &mut owner.project);
         }
         if self.fault == Fault::DeadLabel {
             owner = self.first.get_or_insert(owner).clone();
         }
-        let dst_host = match record.flow.domain {
-            0 => String::new(),
-            domain => self.names.name(domain).unwrap_or_default(),
-        };
-        let id = EventId { node: &self.node, nonce: self.nonce, sequence: entry.sequence };
-        Ok(EgressDocument::new(record, words, id, owner, dst_host))
-    }
-
-    fn owner(&mut self, entry: &Entry, clock: Offset) -> Owner {
-        let flow = &entry.record.flow;
-        self.enrolments.owner(flow.cgroup_id, flow.start_ns, entry.record.end_ns, clock)
+        owner
     }
 }

@@ -9,7 +9,7 @@ mod words;
 
 use std::{borrow::Cow, net::IpAddr};
 
-use abi::{CloseReason, Direction, Hook, Reason, Verdict};
+use abi::{CloseReason, Direction, Hook, LossPoint, Reason, Verdict};
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value::Value},
     logs::v1::{LogRecord, SeverityNumber},
@@ -49,38 +49,39 @@ macro_rules! document {
 }
 
 document! {
-    /// What one flow, or one denied attempt, of one container did.
+    /// What one flow, or one denied attempt, of one container did; or what of it was lost.
     EgressDocument {
         agent: String = "Raw label `dev.clawker.agent`, byte for byte; empty where attribution is `gone` or `unknown`.",
         project: String = "Raw label `dev.clawker.project`, byte for byte; empty like `agent`.",
         container_id: String = "The container runtime's identifier; empty like `agent`.",
-        verdict: Verdict = "What the kernel decided: ALLOWED, DENIED or BYPASSED.",
-        reason: Reason = "The first row of the decision matrix that matched.",
-        l4_proto: Cow<'static, str> = "tcp, udp, icmp, icmpv6, sctp, udplite, or another protocol's number.",
-        l7_proto: L7Proto = "Application protocol; `unknown` here, the proxy's own document says.",
+        verdict: Option<Verdict> = "What the kernel decided: ALLOWED, DENIED or BYPASSED.",
+        reason: Option<Reason> = "The first row of the decision matrix that matched.",
+        l4_proto: Option<Cow<'static, str>> = "tcp, udp, icmp, icmpv6, sctp, udplite, or another protocol's number.",
+        l7_proto: Option<L7Proto> = "Application protocol; `unknown` here, the proxy's own document says.",
         src_ip: Option<IpAddr> = "The container's address; absent until the kernel knew it.",
         src_port: Option<u16> = "The container's port; absent until the kernel knew it.",
         dst_ip: Option<IpAddr> = "What the container tried to reach; absent where it named no address.",
         dst_port: Option<u16> = "The port it tried to reach; absent where it named no address.",
-        dst_host: String = "The latest name that led the container to `dst_ip`; empty for a direct address.",
+        dst_host: Option<String> = "The latest name that led the container to `dst_ip`; empty for a direct address.",
         actual_dst_ip: Option<IpAddr> = "Where it was sent; differs from `dst_ip` if redirected.",
         actual_dst_port: Option<u16> = "The port it was sent to; differs from `dst_port` if redirected.",
-        direction: Direction = "Who opened the flow: outbound is the container.",
-        bytes_in: u64 = "L4 payload received by the container.",
-        bytes_out: u64 = "L4 payload sent by the container; for TCP, acknowledged by the peer.",
-        packets_in: u64 = "Datagrams received; for TCP, segments, bare acknowledgements included.",
-        packets_out: u64 = "Datagrams sent; for TCP, segments, bare acknowledgements included.",
-        duration_ms: u64 = "From the decision to the end, milliseconds.",
-        close_reason: CloseReason = "How the flow ended; `none` if it was denied before it began.",
-        event_count: u64 = "Attempts this document stands for; 1 unless folded.",
-        event_id: String = "Identity of the event: node, reader start, sequence. Delivery may repeat; count distinct values.",
+        direction: Option<Direction> = "Who opened the flow: outbound is the container.",
+        bytes_in: Option<u64> = "L4 payload received by the container.",
+        bytes_out: Option<u64> = "L4 payload sent by the container; for TCP, acknowledged by the peer.",
+        packets_in: Option<u64> = "Datagrams received; for TCP, segments, bare acknowledgements included.",
+        packets_out: Option<u64> = "Datagrams sent; for TCP, segments, bare acknowledgements included.",
+        duration_ms: u64 = "From the decision to the end, or from the first loss to the last, milliseconds.",
+        close_reason: Option<CloseReason> = "How the flow ended; `none` if it was denied before it began.",
+        event_count: Option<u64> = "Attempts this document stands for, 1 unless folded; of a loss, those that were lost, absent where that cannot be known.",
+        event_id: String = "Identity of the event: node, spool, sequence. Delivery may repeat; count distinct values.",
         attribution: Attribution = "Whether its container was enrolled: known, from start to end; late, retired before the end; gone, retired before the start; unknown, not by the start.",
-        dst_host_ambiguous: bool = "More than one live name leads to the destination.",
+        dst_host_ambiguous: Option<bool> = "More than one live name leads to the destination.",
         cgroup_id: u64 = "Inode number of the enrolled cgroup; 0 is nobody.",
-        pid: u32 = "Thread group of the caller: evidence, not identity.",
-        comm: String = "Name of the calling process, chosen by it: evidence, not identity.",
-        hook: Hook = "The hook that decided.",
-        record_type: RecordType = "What kind of record this is.",
+        pid: Option<u32> = "Thread group of the caller: evidence, not identity.",
+        comm: Option<String> = "Name of the calling process, chosen by it: evidence, not identity.",
+        hook: Option<Hook> = "The hook that decided.",
+        record_type: RecordType = "`flow`: a flow that ended or a denied attempt; `loss`: records that were lost, with nothing of what was in them.",
+        loss_point: Option<LossPoint> = "Of a loss: where.",
     }
 }
 
@@ -90,24 +91,30 @@ impl EgressDocument {
         Self::FIELDS.iter().map(|field| field.name)
     }
 
-    /// One line for people: verdict, protocol, destination.
+    /// One line for people: verdict, protocol, destination; or how much was lost where.
     pub fn summary(&self) -> String {
-        let (verdict, l4) = (self.verdict, &self.l4_proto);
+        if let Some(point) = self.loss_point {
+            let count = self.event_count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
+            return format!("LOST {count} at {point}");
+        }
+        let verdict = self.verdict.map_or("", Verdict::as_str);
+        let l4 = self.l4_proto.as_deref().unwrap_or_default();
         match (self.dst_ip, self.dst_port) {
             (Some(IpAddr::V6(ip)), Some(port)) => format!("{verdict} {l4} [{ip}]:{port}"),
             (Some(ip), Some(port)) => format!("{verdict} {l4} {ip}:{port}"),
             (Some(ip), None) => format!("{verdict} {l4} {ip}"),
-            (None, _) => format!("{verdict} {l4} at {}", self.hook),
+            (None, _) => format!("{verdict} {l4} at {}", self.hook.map_or("", Hook::as_str)),
         }
     }
 
     /// The OTLP log record: ended at `end_unix_ns`, seen at `observed_unix_ns`.
     pub fn into_log_record(self, end_unix_ns: u64, observed_unix_ns: u64) -> LogRecord {
+        let severity = if self.loss_point.is_some() { SeverityNumber::Error } else { SeverityNumber::Info };
         LogRecord {
             time_unix_nano: end_unix_ns,
             observed_time_unix_nano: observed_unix_ns,
-            severity_number: SeverityNumber::Info.into(),
-            severity_text: "INFO".to_owned(),
+            severity_number: severity.into(),
+            severity_text: severity.as_str_name().trim_start_matches("SEVERITY_NUMBER_").to_owned(),
             body: Some(AnyValue { value: Some(Value::StringValue(self.summary())) }),
             attributes: self.into_attributes(),
             ..LogRecord::default()

@@ -7,6 +7,7 @@ mod lock;
 mod pinned;
 
 use std::{
+    collections::HashMap,
     io,
     sync::{
         Arc,
@@ -16,7 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi::{Fold, FoldKey};
+use abi::{Fold, FoldKey, LossPoint};
+#[cfg(test)]
+pub(crate) use decode::encode;
 pub use decode::{DecodeError, decode};
 pub use fold::Readings;
 pub use lock::{ConsumerLock, LockError};
@@ -24,9 +27,9 @@ pub use pinned::PinnedRing;
 
 use crate::{
     Fault,
-    clock::boot_ns,
+    clock::{Offset, boot_ns},
     observe::{Component, Counters, Health},
-    spool::Spool,
+    spool::{Producer, Recovered, Spool, Stored},
 };
 
 /// Bounds the latency of a record: the kernel side wakes the reader by amount, not for each record.
@@ -50,8 +53,12 @@ pub trait Source {
     /// Where the source is broken and must be opened anew.
     fn wait(&mut self, timeout: Duration) -> io::Result<bool>;
 
-    /// Hands the oldest item to `take`, and releases it after that. False: there is none.
-    fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> bool;
+    /// Hands the oldest item to `take`, with its position, and releases it after that. False: there is none.
+    /// Positions rise, and an item that was not released comes again at the same one.
+    fn next(&mut self, take: &mut dyn FnMut(u64, &[u8])) -> bool;
+
+    /// Which ring this is: no other has this number while the machine runs.
+    fn id(&self) -> u32;
 
     /// Hands over every entry of denied attempts that were folded, with its counts since ever, and notes how much of
     /// it `take` says is documented.
@@ -89,6 +96,8 @@ pub enum OpenError {
 pub struct Drain {
     /// What comes after.
     pub spool: Arc<Spool>,
+    /// What was in it at the start.
+    pub recovered: Recovered,
     /// Where drained records and losses are counted.
     pub counters: Arc<Counters>,
     /// Where it says how it is.
@@ -136,8 +145,11 @@ impl Drain {
     fn drain<S: Source>(&self, stop: &Receiver<()>, source: &mut S, faulty: &mut u64) -> io::Result<End> {
         let mut checked = Instant::now();
         let mut folded = Instant::now();
+        let ring = self.spool.producer().attach(source.id(), Offset::measure()?, &self.recovered);
         let mut readings = Readings::default();
-        for (key, count) in source.readings()? {
+        // The reader may have been killed after it stored a fold and before it noted that.
+        let stored = if ring == self.recovered.ring { self.recovered.folds.clone() } else { HashMap::new() };
+        for (key, count) in source.readings()?.into_iter().chain(stored) {
             readings.resume(key, count);
         }
         loop {
@@ -147,6 +159,7 @@ impl Drain {
             if stopped_within(stop, Duration::ZERO) {
                 self.last_pass(source, faulty);
                 self.folds(source, &mut readings)?;
+                self.spool.producer().document_losses();
                 return Ok(End::Stopped);
             }
             if folded.elapsed() >= FOLDS {
@@ -159,6 +172,7 @@ impl Drain {
                     self.folds(source, &mut readings)?;
                     return Ok(End::Replaced);
                 }
+                self.spool.producer().document_losses();
                 checked = Instant::now();
             }
             if source.wait(WAIT)? && self.pass(source, faulty) == 0 {
@@ -171,9 +185,12 @@ impl Drain {
 
     /// Spools what was folded since the last time. What finds no room is counted at the next.
     fn folds<S: Source>(&self, source: &mut S, readings: &mut Readings) -> io::Result<()> {
+        let mut producer = self.spool.producer();
         source.folds(&mut |key, fold| {
             let record = readings.added(key, fold)?;
-            self.spool.push(record).ok()?;
+            if !producer.push_fold(&record) {
+                return None;
+            }
             self.counters.folded(record.event_count);
             readings.documented(*key, &record);
             Some(record.flow.cookie)
@@ -186,14 +203,24 @@ impl Drain {
     }
 
     fn pass<S: Source>(&self, source: &mut S, faulty: &mut u64) -> usize {
+        let mut producer = self.spool.producer();
+        let now_ns = boot_ns().unwrap_or_default();
         let mut taken = 0_usize;
-        while taken < PASS && source.next(&mut |bytes| self.take(bytes, faulty)) {
+        let mut take = |position, bytes: &[u8]| self.take(&mut producer, position, bytes, now_ns, faulty);
+        while taken < PASS && source.next(&mut take) {
             taken = taken.saturating_add(1);
         }
         taken
     }
 
-    fn take(&self, bytes: &[u8], faulty: &mut u64) {
+    fn take(
+        &self,
+        producer: &mut Producer<'_>,
+        position: u64,
+        bytes: &[u8],
+        now_ns: u64,
+        faulty: &mut u64,
+    ) {
         if self.fault == Fault::RecordSwallowed {
             *faulty = faulty.wrapping_add(1);
             if faulty.is_multiple_of(2) {
@@ -203,17 +230,20 @@ impl Drain {
         if self.fault == Fault::Delayed {
             thread::sleep(self.fault.delay());
         }
-        self.counters.drained();
-        match decode(bytes) {
-            Ok(record) => {
-                if self.spool.push(record).is_err() {
-                    self.counters.lost(abi::LossPoint::SpoolFull, 1);
-                }
-            }
+        let (stored, point) = match decode(bytes) {
+            Ok(record) => (producer.push(&record, position, now_ns), LossPoint::SpoolFull),
             Err(error) => {
-                self.counters.lost(abi::LossPoint::Decode, 1);
                 tracing::debug!(event = "record_undecodable", %error);
+                (producer.undecodable(position, now_ns), LossPoint::Decode)
             }
+        };
+        match stored {
+            Stored::At(_) => self.counters.drained(),
+            Stored::Full => {
+                self.counters.drained();
+                self.counters.lost(point, 1);
+            }
+            Stored::Again => {}
         }
     }
 }

@@ -1,35 +1,36 @@
 //! Sends batches to the endpoint and forgets a record only on its answer.
 //!
-//! An answer is a response, also one that rejects records (`partial_success`). Everything else is
-//! no answer: the batch is kept and sent again for as long as it takes. INTERNAL too, because a
-//! collector whose store is down says INTERNAL, permanent, and means neither.
+//! An answer is a response, also one that rejects records (`partial_success`). Everything else is no answer: the
+//! batch is kept and sent again for as long as it takes. INTERNAL too, because a collector whose store is down says
+//! INTERNAL, permanent, and means neither. Only where the endpoint takes other records and keeps refusing a batch is
+//! the record that it cannot take looked for ([`isolate`]).
 
 mod backoff;
 mod client;
+mod dead_letters;
+mod isolate;
+mod letter;
 
 use std::{sync::Arc, time::Duration};
 
 use abi::LossPoint;
-use opentelemetry_proto::tonic::{
-    collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse},
-    common::v1::any_value::Value,
-    logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
-    resource::v1::Resource,
-};
+use futures_util::future::join_all;
+use opentelemetry_proto::tonic::{collector::logs::v1::ExportLogsServiceResponse, logs::v1::LogRecord};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
 pub use backoff::Backoff;
 pub use client::{Client, ClientError};
+pub use dead_letters::DeadLetters;
 
 use crate::{
     Fault,
     attribute::Attributor,
     clock::Offset,
-    document::{STREAM, key_value},
     observe::{Component, Counters, Health, with_causes},
-    spool::{Entry, Spool},
+    spool::{Batch, Rejected, Spool, counts::UNKNOWN},
 };
+use letter::{Letter, groups, request};
 
 /// How often enrolments are looked at while nothing comes.
 const IDLE: Duration = Duration::from_secs(1);
@@ -37,10 +38,16 @@ const IDLE: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_secs(10);
 /// Longest wait between attempts once the spool is closed: the time to empty it is bounded.
 const CLOSING: Duration = Duration::from_millis(500);
+/// Requests that are under way at once.
+const IN_FLIGHT: usize = 4;
+/// Attempts before the reason is looked for in the batch.
+const TRIES: u32 = 3;
+/// How long requests hold records of one container only, after an answer that did not say whose it rejected.
+const CAREFUL: Duration = Duration::from_secs(600);
 /// Bytes of the endpoint's text that are logged.
 const MESSAGE: usize = 512;
 
-/// The stage, with attribution before it: takes entries from the spool, acknowledges them there.
+/// The stage, with attribution before it: takes entries from the spool, settles them there.
 pub struct Exporter {
     /// The endpoint.
     pub client: Client,
@@ -52,12 +59,27 @@ pub struct Exporter {
     pub counters: Arc<Counters>,
     /// Where it says how it is.
     pub health: Arc<Health>,
+    /// Where a record is kept that the endpoint refuses for good.
+    pub dead_letters: DeadLetters,
     /// Most records in one request.
     pub batch: usize,
     /// Longest wait for a batch to fill.
     pub flush: Duration,
     /// A fault to show.
     pub fault: Fault,
+    /// What it knows of the endpoint.
+    pub endpoint: Endpoint,
+}
+
+/// What is known of the endpoint from its answers.
+#[derive(Debug, Default)]
+pub struct Endpoint {
+    /// A document that it took. To send it again adds no event to the store.
+    proof: Option<LogRecord>,
+    /// Most records it takes at once, where that is less than the batch.
+    limit: Option<usize>,
+    /// Until when requests hold records that are alike.
+    careful: Option<Instant>,
 }
 
 impl Exporter {
@@ -103,62 +125,87 @@ impl Exporter {
     async fn probe(&mut self) {
         match self.client.export(request(Vec::new())).await {
             Ok(_) => self.health.up(Component::Export),
-            Err(status) => self.health.down(Component::Export, &cause(&status)),
+            Err(status) => self.failed(&status),
         }
     }
 
-    /// Takes one batch and stays with it until the endpoint has answered.
+    /// Takes the oldest entries and stays with them until the endpoint has answered for all.
     async fn deliver(&mut self) {
-        let entries = self.spool.take(self.batch);
-        let Some(last) = entries.last().map(|entry| entry.sequence) else {
-            return;
+        let mut batch = match self.spool.read(self.batch.saturating_mul(IN_FLIGHT)) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.health.down(Component::Export, &format!("the spool cannot be read: {error}"));
+                return sleep(CLOSING).await;
+            }
         };
         // Without a clock there is no timestamp; the batch stays where it is.
         let Some(clock) = self.refresh() else {
             return sleep(CLOSING).await;
         };
         sleep(self.fault.delay()).await;
-        let records = self.documents(&entries, clock);
-        let sent = records.len() as u64;
-        if sent > 0 {
-            sleep(self.fault.delay()).await;
-            let response = self.send(request(records)).await;
-            sleep(self.fault.delay()).await;
-            self.settle(&response, sent);
-        }
-        self.spool.acknowledge(last);
-    }
-
-    fn documents(&mut self, entries: &[Entry], clock: Offset) -> Vec<LogRecord> {
-        let mut records = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match self.attributor.attribute(entry, clock) {
-                Ok(document) => {
-                    self.counters.attributed(document.attribution);
-                    records.push(
-                        document.into_log_record(clock.wall_of(entry.record.end_ns), clock.now_unix_ns()),
-                    );
-                }
-                Err(error) => {
-                    self.counters.lost(LossPoint::Decode, 1);
-                    tracing::warn!(event = "record_undecodable", sequence = entry.sequence, %error);
+        let letters = self.letters(&mut batch, clock);
+        let mut rejected = Rejected::new();
+        sleep(self.fault.delay()).await;
+        let careful = self.endpoint.careful.is_some_and(|until| Instant::now() < until);
+        let groups = groups(letters, self.limit(), careful);
+        let mut refused = Vec::new();
+        for window in groups.chunks(IN_FLIGHT) {
+            let answers = window.iter().map(|group| {
+                let (mut client, request) = (self.client.clone(), request(letter::records(group)));
+                async move { client.export(request).await }
+            });
+            for (group, answer) in window.iter().zip(join_all(answers).await) {
+                match answer {
+                    Ok(response) => self.accepted(group, &response, &mut rejected),
+                    Err(status) => {
+                        self.failed(&status);
+                        refused.push(group.clone());
+                    }
                 }
             }
         }
-        records
+        for group in refused {
+            self.insist(group, &mut rejected).await;
+        }
+        sleep(self.fault.delay()).await;
+        self.settle(&batch, &rejected);
     }
 
-    async fn send(&mut self, request: ExportLogsServiceRequest) -> ExportLogsServiceResponse {
-        let mut backoff = Backoff::default();
-        loop {
-            match self.client.export(request.clone()).await {
-                Ok(response) => {
-                    self.health.up(Component::Export);
-                    return response;
+    fn letters(&mut self, batch: &mut Batch, clock: Offset) -> Vec<Letter> {
+        let mut letters = Vec::with_capacity(batch.entries.len());
+        let mut unreadable = Vec::new();
+        for entry in &batch.entries {
+            match self.attributor.attribute(entry, clock) {
+                Ok(document) => {
+                    self.counters.attributed(document.attribution);
+                    let (_, end_ns) = entry.content.times();
+                    let end = entry.earlier.unwrap_or(clock).wall_of(end_ns);
+                    letters.push(Letter {
+                        cgroup_id: entry.content.cgroup_id(),
+                        attempts: entry.content.attempts(),
+                        record: document.into_log_record(end, clock.now_unix_ns()),
+                    });
                 }
-                Err(status) => {
-                    self.counters.export_error();
-                    self.health.down(Component::Export, &cause(&status));
+                Err(error) => {
+                    tracing::warn!(event = "record_unreadable", sequence = entry.sequence, %error);
+                    unreadable.push(entry.sequence);
+                }
+            }
+        }
+        batch.entries.retain(|entry| !unreadable.contains(&entry.sequence));
+        batch.damaged.extend(unreadable);
+        letters
+    }
+
+    /// Sends a group again and again, until the endpoint has answered for each of its records.
+    async fn insist(&mut self, mut group: Vec<Letter>, rejected: &mut Rejected) {
+        let mut backoff = Backoff::default();
+        let mut tries = 1_u32;
+        while !group.is_empty() {
+            if tries.is_multiple_of(TRIES) {
+                self.isolate(&mut group, rejected).await;
+                if group.is_empty() {
+                    return;
                 }
             }
             let wait = backoff.next();
@@ -170,37 +217,80 @@ impl Exporter {
                     () = self.spool.closed() => {}
                 }
             }
+            tries = tries.saturating_add(1);
+            if self.ask(&group, rejected).await.is_ok() {
+                return;
+            }
         }
     }
 
-    fn settle(&self, response: &ExportLogsServiceResponse, sent: u64) {
+    /// Sends a group once.
+    async fn ask(&mut self, group: &[Letter], rejected: &mut Rejected) -> Result<(), Status> {
+        let response = self
+            .client
+            .export(request(letter::records(group)))
+            .await
+            .inspect_err(|status| self.failed(status))?;
+        self.accepted(group, &response, rejected);
+        Ok(())
+    }
+
+    fn failed(&self, status: &Status) {
+        self.counters.export_error();
+        self.health.down(Component::Export, &cause(status));
+    }
+
+    /// An answer. What it rejects is counted under the container, where it says whose it is.
+    fn accepted(&mut self, group: &[Letter], response: &ExportLogsServiceResponse, rejected: &mut Rejected) {
+        self.health.up(Component::Export);
         let partial = response.partial_success.clone().unwrap_or_default();
-        let rejected = u64::try_from(partial.rejected_log_records).unwrap_or(0).min(sent);
-        if rejected > 0 {
-            self.counters.lost(LossPoint::BackendRejected, rejected);
-        }
-        self.counters.exported(sent.saturating_sub(rejected));
         let message = shortened(&partial.error_message);
-        if rejected > 0 {
-            tracing::error!(event = "backend_rejected", rejected, sent, message, "these records are lost");
-        } else if !message.is_empty() {
-            tracing::warn!(event = "backend_warned", sent, message);
+        let sent = group.len() as u64;
+        let count = u64::try_from(partial.rejected_log_records).unwrap_or(0).min(sent);
+        if count == 0 {
+            if !message.is_empty() {
+                tracing::warn!(event = "backend_warned", sent, message);
+            }
+            if let Some(letter) = group.last() {
+                self.endpoint.proof = Some(letter.record.clone());
+            }
+            return self.endpoint.grow(group.len(), self.batch);
         }
+        tracing::error!(event = "backend_rejected", rejected = count, sent, message, "these records are lost");
+        self.endpoint.careful = Instant::now().checked_add(CAREFUL);
+        self.dead_letters.some_of(group, count, &message);
+        if count == sent {
+            for letter in group {
+                letter.reject(rejected);
+            }
+        } else if let Some(letter) = group.first().filter(|_| letter::are_alike(group)) {
+            let attempts = rejected.entry(letter.cgroup_id).or_default();
+            *attempts = attempts.saturating_add(letter.attempts.saturating_mul(count));
+        } else {
+            let attempts = rejected.entry(UNKNOWN).or_default();
+            *attempts = attempts.saturating_add(count);
+        }
+    }
+
+    fn settle(&self, batch: &Batch, rejected: &Rejected) {
+        let settled = self.spool.settle(batch, rejected);
+        self.counters.lost(LossPoint::SpoolDamaged, settled.damaged);
+        self.counters.lost(LossPoint::BackendRejected, settled.rejected);
+        self.counters.exported(settled.attempts.saturating_sub(settled.rejected));
+    }
+
+    fn limit(&self) -> usize {
+        self.endpoint.limit.unwrap_or(self.batch)
     }
 }
 
-fn request(log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
-    let resource = Resource {
-        attributes: vec![key_value("service.name", Value::StringValue(STREAM.to_owned()))],
-        ..Resource::default()
-    };
-    let scope_logs = if log_records.is_empty() {
-        Vec::new()
-    } else {
-        vec![ScopeLogs { log_records, ..ScopeLogs::default() }]
-    };
-    ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs { resource: Some(resource), scope_logs, ..ResourceLogs::default() }],
+impl Endpoint {
+    /// It took this many at once.
+    fn grow(&mut self, taken: usize, batch: usize) {
+        if let Some(limit) = self.limit.filter(|limit| taken >= *limit) {
+            let more = limit.saturating_add(limit / 16).saturating_add(1);
+            self.limit = (more < batch).then_some(more);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod pages;
 mod server;
 
 pub(crate) use chain::{chain, with_causes};
-pub use counters::{Counters, READER_POINTS, Reading};
+pub use counters::{Counters, Reading};
 pub use health::{Component, Health, Report};
 pub use pages::Pages;
 pub use server::serve;

@@ -41,9 +41,14 @@ pub struct Options {
     #[arg(long, default_value_t = 100)]
     pub flush_ms: u64,
 
-    /// Most records held while the endpoint does not answer; what comes on top is lost, and counted.
-    #[arg(long, default_value_t = 1_048_576, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    pub queue: usize,
+    /// Folder of the records that the endpoint has not answered for; they survive the reader, and on a disk also a
+    /// restart of the machine. Default: `spool` in the state directory.
+    #[arg(long)]
+    pub spool_dir: Option<PathBuf>,
+
+    /// Most records held while the endpoint does not answer, 208 bytes each; what comes on top is lost, and counted.
+    #[arg(long, default_value_t = 1_048_576, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub queue: u64,
 
     /// Misbehave on purpose, so that a test can prove that it would notice.
     #[arg(long, value_enum, default_value_t = Fault::None)]

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
@@ -22,9 +23,9 @@ use crate::{
     Fault, Options,
     attribute::{Attributor, Enrolments, PinnedNames},
     drain::{ConsumerLock, Drain, OpenError, PinnedRing},
-    export::{Client, Exporter},
+    export::{Client, DeadLetters, Endpoint, Exporter},
     observe::{Component, Counters, Health, Pages, serve},
-    spool::Spool,
+    spool::{self, Recovered, Spool},
 };
 
 /// Longest time to export what is queued, after the stop.
@@ -97,8 +98,6 @@ async fn process(options: Options) -> anyhow::Result<()> {
         Some(ended) => ended,
         None => drained.await,
     };
-    // The ring is read to its end; the next reader may have it.
-    drop(lock);
     stages.spool.close();
     let deadline = Instant::now().checked_add(FAREWELL);
     if let Some(deadline) = deadline {
@@ -108,13 +107,11 @@ async fn process(options: Options) -> anyhow::Result<()> {
     server.abort();
     let left = stages.spool.depth();
     if left > 0 {
-        tracing::error!(
-            event = "records_left",
-            left,
-            "the endpoint did not answer in time; these records are lost"
-        );
+        tracing::warn!(event = "records_left", left, "the endpoint did not answer in time; the next reader sends them");
     }
     tracing::info!(event = "stopped", left);
+    // Ring and spool are the next reader's.
+    drop(lock);
     ended.context("the drain thread is gone")?.context("the ring is refused")
 }
 
@@ -126,9 +123,10 @@ type DrainEnd = oneshot::Receiver<Result<(), OpenError>>;
 struct Stages {
     options: Arc<Options>,
     node: String,
-    nonce: u64,
     client: Client,
     spool: Arc<Spool>,
+    spool_dir: PathBuf,
+    recovered: Recovered,
     counters: Arc<Counters>,
     health: Arc<Health>,
 }
@@ -142,12 +140,19 @@ impl Stages {
                 .to_string_lossy()
                 .into_owned(),
         };
+        let spool_dir = options.spool_dir.clone().unwrap_or_else(|| options.state_dir.join(spool::FOLDER));
+        let client = Client::new(&options.endpoint, &options.tls)?;
+        let (spool, recovered) = Spool::open(&spool_dir, options.queue)?;
+        if spool.depth() > 0 {
+            tracing::info!(event = "spool_resumed", records = spool.depth(), path = %spool_dir.display());
+        }
         Ok(Self {
             node,
-            nonce: fastrand::u64(..),
-            client: Client::new(&options.endpoint, &options.tls)?,
-            spool: Arc::new(Spool::new(options.queue)),
-            counters: Arc::default(),
+            client,
+            spool: Arc::new(spool),
+            spool_dir,
+            counters: Arc::new(Counters::resume(&recovered)),
+            recovered,
             health: Arc::default(),
             options: Arc::new(options.clone()),
         })
@@ -169,6 +174,7 @@ impl Stages {
             spool: Arc::clone(&self.spool),
             counters: Arc::clone(&self.counters),
             health: Arc::clone(&self.health),
+            recovered: self.recovered.clone(),
             fault: self.options.fault,
         };
         let pin_dir = self.options.pin_dir.clone();
@@ -206,11 +212,13 @@ impl Stages {
                     Enrolments::new(&self.options.state_dir, Arc::clone(&self.counters)),
                     Box::new(names),
                     self.node.clone(),
-                    self.nonce,
+                    self.spool.nonce(),
                     self.options.fault,
                 ),
                 counters: Arc::clone(&self.counters),
                 health: Arc::clone(&self.health),
+                dead_letters: DeadLetters::new(&self.spool_dir),
+                endpoint: Endpoint::default(),
                 batch: self.options.batch,
                 flush: Duration::from_millis(self.options.flush_ms),
                 fault: self.options.fault,

@@ -1,110 +1,122 @@
-//! Records between the ring and the endpoint's answer.
+//! Records between the ring and the endpoint's answer, in files that survive the reader.
 //!
-//! The interface is that of a file that is written at one end and acknowledged at the other: push,
-//! take without removing, acknowledge. Sequence numbers count what was accepted, without a gap.
+//! One producer (the drain thread) and one consumer (the exporter), which share no lock but that of the list of
+//! segments: push, read without removing, settle. [`format`] has the layout and its reasons, [`table`] that of the
+//! counters.
+//!
+//! # The equations
+//! For each container, in attempts (records weighted by `event_count`), at rest:
+//! ```text
+//! submitted + folded = records + folded here + spool_full          (and undecodable items, whose container is unknown)
+//! records + folded   = answered + pending + spool_damaged
+//! answered           = distinct event_id in the store + backend_rejected
+//! ```
+
+pub mod counts;
+pub mod format;
+mod recovery;
+mod segment;
+pub mod table;
+mod tail;
+mod writer;
 
 use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, VecDeque},
+    io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use abi::Record;
+use abi::{LossPoint, Record};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
 
-/// A record with its place in the spool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Place among all records accepted by this spool, from 0.
-    pub sequence: u64,
-    /// As it came from the ring.
-    pub record: Record,
-}
+pub use counts::{Intake, Outcome, Tally};
+pub use format::{Content, Loss, Ring};
+pub use recovery::{OpenError, Recovered};
+pub use tail::{Batch, Entry, Rejected, Settled};
+pub use writer::Stored;
 
-/// The spool is at its bound; the record was not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the spool holds its {bound} records")]
-pub struct Full {
-    /// Records it holds.
-    pub bound: usize,
-}
+use crate::{
+    clock::{Offset, boot_ns},
+};
+use segment::Piece;
+use tail::Tail;
+use writer::Writer;
 
-/// A bounded queue in memory: one producer, one consumer.
+/// Folder below the state directory.
+pub const FOLDER: &str = "spool";
+/// Where a table's own row says how far the consumer is.
+const CURSOR: usize = 5;
+
+/// A bounded queue in files: one producer, one consumer.
 #[derive(Debug)]
 pub struct Spool {
-    inner: Mutex<Inner>,
+    writer: Mutex<Writer>,
+    tail: Mutex<Tail>,
+    /// All that may hold what is not acknowledged; the last is the one being written.
+    segments: Mutex<VecDeque<Piece>>,
+    /// What the consumer lost, for the writer to tell of.
+    backend: Mutex<HashMap<(u64, LossPoint), Tally>>,
+    next: AtomicU64,
+    acknowledged: AtomicU64,
+    closed: AtomicBool,
     changed: Notify,
-    bound: usize,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    entries: VecDeque<Entry>,
-    next: u64,
-    closed: bool,
+    nonce: u64,
+    bound: u64,
+    boot: u128,
 }
 
 impl Spool {
-    /// A spool of at most `bound` unacknowledged records. Memory is taken as they come.
-    pub fn new(bound: usize) -> Self {
-        Self { inner: Mutex::default(), changed: Notify::new(), bound }
+    /// Makes it part of every `event_id`: chosen when the spool was made, kept for its life.
+    pub const fn nonce(&self) -> u64 {
+        self.nonce
     }
 
-    /// Stores a record; never waits for the consumer. Returns its sequence number.
-    ///
-    /// # Errors
-    /// [`Full`], where the caller must count a loss.
-    pub fn push(&self, record: Record) -> Result<u64, Full> {
-        let mut inner = self.lock();
-        if inner.entries.len() >= self.bound {
-            return Err(Full { bound: self.bound });
-        }
-        let sequence = inner.next;
-        inner.next = sequence.saturating_add(1);
-        inner.entries.push_back(Entry { sequence, record });
-        drop(inner);
-        self.changed.notify_one();
-        Ok(sequence)
+    /// The producer's side, for a number of pushes. What is pushed is seen when it is dropped.
+    pub fn producer(&self) -> Producer<'_> {
+        Producer { spool: self, writer: lock(&self.writer) }
     }
 
     /// No more records will come: what is there need not wait for company.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.closed.store(true, Ordering::Release);
         self.changed.notify_one();
     }
 
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.closed.load(Ordering::Acquire)
     }
 
-    /// Records stored and not acknowledged.
-    pub fn depth(&self) -> usize {
-        self.lock().entries.len()
+    /// Entries stored and not acknowledged.
+    pub fn depth(&self) -> u64 {
+        self.next.load(Ordering::Acquire).saturating_sub(self.acknowledged.load(Ordering::Acquire))
     }
 
     /// Most records it stores.
-    pub const fn bound(&self) -> usize {
+    pub const fn bound(&self) -> u64 {
         self.bound
     }
 
-    /// Waits until `batch` records are there, or the first has waited for `flush`, or the spool is
-    /// closed. False: closed and empty, for good. May be cancelled at any time.
+    /// Waits until `batch` entries are there, or the first has waited for `flush`, or the spool is closed. False:
+    /// closed and empty, for good. May be cancelled at any time.
     pub async fn ready(&self, batch: usize, flush: Duration) -> bool {
         loop {
-            let (depth, closed) = self.state();
-            if depth > 0 || closed {
+            if self.depth() > 0 || self.is_closed() {
                 break;
             }
             self.changed.notified().await;
         }
         let deadline = Instant::now().checked_add(flush);
         loop {
-            let (depth, closed) = self.state();
-            if depth >= batch || closed {
+            let (depth, closed) = (self.depth(), self.is_closed());
+            if depth >= batch as u64 || closed {
                 return depth > 0;
             }
             match deadline {
@@ -122,84 +134,156 @@ impl Spool {
         }
     }
 
-    /// The oldest records, at most `limit`. They stay until acknowledged: without that, the next
-    /// call returns them again.
-    pub fn take(&self, limit: usize) -> Vec<Entry> {
-        self.lock().entries.iter().take(limit).copied().collect()
+    /// The oldest entries, at most `limit`. They stay until settled: without that, the next call returns them again.
+    ///
+    /// # Errors
+    /// Where a segment cannot be read.
+    pub fn read(&self, limit: usize) -> io::Result<Batch> {
+        let end = self.next.load(Ordering::Acquire);
+        let mut batch =
+            Batch { through: self.acknowledged.load(Ordering::Acquire), ..Batch::default() };
+        let limit = batch.through.saturating_add(limit as u64).min(end);
+        while batch.through < limit {
+            let from = batch.through;
+            let (piece, end) = self.piece(from, limit);
+            let Some(piece) = piece else {
+                // What lay here was in a file that is not there any more.
+                batch.damaged.extend(from..end);
+                batch.through = end;
+                continue;
+            };
+            let first = from;
+            let bytes = piece.read(first, end.saturating_sub(first))?;
+            let header = &piece.header;
+            let earlier = (header.ring.boot != self.boot).then(|| Offset::new(0, header.wall));
+            for (sequence, slot) in format::slots(&bytes, header.seed(), first) {
+                match slot {
+                    Some(slot) => batch.entries.push(Entry { sequence, content: slot.content, earlier }),
+                    None => batch.damaged.push(sequence),
+                }
+                batch.through = sequence.saturating_add(1);
+            }
+        }
+        Ok(batch)
     }
 
-    /// Forgets every record up to and with this sequence number.
-    pub fn acknowledge(&self, through: u64) {
-        let mut inner = self.lock();
-        while inner.entries.front().is_some_and(|entry| entry.sequence <= through) {
-            inner.entries.pop_front();
+    /// The segment that holds the entry `from`, if one does, and where that ends: at the next segment, or at `limit`.
+    fn piece(&self, from: u64, limit: u64) -> (Option<Piece>, u64) {
+        let segments = lock(&self.segments);
+        let next = segments.partition_point(|piece| piece.header.first <= from);
+        let end = segments.get(next).map_or(limit, |piece| piece.header.first.min(limit));
+        let piece = next.checked_sub(1).and_then(|at| segments.get(at)).filter(|piece| piece.header.end() > from);
+        (piece.cloned(), piece.map_or(end, |piece| piece.header.end().min(end)))
+    }
+
+    /// Forgets a batch, which must be the oldest, and counts what became of it. Returns what was not counted
+    /// before.
+    pub fn settle(&self, batch: &Batch, rejected: &Rejected) -> Settled {
+        let now_ns = boot_ns().unwrap_or_default();
+        let mut tail = lock(&self.tail);
+        let settled = tail.settle(batch, rejected, now_ns);
+        self.publish_losses(&tail);
+        drop(tail);
+        self.acknowledged.store(batch.through, Ordering::Release);
+        loop {
+            let mut segments = lock(&self.segments);
+            // The last one is being written.
+            let done = segments.get(1).is_some_and(|next| next.header.first <= batch.through);
+            let Some(piece) = segments.pop_front_if(|_| done) else { break };
+            drop(segments);
+            if let Err(error) = std::fs::remove_file(&piece.path) {
+                tracing::warn!(event = "spool_file_left", path = %piece.path.display(), %error);
+            }
+        }
+        settled
+    }
+
+    fn publish_losses(&self, tail: &Tail) {
+        let mut backend = lock(&self.backend);
+        for (cgroup_id, outcome) in &tail.outcomes {
+            for (point, tally) in
+                [(LossPoint::BackendRejected, outcome.rejected), (LossPoint::SpoolDamaged, outcome.damaged)]
+            {
+                if tally.total > 0 {
+                    backend.insert((*cgroup_id, point), tally);
+                }
+            }
         }
     }
+}
 
-    fn state(&self) -> (usize, bool) {
-        let inner = self.lock();
-        (inner.entries.len(), inner.closed)
+/// The spool's end towards the ring.
+pub struct Producer<'a> {
+    spool: &'a Spool,
+    writer: MutexGuard<'a, Writer>,
+}
+
+impl Producer<'_> {
+    /// From here on items come from the ring `id` of this boot, and times are those of `clock`.
+    pub fn attach(&mut self, id: u32, clock: Offset, recovered: &Recovered) -> Ring {
+        let ring = Ring { boot: self.spool.boot, id };
+        let stored = if recovered.ring == ring { recovered.accounted } else { 0 };
+        self.writer.attach(ring, stored, clock.wall_of(0));
+        ring
     }
 
-    /// A panic elsewhere leaves the queue whole: no method can stop half-way through a change.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Stores a record that lies at `position` of the ring; never waits for the consumer.
+    pub fn push(&mut self, record: &Record, position: u64, now_ns: u64) -> Stored {
+        self.make_room();
+        self.writer.push(record, position, self.spool.acknowledged.load(Ordering::Acquire), now_ns)
     }
+
+    /// Counts what lies at `position` of the ring and is no record.
+    pub fn undecodable(&mut self, position: u64, now_ns: u64) -> Stored {
+        self.writer.undecodable(position, now_ns)
+    }
+
+    /// Stores a record of folded attempts. False: there is no room; read the fold again later.
+    pub fn push_fold(&mut self, record: &Record) -> bool {
+        self.make_room();
+        self.writer.push_fold(record, self.spool.acknowledged.load(Ordering::Acquire)).is_some()
+    }
+
+    /// Stores what tells of losses that no document tells of yet.
+    pub fn document_losses(&mut self) {
+        let backend = lock(&self.spool.backend).clone();
+        self.make_room();
+        self.writer.document(&backend, self.spool.acknowledged.load(Ordering::Acquire));
+    }
+
+    fn make_room(&mut self) {
+        match self.writer.rotate() {
+            Ok(Some(piece)) => {
+                let mut segments = lock(&self.spool.segments);
+                // An empty one of another ring had this place, and this name.
+                segments.pop_back_if(|last| last.header.first == piece.header.first);
+                segments.push_back(piece);
+            }
+            Ok(None) => {}
+            // Each record that finds no room is counted; this says why.
+            Err(error) => tracing::error!(
+                event = "spool_cannot_grow",
+                path = %self.writer.dir.display(),
+                %error,
+                "records are lost until there is room"
+            ),
+        }
+    }
+}
+
+impl Drop for Producer<'_> {
+    fn drop(&mut self) {
+        self.writer.flush();
+        if self.spool.next.swap(self.writer.next, Ordering::AcqRel) != self.writer.next {
+            self.spool.changed.notify_one();
+        }
+    }
+}
+
+/// A panic elsewhere leaves what is behind the lock as the next reader would find it in the files.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::document::sample;
-
-    fn sequences(entries: &[Entry]) -> Vec<u64> {
-        entries.iter().map(|entry| entry.sequence).collect()
-    }
-
-    #[test]
-    fn a_batch_stays_until_it_is_acknowledged() {
-        let spool = Spool::new(10);
-        for at in 0..5 {
-            assert_eq!(spool.push(sample::record()), Ok(at));
-        }
-        assert_eq!(sequences(&spool.take(3)), [0, 1, 2]);
-        assert_eq!(sequences(&spool.take(3)), [0, 1, 2]);
-        spool.acknowledge(2);
-        assert_eq!(sequences(&spool.take(3)), [3, 4]);
-        assert_eq!(spool.depth(), 2);
-    }
-
-    #[test]
-    fn the_bound_counts_what_is_not_acknowledged_and_leaves_no_gap() {
-        let spool = Spool::new(2);
-        assert_eq!(spool.push(sample::record()), Ok(0));
-        assert_eq!(spool.push(sample::record()), Ok(1));
-        assert_eq!(spool.push(sample::record()), Err(Full { bound: 2 }));
-        spool.acknowledge(0);
-        assert_eq!(spool.push(sample::record()), Ok(2));
-        assert_eq!(sequences(&spool.take(9)), [1, 2]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lone_record_waits_no_longer_than_the_flush_time() {
-        let spool = Spool::new(10);
-        spool.push(sample::record()).unwrap();
-        let start = Instant::now();
-        assert!(spool.ready(5, Duration::from_millis(100)).await);
-        assert_eq!(start.elapsed(), Duration::from_millis(100));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_full_batch_and_a_closed_spool_do_not_wait() {
-        let spool = Spool::new(10);
-        let start = Instant::now();
-        spool.push(sample::record()).unwrap();
-        spool.push(sample::record()).unwrap();
-        assert!(spool.ready(2, Duration::from_secs(9)).await);
-        spool.close();
-        assert!(spool.ready(5, Duration::from_secs(9)).await);
-        spool.acknowledge(1);
-        assert!(!spool.ready(5, Duration::from_secs(9)).await);
-        assert_eq!(start.elapsed(), Duration::ZERO);
-    }
-}
+mod tests;

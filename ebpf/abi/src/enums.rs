@@ -159,8 +159,8 @@ closed_set! {
         Decode = 0 => "decode",
         /// Reader: the spool was at its bound.
         SpoolFull = 1 => "spool_full",
-        /// Reader: above the export limit.
-        ExportLimit = 2 => "export_limit",
+        /// Reader: what the spool stored is not there any more, or is not what was stored.
+        SpoolDamaged = 2 => "spool_damaged",
         /// Backend: it answered, and refused the record for good.
         BackendRejected = 3 => "backend_rejected",
         /// The machine restarted; what was in memory is unknown.

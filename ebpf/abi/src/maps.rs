@@ -1,6 +1,6 @@
 //! Keys and values of the pinned maps.
 
-use crate::{Address, COMM_LEN};
+use crate::{Address, COMM_LEN, Flow};
 
 /// Names remembered per container and address.
 pub const DNS_NAMES: usize = 4;
@@ -300,6 +300,23 @@ pub struct FoldKey {
     pub close_reason: u8,
     /// [`Direction`](crate::Direction).
     pub direction: u8,
+}
+
+impl FoldKey {
+    /// The key of a flow's denial.
+    pub const fn of(flow: &Flow) -> Self {
+        Self {
+            cgroup_id: flow.cgroup_id,
+            dst: flow.dst,
+            dst_port: flow.dst_port,
+            l4_proto: flow.l4_proto,
+            verdict: flow.verdict,
+            reason: flow.reason,
+            hook: flow.hook,
+            close_reason: flow.close_reason,
+            direction: flow.direction,
+        }
+    }
 }
 
 /// Value of `folds`. `count` is monotone; the rest tells of the first attempt.

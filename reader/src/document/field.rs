@@ -65,10 +65,17 @@ impl FieldValue for Cow<'static, str> {
     }
 }
 
-impl FieldValue for Option<IpAddr> {
+impl<T: FieldValue> FieldValue for Option<T> {
+    const KIND: Kind = T::KIND;
+    fn into_value(self) -> Option<Value> {
+        self.and_then(T::into_value)
+    }
+}
+
+impl FieldValue for IpAddr {
     const KIND: Kind = Kind::Ip;
     fn into_value(self) -> Option<Value> {
-        self.map(|address| Value::StringValue(address.to_string()))
+        Some(Value::StringValue(self.to_string()))
     }
 }
 
@@ -87,10 +94,10 @@ impl FieldValue for u32 {
     }
 }
 
-impl FieldValue for Option<u16> {
+impl FieldValue for u16 {
     const KIND: Kind = Kind::Long;
     fn into_value(self) -> Option<Value> {
-        self.map(|port| Value::IntValue(port.into()))
+        Some(Value::IntValue(self.into()))
     }
 }
 
@@ -119,6 +126,7 @@ word!(
     abi::Hook,
     abi::CloseReason,
     abi::Direction,
+    abi::LossPoint,
     super::Attribution,
     super::L7Proto,
     super::RecordType,

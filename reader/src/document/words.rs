@@ -102,16 +102,19 @@ impl L7Proto {
 pub enum RecordType {
     /// A flow that ended, or a denied attempt.
     Flow,
+    /// Records that were lost.
+    Loss,
 }
 
 impl RecordType {
     /// Every member.
-    pub const ALL: &'static [Self] = &[Self::Flow];
+    pub const ALL: &'static [Self] = &[Self::Flow, Self::Loss];
 
     /// The word used in documents.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Flow => "flow",
+            Self::Loss => "loss",
         }
     }
 }

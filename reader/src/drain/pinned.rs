@@ -2,13 +2,15 @@
 
 use std::{
     io,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
 use abi::{CloseReason, Direction, Fold, FoldKey, Hook, Ledger, Reason, Verdict};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use memmap2::{MmapOptions, MmapRaw};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -23,6 +25,9 @@ pub struct PinnedRing {
     folds: HashMap<MapData, FoldKey, Fold>,
     readings: HashMap<MapData, FoldKey, u64>,
     ledger: HashMap<MapData, u64, Ledger>,
+    /// The page with the ring's position, which lives as long as the ring: it tells whether an item was stored by a
+    /// reader that was killed before it could release it.
+    consumer: MmapRaw,
     path: PathBuf,
     id: u32,
 }
@@ -38,6 +43,10 @@ impl PinnedRing {
         let opened = |error| not_yet(&path, &error);
         let map = MapData::from_pin(&path).map_err(opened)?;
         let id = map.info().map_err(opened)?.id();
+        let consumer = MmapOptions::new()
+            .len(size_of::<usize>())
+            .map_raw_read_only(map.fd().as_fd().as_raw_fd())
+            .map_err(|error| OpenError::NotYet(format!("cannot map the position of {}: {error}", path.display())))?;
         let ring = Map::from_map_data(map).and_then(RingBuf::try_from).map_err(opened)?;
         let pinned = |name: &str| {
             let path = pin_dir.join(name);
@@ -48,10 +57,18 @@ impl PinnedRing {
             folds: pinned(abi::pin::FOLDS)?.try_into().map_err(opened)?,
             readings: pinned(abi::pin::FOLD_READINGS)?.try_into().map_err(opened)?,
             ledger: pinned(abi::pin::LEDGER)?.try_into().map_err(opened)?,
+            consumer,
             path,
             id,
         })
     }
+}
+
+fn position(consumer: &MmapRaw) -> u64 {
+    // SAFETY: the mapping is a page and page-aligned, and lives as long as the reference; the kernel's consumer
+    // position is its first word, and is only ever accessed as an atomic (aya writes it, in this thread).
+    let position = unsafe { &*consumer.as_ptr().cast::<AtomicUsize>() };
+    position.load(Ordering::Relaxed) as u64
 }
 
 /// The key of folded attempts beyond those that are told apart.
@@ -109,9 +126,14 @@ impl Source for PinnedRing {
         }
     }
 
-    fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> bool {
-        // The slot is released when `item` is dropped: after `take` has stored its content.
-        self.ring.next().map(|item| take(&item)).is_some()
+    fn next(&mut self, take: &mut dyn FnMut(u64, &[u8])) -> bool {
+        // The slot is released when `item` is dropped: after `take` has stored its content. Until then the ring's
+        // position is that of the item.
+        self.ring.next().map(|item| take(position(&self.consumer), &item)).is_some()
+    }
+
+    fn id(&self) -> u32 {
+        self.id
     }
 
     fn folds(&mut self, take: &mut dyn FnMut(&FoldKey, &Fold) -> Option<u64>) -> io::Result<()> {

@@ -8,16 +8,12 @@ use std::{
 
 use abi::LossPoint;
 
-use crate::document::Attribution;
+use crate::{document::Attribution, spool::Recovered};
 
-/// The loss points that the reader counts; the kernel's are in the pinned ledger.
-pub const READER_POINTS: &[LossPoint] =
-    &[LossPoint::Decode, LossPoint::SpoolFull, LossPoint::BackendRejected];
-
-/// Counters, each written by one stage.
+/// Counters, each written by one stage. Those of the ledger go on from what the spool says at the start.
 ///
-/// At rest, with `depth` records in the spool:
-/// `drained = decode + spool_full + depth + exported + backend_rejected`.
+/// With nothing in the spool, in attempts:
+/// `drained + folded = decode + spool_full + spool_damaged + exported + backend_rejected`.
 #[derive(Debug)]
 pub struct Counters {
     drained: AtomicU64,
@@ -37,9 +33,9 @@ pub struct Reading {
     pub drained: u64,
     /// Folded attempts that were made into records.
     pub folded: u64,
-    /// Records that the endpoint accepted.
+    /// Attempts in records that the endpoint accepted.
     pub exported: u64,
-    /// Records lost, for each point of [`READER_POINTS`].
+    /// Attempts lost, for each point of [`LossPoint`].
     pub losses: BTreeMap<LossPoint, u64>,
     /// Export requests that failed and were, or will be, sent again.
     pub export_errors: u64,
@@ -67,6 +63,33 @@ impl Default for Counters {
 }
 
 impl Counters {
+    /// Counters that go on where an earlier reader of the same spool ended.
+    pub fn resume(recovered: &Recovered) -> Self {
+        let counters = Self::default();
+        for intake in recovered.intakes.values() {
+            let [drained, folded] = [&counters.drained, &counters.folded];
+            drained.fetch_add(intake.records, Relaxed);
+            folded.fetch_add(intake.folded, Relaxed);
+            for (point, tally) in LossPoint::ALL.iter().zip(&intake.losses) {
+                match point {
+                    LossPoint::Decode | LossPoint::SpoolFull => {
+                        drained.fetch_add(tally.total, Relaxed);
+                        counters.lost(*point, tally.total);
+                    }
+                    LossPoint::Reboot => counters.lost(*point, tally.total),
+                    // The consumer's own count is newer than this copy.
+                    LossPoint::SpoolDamaged | LossPoint::BackendRejected => {}
+                }
+            }
+        }
+        for outcome in recovered.outcomes.values() {
+            counters.lost(LossPoint::SpoolDamaged, outcome.damaged.total);
+            counters.lost(LossPoint::BackendRejected, outcome.rejected.total);
+            counters.exported(outcome.attempts.saturating_sub(outcome.rejected.total));
+        }
+        counters
+    }
+
     /// An item came from the ring.
     pub fn drained(&self) {
         self.drained.fetch_add(1, Relaxed);
@@ -77,7 +100,7 @@ impl Counters {
         self.folded.fetch_add(count, Relaxed);
     }
 
-    /// The endpoint accepted `count` records.
+    /// The endpoint accepted records of `count` attempts.
     pub fn exported(&self, count: u64) {
         self.exported.fetch_add(count, Relaxed);
     }
@@ -117,7 +140,7 @@ impl Counters {
             drained: self.drained.load(Relaxed),
             folded: self.folded.load(Relaxed),
             exported: self.exported.load(Relaxed),
-            losses: READER_POINTS
+            losses: LossPoint::ALL
                 .iter()
                 .filter_map(|point| Some((*point, self.losses.get(usize::from(*point as u8))?.load(Relaxed))))
                 .collect(),

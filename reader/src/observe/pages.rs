@@ -38,20 +38,26 @@ impl Pages {
             reading.drained,
         );
         page.one(
+            "attempts_folded_total",
+            "counter",
+            "Denied attempts that the kernel counted instead of recorded, and that are in a record now.",
+            reading.folded,
+        );
+        page.one(
             "records_exported_total",
             "counter",
-            "Records that the endpoint accepted.",
+            "Attempts in records that the endpoint accepted.",
             reading.exported,
         );
         page.each(
             "losses_total",
             "counter",
-            "Records lost, by loss point.",
+            "Attempts lost, by loss point.",
             "point",
             reading.losses.iter().map(|(point, count)| (point.as_str(), *count)),
         );
-        page.one("queue_depth", "gauge", "Records stored and not acknowledged.", self.spool.depth() as u64);
-        page.one("queue_bound", "gauge", "Most records that are stored.", self.spool.bound() as u64);
+        page.one("queue_depth", "gauge", "Entries stored and not acknowledged.", self.spool.depth());
+        page.one("queue_bound", "gauge", "Most records that are stored.", self.spool.bound());
         page.one(
             "export_errors_total",
             "counter",
@@ -136,8 +142,10 @@ mod tests {
 
     #[test]
     fn the_metrics_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(folder.path(), 8).unwrap();
         let pages =
-            Pages { counters: Arc::default(), health: Arc::default(), spool: Arc::new(Spool::new(8)) };
+            Pages { counters: Arc::default(), health: Arc::default(), spool: Arc::new(spool) };
         for _ in 0..7 {
             pages.counters.drained();
         }
@@ -148,7 +156,7 @@ mod tests {
         pages.counters.attributed(Attribution::Late);
         pages.health.up(Component::Drain);
         pages.health.drain_alive(u64::MAX);
-        pages.spool.push(sample::record()).unwrap();
+        pages.spool.producer().push(&sample::record(), 0, 0);
         insta::assert_snapshot!(pages.metrics());
     }
 }

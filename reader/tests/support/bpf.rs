@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-use abi::{DomainName, Record};
+use abi::{DomainName, Fold, FoldKey, Ledger, Record};
 
 /// `enum bpf_cmd`.
 #[derive(Clone, Copy)]
@@ -99,6 +99,14 @@ impl Pins {
         update(&array, &0_u32, &version);
         pin(&array, &self.dir.join(abi::pin::ABI_VERSION));
         let ring = create(MapType::Ring, 0, 0, bytes);
+        for (name, key, value) in [
+            (abi::pin::FOLDS, size_of::<FoldKey>(), size_of::<Fold>()),
+            (abi::pin::FOLD_READINGS, size_of::<FoldKey>(), size_of::<u64>()),
+            (abi::pin::LEDGER, size_of::<u64>(), size_of::<Ledger>()),
+        ] {
+            pin(&create(MapType::Hash, key, value, 8), &self.dir.join(name));
+        }
+        // Last, because its reader opens all of them.
         pin(&ring, &self.dir.join(abi::pin::EVENTS));
         Ring { ring }
     }

@@ -1,0 +1,220 @@
+//! A file of counters, one row a key, that is right whenever its writer is killed.
+//!
+//! # Layout
+//! The file is rows of 512 bytes, each of two cells, each of 32 words:
+//! ```text
+//! word 0   generation; the valid cell of the higher generation is the row
+//!      1   key; row 0 is the file's own and has the key `SELF`
+//!   2…30   the values
+//!     31   CRC-32C of the words before
+//! ```
+//! A new value is written over the older cell, the checksum last: a writer that is killed on the way leaves a cell
+//! that does not count, and the other one that does. Only absolute values are written. Rows are never given back.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::posix_fallocate;
+
+use super::counts::OTHERS;
+
+/// Words of a cell.
+const CELL: usize = 32;
+/// Bytes of a row.
+pub const ROW: usize = 2 * CELL * size_of::<u64>();
+/// Words of a value.
+pub const VALUES: usize = CELL - 3;
+/// Key of row 0.
+pub const SELF: u64 = u64::MAX - 1;
+
+/// The values of a row.
+pub type Values = [u64; VALUES];
+
+/// A table, mapped.
+#[derive(Debug)]
+pub(super) struct Table {
+    map: MmapRaw,
+    places: HashMap<u64, Place>,
+    used: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    row: usize,
+    generation: u64,
+}
+
+impl Table {
+    /// Opens a table with room for `rows`, making it where it is not, and hands its rows over.
+    ///
+    /// # Errors
+    /// Where the file cannot be made, allocated or mapped.
+    pub fn open(path: &Path, rows: usize) -> io::Result<(Self, HashMap<u64, Values>)> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let len = rows.saturating_mul(ROW).max(usize::try_from(file.metadata()?.len()).unwrap_or(0));
+        // Every block, so that a store to the mapping cannot fail.
+        posix_fallocate(&file, 0, i64::try_from(len).map_err(io::Error::other)?)?;
+        Self::map(&file, len)
+    }
+
+    fn map(file: &File, len: usize) -> io::Result<(Self, HashMap<u64, Values>)> {
+        let map = MmapOptions::new().len(len).map_raw(file)?;
+        let mut table = Self { map, places: HashMap::new(), used: 0 };
+        let mut values = HashMap::new();
+        let rows = words(&table.map);
+        for (row, cells) in rows.chunks_exact(2 * CELL).enumerate() {
+            let Some(live) = live(cells) else { continue };
+            table.used = row.saturating_add(1);
+            // The first row of a key is its own, should there be two.
+            if let std::collections::hash_map::Entry::Vacant(place) = table.places.entry(live.key) {
+                place.insert(Place { row, generation: live.generation });
+                values.insert(live.key, live.values);
+            }
+        }
+        Ok((table, values))
+    }
+
+    /// Whether the key has a row, or there is room for one. One row is kept for [`OTHERS`].
+    pub fn has_room(&self, key: u64) -> bool {
+        let kept = usize::from(key != OTHERS && !self.places.contains_key(&OTHERS));
+        self.places.contains_key(&key) || self.used.saturating_add(kept) < self.map.len() / ROW
+    }
+
+    /// Writes a row. False: there is no room.
+    pub fn store(&mut self, key: u64, values: &Values) -> bool {
+        if !self.has_room(key) {
+            return false;
+        }
+        let next = self.used;
+        let place = self.places.entry(key).or_insert(Place { row: next, generation: 0 });
+        if place.row == next {
+            self.used = next.saturating_add(1);
+        }
+        place.generation = place.generation.saturating_add(1);
+        let Place { row, generation } = *place;
+        let odd = usize::from(!generation.is_multiple_of(2));
+        let at = row.saturating_mul(2).saturating_add(odd).saturating_mul(CELL);
+        let Some(cell) = words(&self.map).get(at..).and_then(|rest| rest.first_chunk::<CELL>()) else {
+            return false;
+        };
+        let sealed = seal(generation, key, values);
+        for (word, value) in cell.iter().zip(sealed) {
+            // In order: the checksum is last.
+            word.store(value, Ordering::Release);
+        }
+        true
+    }
+}
+
+/// The rows of a table that somebody else may be writing, from its bytes. A pure function of any bytes whatever.
+pub fn rows(bytes: &[u8]) -> HashMap<u64, Values> {
+    let mut found = HashMap::new();
+    let (rows, _) = bytes.as_chunks::<ROW>();
+    for row in rows {
+        let (row, _) = row.as_chunks::<8>();
+        let cells: Vec<AtomicU64> =
+            row.iter().map(|word| AtomicU64::new(u64::from_ne_bytes(*word))).collect();
+        if let Some(live) = live(&cells) {
+            found.entry(live.key).or_insert(live.values);
+        }
+    }
+    found
+}
+
+struct Live {
+    generation: u64,
+    key: u64,
+    values: Values,
+}
+
+/// The row that two cells say.
+fn live(cells: &[AtomicU64]) -> Option<Live> {
+    let cell = |words: &[AtomicU64]| {
+        // Most of a file was never written.
+        if words.first()?.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let words: [u64; CELL] =
+            std::array::from_fn(|at| words.get(at).map_or(0, |word| word.load(Ordering::Acquire)));
+        let [generation, key, ..] = words;
+        let values: Values = std::array::from_fn(|at| words.get(at.saturating_add(2)).copied().unwrap_or(0));
+        (seal(generation, key, &values) == words).then_some(Live { generation, key, values })
+    };
+    let (first, second) = cells.split_at_checked(CELL)?;
+    [cell(first), cell(second)].into_iter().flatten().max_by_key(|live| live.generation)
+}
+
+fn seal(generation: u64, key: u64, values: &Values) -> [u64; CELL] {
+    let mut crc = crc32c::crc32c(&generation.to_ne_bytes());
+    crc = crc32c::crc32c_append(crc, &key.to_ne_bytes());
+    for value in values {
+        crc = crc32c::crc32c_append(crc, &value.to_ne_bytes());
+    }
+    let head = [generation, key];
+    let mut words = head.into_iter().chain(*values).chain([u64::from(crc)]);
+    std::array::from_fn(|_| words.next().unwrap_or(0))
+}
+
+fn words(map: &MmapRaw) -> &[AtomicU64] {
+    // SAFETY: the mapping is page-aligned and lives as long as the reference; all of its words are only ever
+    // accessed as atomics, by this process, and every bit pattern is a valid one.
+    unsafe { std::slice::from_raw_parts(map.as_ptr().cast(), map.len() / size_of::<u64>()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(first: u64) -> Values {
+        std::array::from_fn(|at| first + at as u64)
+    }
+
+    #[test]
+    fn a_table_is_what_was_stored_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table");
+        let (mut table, rows_before) = Table::open(&path, 4).unwrap();
+        assert!(rows_before.is_empty());
+        for round in 0..5 {
+            assert!(table.store(7, &values(round)));
+            assert!(table.store(9, &values(round + 100)));
+        }
+        assert!(table.store(1, &values(1)));
+        assert!(!table.has_room(2) && !table.store(2, &values(2)), "the last row is that of the others");
+        assert!(table.has_room(OTHERS) && table.store(OTHERS, &values(8)));
+        let expected =
+            HashMap::from([(7, values(4)), (9, values(104)), (1, values(1)), (OTHERS, values(8))]);
+        assert_eq!(rows(&std::fs::read(&path).unwrap()), expected);
+        drop(table);
+        let (mut again, found) = Table::open(&path, 4).unwrap();
+        assert_eq!(found, expected);
+        assert!(again.store(9, &values(5)));
+        assert_eq!(rows(&std::fs::read(&path).unwrap())[&9], values(5));
+    }
+
+    /// Whatever of a store has reached the file when its writer dies, the row is the old one or the new one.
+    #[test]
+    fn a_store_that_stops_anywhere_leaves_the_old_or_the_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table");
+        let (mut table, _) = Table::open(&path, 2).unwrap();
+        assert!(table.store(7, &values(1)) && table.store(7, &values(2)));
+        let before = std::fs::read(&path).unwrap();
+        assert!(table.store(7, &values(3)));
+        let after = std::fs::read(&path).unwrap();
+        for stop in (0..=ROW).step_by(8) {
+            let mut torn = after[..stop].to_vec();
+            torn.extend_from_slice(&before[stop..]);
+            let row = rows(&torn)[&7];
+            assert!(row == values(2) || row == values(3), "stopped after {stop} bytes");
+        }
+    }
+}
