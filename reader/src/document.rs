@@ -94,7 +94,8 @@ impl EgressDocument {
     /// One line for people: verdict, protocol, destination; or how much was lost where.
     pub fn summary(&self) -> String {
         if let Some(point) = self.loss_point {
-            let count = self.event_count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
+            let count =
+                self.event_count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
             return format!("LOST {count} at {point}");
         }
         let verdict = self.verdict.map_or("", Verdict::as_str);

@@ -213,14 +213,7 @@ impl Drain {
         taken
     }
 
-    fn take(
-        &self,
-        producer: &mut Producer<'_>,
-        position: u64,
-        bytes: &[u8],
-        now_ns: u64,
-        faulty: &mut u64,
-    ) {
+    fn take(&self, producer: &mut Producer<'_>, position: u64, bytes: &[u8], now_ns: u64, faulty: &mut u64) {
         if self.fault == Fault::RecordSwallowed {
             *faulty = faulty.wrapping_add(1);
             if faulty.is_multiple_of(2) {

@@ -256,7 +256,13 @@ impl Exporter {
             }
             return self.endpoint.grow(group.len(), self.batch);
         }
-        tracing::error!(event = "backend_rejected", rejected = count, sent, message, "these records are lost");
+        tracing::error!(
+            event = "backend_rejected",
+            rejected = count,
+            sent,
+            message,
+            "these records are lost"
+        );
         self.endpoint.careful = Instant::now().checked_add(CAREFUL);
         self.dead_letters.some_of(group, count, &message);
         if count == sent {

@@ -2,8 +2,8 @@
 
 use std::{
     io,
-    path::PathBuf,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -107,7 +107,11 @@ async fn process(options: Options) -> anyhow::Result<()> {
     server.abort();
     let left = stages.spool.depth();
     if left > 0 {
-        tracing::warn!(event = "records_left", left, "the endpoint did not answer in time; the next reader sends them");
+        tracing::warn!(
+            event = "records_left",
+            left,
+            "the endpoint did not answer in time; the next reader sends them"
+        );
     }
     tracing::info!(event = "stopped", left);
     // Ring and spool are the next reader's.

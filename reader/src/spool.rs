@@ -42,9 +42,7 @@ pub use recovery::{OpenError, Recovered};
 pub use tail::{Batch, Entry, Rejected, Settled};
 pub use writer::Stored;
 
-use crate::{
-    clock::{Offset, boot_ns},
-};
+use crate::clock::{Offset, boot_ns};
 use segment::Piece;
 use tail::Tail;
 use writer::Writer;
@@ -140,8 +138,7 @@ impl Spool {
     /// Where a segment cannot be read.
     pub fn read(&self, limit: usize) -> io::Result<Batch> {
         let end = self.next.load(Ordering::Acquire);
-        let mut batch =
-            Batch { through: self.acknowledged.load(Ordering::Acquire), ..Batch::default() };
+        let mut batch = Batch { through: self.acknowledged.load(Ordering::Acquire), ..Batch::default() };
         let limit = batch.through.saturating_add(limit as u64).min(end);
         while batch.through < limit {
             let from = batch.through;
@@ -172,7 +169,8 @@ impl Spool {
         let segments = lock(&self.segments);
         let next = segments.partition_point(|piece| piece.header.first <= from);
         let end = segments.get(next).map_or(limit, |piece| piece.header.first.min(limit));
-        let piece = next.checked_sub(1).and_then(|at| segments.get(at)).filter(|piece| piece.header.end() > from);
+        let piece =
+            next.checked_sub(1).and_then(|at| segments.get(at)).filter(|piece| piece.header.end() > from);
         (piece.cloned(), piece.map_or(end, |piece| piece.header.end().min(end)))
     }
 

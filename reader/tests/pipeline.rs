@@ -4,15 +4,16 @@
 mod support;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use abi::{LossPoint, Record};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use reader::{
     Fault, TlsOptions,
     attribute::{Attributor, DomainNames, Enrolments},
@@ -26,7 +27,7 @@ use support::{
     enrol, enrol_as, ports, record,
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tonic::Status;
+use tonic::{Code, Status};
 
 struct OneName;
 
@@ -104,6 +105,22 @@ impl Pipeline {
             assert!(std::time::Instant::now() < deadline, "the cause still is {cause:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// Ports of what the endpoint has, each once: what it takes twice is one event.
+async fn stored(endpoint: &Endpoint) -> Vec<u16> {
+    let records = endpoint.accepted(0).await;
+    let events: BTreeMap<String, LogRecord> =
+        records.into_iter().map(|record| (attribute(&record, "event_id"), record)).collect();
+    ports(&events.into_values().collect::<Vec<_>>())
+}
+
+async fn until(wanted: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !wanted() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -186,27 +203,129 @@ async fn labels_arrive_byte_for_byte() {
 
 #[tokio::test]
 async fn no_error_is_an_answer_internal_least_of_all() {
-    let endpoint = Endpoint::start([
-        Answer::Refuse(Status::internal("not retryable error: Permanent error: the store is down")),
-        Answer::Refuse(Status::unavailable("restarting")),
-        Answer::Refuse(Status::invalid_argument("says who?")),
-    ])
+    let down = Arc::new(AtomicBool::new(true));
+    let switch = Arc::clone(&down);
+    let endpoint = Endpoint::judging(move |_| {
+        switch.load(Relaxed).then(|| {
+            let words = "not retryable error: Permanent error: the store is down";
+            Answer::Refuse(Status::new(Code::Internal, words))
+        })
+    })
     .await;
     let mut pipeline = pipeline(&endpoint.url(), &TlsOptions::default(), 10, Fault::None);
     pipeline.push(0..25);
     let cause = pipeline.export_cause(|cause| cause.contains("Permanent")).await;
     assert_eq!(cause, "Internal: not retryable error: Permanent error: the store is down");
+    // More often than a lone record is tried.
+    until(|| pipeline.counters.read().export_errors > 20).await;
     assert_eq!(pipeline.spool.depth(), 25, "nothing is forgotten without an answer");
-    let records = endpoint.accepted(25).await;
+    down.store(false, Relaxed);
+    endpoint.accepted(25).await;
     pipeline.finish().await;
 
-    assert_eq!(ports(&records), (0..25).collect::<Vec<_>>());
-    let requests = endpoint.requests();
-    assert!(requests[..4].iter().all(|request| *request == requests[0]), "a batch is sent again as it was");
+    assert_eq!(stored(&endpoint).await, (0..25).collect::<Vec<_>>());
     let counted = pipeline.counters.read();
-    assert_eq!((counted.exported, counted.export_errors), (25, 3));
-    assert!(counted.losses.values().all(|count| *count == 0));
+    assert_eq!(counted.exported, 25);
+    assert!(counted.losses.values().all(|count| *count == 0), "{counted:?}");
     pipeline.export_cause(str::is_empty).await;
+}
+
+/// Refuses every request with one of these ports.
+async fn poisoned_by(ports: &'static [u16]) -> Endpoint {
+    Endpoint::judging(move |records| {
+        let poison = support::ports(records).iter().any(|port| ports.contains(port));
+        poison.then(|| Answer::Refuse(Status::new(Code::InvalidArgument, "mapper_parsing_exception")))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_record_that_the_endpoint_cannot_take_blocks_nothing() {
+    for poison in [&[30][..], &[0, 1, 40, 63]] {
+        let endpoint = poisoned_by(poison).await;
+        let mut pipeline = pipeline(&endpoint.url(), &TlsOptions::default(), 64, Fault::None);
+        pipeline.push(0..64);
+        pipeline.push(64..200);
+        pipeline.finish().await;
+
+        let expected: Vec<u16> = (0..200).filter(|port| !poison.contains(port)).collect();
+        assert_eq!(stored(&endpoint).await, expected);
+        let counted = pipeline.counters.read();
+        assert_eq!(counted.losses[&LossPoint::BackendRejected], poison.len() as u64);
+        assert_eq!(counted.exported, expected.len() as u64);
+        let kept = std::fs::read_to_string(pipeline.state.path().join(DeadLetters::FILE)).unwrap();
+        let kept: Vec<serde_json::Value> = kept.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let mut ports: Vec<_> =
+            kept.iter().map(|line| line["documents"][0]["dst_port"].as_u64().unwrap()).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, poison.iter().map(|port| u64::from(*port)).collect::<Vec<_>>());
+        assert_eq!(kept[0]["why"], "InvalidArgument: mapper_parsing_exception");
+    }
+}
+
+/// Records that nobody takes are not given up one by one only because each of them is refused.
+#[tokio::test]
+async fn an_endpoint_that_refuses_everything_costs_nothing() {
+    let endpoint = Endpoint::judging({
+        let mut taken = 0;
+        move |records| {
+            taken += 1;
+            // It works at first, is out of order for some time, and works again.
+            (4..40).contains(&taken).then(|| {
+                assert!(!records.is_empty());
+                Answer::Refuse(Status::new(Code::InvalidArgument, "no"))
+            })
+        }
+    })
+    .await;
+    let mut pipeline = pipeline(&endpoint.url(), &TlsOptions::default(), 8, Fault::None);
+    pipeline.push(0..200);
+    pipeline.finish().await;
+    assert_eq!(stored(&endpoint).await, (0..200).collect::<Vec<_>>());
+    assert_eq!(pipeline.counters.read().losses[&LossPoint::BackendRejected], 0);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_takes_little_gets_little() {
+    let endpoint = Endpoint::judging(|records| {
+        (records.len() > 5).then(|| Answer::Refuse(Status::new(Code::ResourceExhausted, "too large")))
+    })
+    .await;
+    let mut pipeline = pipeline(&endpoint.url(), &TlsOptions::default(), 64, Fault::None);
+    pipeline.push(0..200);
+    pipeline.finish().await;
+    assert_eq!(stored(&endpoint).await, (0..200).collect::<Vec<_>>());
+    assert!(pipeline.counters.read().losses.values().all(|count| *count == 0));
+}
+
+/// It rejects the records of one container, and says only how many.
+#[tokio::test]
+async fn rejections_are_counted_under_their_container_as_soon_as_that_can_be_known() {
+    let endpoint = Endpoint::judging(|records| {
+        let bad = records.iter().filter(|record| attribute(record, "cgroup_id") == "7").count();
+        (bad > 0).then(|| Answer::Partial(bad.try_into().unwrap(), "no such container"))
+    })
+    .await;
+    let mut pipeline = pipeline(&endpoint.url(), &TlsOptions::default(), 10, Fault::None);
+    let mixed = |ports: std::ops::Range<u16>| {
+        let mut producer = pipeline.spool.producer();
+        for port in ports {
+            let mut record = record(port);
+            record.flow.cgroup_id = if port % 2 == 0 { 7 } else { 8 };
+            store(&mut producer, &record);
+        }
+    };
+    mixed(0..10);
+    until(|| pipeline.spool.depth() == 0).await;
+    mixed(10..40);
+    pipeline.finish().await;
+    let counted = pipeline.counters.read();
+    assert_eq!((counted.losses[&LossPoint::BackendRejected], counted.exported), (20, 20));
+    let folder = pipeline.state.path().join("spool");
+    drop(pipeline.spool);
+    let (_, recovered) = Spool::open(&folder, 1).unwrap();
+    let rejected = |cgroup_id| recovered.outcomes.get(&cgroup_id).map_or(0, |o| o.rejected.total);
+    assert_eq!([0, 7, 8].map(rejected), [5, 15, 0], "of the first answer it is not known whose they were");
 }
 
 #[tokio::test]

@@ -3,14 +3,19 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener as StdListener, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
+use abi::Record;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::{
     sys::signal::{Signal, kill},
@@ -35,7 +40,9 @@ fn main() {
         ("a_full_queue_is_a_counted_loss", a_full_queue_is_a_counted_loss),
         ("a_pinned_ring_is_read_on_after_a_restart", a_pinned_ring_is_read_on_after_a_restart),
         ("a_stop_takes_the_last_records_along", a_stop_takes_the_last_records_along),
-        ("a_stop_says_what_it_leaves", a_stop_says_what_it_leaves),
+        ("a_stop_leaves_the_rest_to_the_next_reader", a_stop_leaves_the_rest_to_the_next_reader),
+        ("killed_under_load_it_loses_nothing", killed_under_load_it_loses_nothing),
+        ("losses_are_told", losses_are_told),
         ("an_endpoint_that_is_down_shows_on_healthz", an_endpoint_that_is_down_shows_on_healthz),
         ("a_ring_that_comes_late_or_is_replaced_is_found", a_ring_that_comes_late_or_is_replaced_is_found),
         ("another_abi_is_refused", another_abi_is_refused),
@@ -276,7 +283,7 @@ fn a_stop_takes_the_last_records_along() {
     assert_eq!(world.accepted(&endpoint, 2000), (0..2000).collect::<Vec<_>>());
 }
 
-fn a_stop_says_what_it_leaves() {
+fn a_stop_leaves_the_rest_to_the_next_reader() {
     let world = world();
     let ring = world.pins.ring(abi::ABI_VERSION, RING);
     let endpoint = world.endpoint([Answer::Hang]);
@@ -290,6 +297,104 @@ fn a_stop_says_what_it_leaves() {
     let took = start.elapsed();
     assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(14), "{took:?}");
     assert_eq!(reader.event("records_left")["left"], 7);
+    let endpoint = world.endpoint([]);
+    let mut reader = world.reader(&endpoint.url(), &[]);
+    let address = reader.address();
+    assert_eq!(world.accepted(&endpoint, 7), (0..7).collect::<Vec<_>>());
+    let page = until(address, "/metrics", |_, page| metric(page, "clawker_reader_queue_depth") == 0);
+    assert_eq!(metric(&page, "clawker_reader_records_drained_total"), 7, "counted once, by the first");
+    assert_eq!(metric(&page, "clawker_reader_records_exported_total"), 7);
+}
+
+/// How often the reader is killed; more in the nightly run.
+fn kills() -> u32 {
+    std::env::var("CLAWKER_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(15)
+}
+
+fn killed_under_load_it_loses_nothing() {
+    let world = world();
+    let ring = world.pins.ring(abi::ABI_VERSION, RING);
+    let endpoint = world.endpoint([]);
+    let submitted = AtomicU32::new(0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                let first = submitted.load(Relaxed);
+                let mut records = (first..first + 50).map(numbered);
+                // The ring is full while no reader runs; then it is for the reader to come.
+                let taken = ring.try_submit(&mut records);
+                submitted.fetch_add(taken, Relaxed);
+                // About what the reader can export here: the spool is neither empty nor endless.
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let mut random = fastrand::Rng::new();
+        for _ in 0..kills() {
+            let mut reader = world.reader(&endpoint.url(), &["--batch", "64"]);
+            thread::sleep(Duration::from_millis(random.u64(5..250)));
+            reader.signal(Signal::SIGKILL);
+            reader.exit();
+        }
+        done.store(true, Relaxed);
+    });
+    let submitted = submitted.load(Relaxed);
+    let mut reader = world.reader(&endpoint.url(), &[]);
+    let address = reader.address();
+    let total = u64::from(submitted);
+    let page =
+        until(address, "/metrics", |_, page| metric(page, "clawker_reader_records_exported_total") >= total);
+    let count = |name: &str| metric(&page, &format!("clawker_reader_{name}"));
+    assert_eq!([count("records_drained_total"), count("records_exported_total")], [total, total]);
+    assert_eq!(count("queue_depth"), 0);
+    for point in ["decode", "spool_full", "spool_damaged", "backend_rejected", "reboot"] {
+        assert_eq!(count(&format!("losses_total{{point=\"{point}\"}}")), 0, "{point}");
+    }
+    let documents = world.runtime.block_on(endpoint.accepted(0));
+    let events: BTreeMap<String, String> = documents
+        .iter()
+        .map(|document| (attribute(document, "event_id"), attribute(document, "bytes_in")))
+        .collect();
+    let mut numbers: Vec<u32> = events.values().map(|number| number.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(0..submitted), "{} events of {submitted} records", numbers.len());
+    assert!(submitted > 50 * kills(), "only {submitted} records in {} lives prove too little", kills());
+    reader.stop();
+}
+
+/// A record that carries a number.
+fn numbered(number: u32) -> Record {
+    let mut record = record(443);
+    record.flow.bytes_in = number.into();
+    record
+}
+
+fn losses_are_told() {
+    let world = world();
+    let ring = world.pins.ring(abi::ABI_VERSION, RING);
+    ring.submit((0..10).map(record));
+    ring.submit_bytes(b"short");
+    let nobody = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut reader = world.reader(&format!("http://{nobody}"), &["--queue", "4"]);
+    let address = reader.address();
+    let lost = "clawker_reader_losses_total{point=\"spool_full\"}";
+    until(address, "/metrics", |_, page| metric(page, lost) == 6);
+    reader.signal(Signal::SIGKILL);
+    reader.exit();
+    let endpoint = world.endpoint([]);
+    let mut reader = world.reader(&endpoint.url(), &["--queue", "4"]);
+    let address = reader.address();
+    let documents = world.runtime.block_on(endpoint.accepted(6));
+    let said = |document, names: [&str; 4]| names.map(|name| attribute(document, name));
+    let mut losses: Vec<_> = documents
+        .iter()
+        .filter(|document| attribute(document, "record_type") == "loss")
+        .map(|document| said(document, ["loss_point", "event_count", "agent", "cgroup_id"]))
+        .collect();
+    losses.sort();
+    assert_eq!(losses, [["decode", "1", "", "0"], ["spool_full", "6", "scout", "4242"]]);
+    until(address, "/metrics", |_, page| metric(page, "clawker_reader_queue_depth") == 0);
+    reader.stop();
 }
 
 fn an_endpoint_that_is_down_shows_on_healthz() {

@@ -46,7 +46,9 @@ impl PinnedRing {
         let consumer = MmapOptions::new()
             .len(size_of::<usize>())
             .map_raw_read_only(map.fd().as_fd().as_raw_fd())
-            .map_err(|error| OpenError::NotYet(format!("cannot map the position of {}: {error}", path.display())))?;
+            .map_err(|error| {
+                OpenError::NotYet(format!("cannot map the position of {}: {error}", path.display()))
+            })?;
         let ring = Map::from_map_data(map).and_then(RingBuf::try_from).map_err(opened)?;
         let pinned = |name: &str| {
             let path = pin_dir.join(name);

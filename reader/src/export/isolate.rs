@@ -82,7 +82,12 @@ impl Exporter {
 
     /// Sends a lone record that was refused once until it is taken, or was refused often enough while others were
     /// taken.
-    async fn insist_alone(&mut self, letter: &Letter, mut status: Status, rejected: &mut Rejected) -> Verdict {
+    async fn insist_alone(
+        &mut self,
+        letter: &Letter,
+        mut status: Status,
+        rejected: &mut Rejected,
+    ) -> Verdict {
         for _ in 1..REFUSALS {
             if !self.takes_proof().await {
                 return Verdict::OutOfOrder;

@@ -144,8 +144,7 @@ mod tests {
     fn the_metrics_page() {
         let folder = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(folder.path(), 8).unwrap();
-        let pages =
-            Pages { counters: Arc::default(), health: Arc::default(), spool: Arc::new(spool) };
+        let pages = Pages { counters: Arc::default(), health: Arc::default(), spool: Arc::new(spool) };
         for _ in 0..7 {
             pages.counters.drained();
         }

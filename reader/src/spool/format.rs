@@ -156,7 +156,10 @@ pub enum Damage {
     #[error("its header is damaged")]
     Header,
     /// The header is whole, and of another layout.
-    #[error("it is of format {version} and ABI {abi}, this reader knows {VERSION} and {} only", abi::ABI_VERSION)]
+    #[error(
+        "it is of format {version} and ABI {abi}, this reader knows {VERSION} and {} only",
+        abi::ABI_VERSION
+    )]
     Version {
         /// Its format.
         version: u32,

@@ -25,10 +25,12 @@ use nix::fcntl::posix_fallocate;
 
 use super::counts::OTHERS;
 
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
 /// Words of a cell.
 const CELL: usize = 32;
 /// Bytes of a row.
-pub const ROW: usize = 2 * CELL * size_of::<u64>();
+pub const ROW: usize = 2 * CELL * WORD;
 /// Words of a value.
 pub const VALUES: usize = CELL - 3;
 /// Key of row 0.
@@ -166,7 +168,7 @@ fn seal(generation: u64, key: u64, values: &Values) -> [u64; CELL] {
 fn words(map: &MmapRaw) -> &[AtomicU64] {
     // SAFETY: the mapping is page-aligned and lives as long as the reference; all of its words are only ever
     // accessed as atomics, by this process, and every bit pattern is a valid one.
-    unsafe { std::slice::from_raw_parts(map.as_ptr().cast(), map.len() / size_of::<u64>()) }
+    unsafe { std::slice::from_raw_parts(map.as_ptr().cast(), map.len() / WORD) }
 }
 
 #[cfg(test)]
@@ -190,8 +192,7 @@ mod tests {
         assert!(table.store(1, &values(1)));
         assert!(!table.has_room(2) && !table.store(2, &values(2)), "the last row is that of the others");
         assert!(table.has_room(OTHERS) && table.store(OTHERS, &values(8)));
-        let expected =
-            HashMap::from([(7, values(4)), (9, values(104)), (1, values(1)), (OTHERS, values(8))]);
+        let expected = HashMap::from([(7, values(4)), (9, values(104)), (1, values(1)), (OTHERS, values(8))]);
         assert_eq!(rows(&std::fs::read(&path).unwrap()), expected);
         drop(table);
         let (mut again, found) = Table::open(&path, 4).unwrap();

@@ -320,13 +320,21 @@ async fn a_lone_record_waits_no_longer_than_the_flush_time_and_a_full_batch_not_
 /// What happens to a spool.
 #[derive(Clone, Debug)]
 enum Act {
-    Push { container: u64 },
+    Push {
+        container: u64,
+    },
     Bad,
-    Fold { container: u64, count: u64 },
+    Fold {
+        container: u64,
+        count: u64,
+    },
     /// The last item comes again.
     Again,
     Tell,
-    Settle { limit: usize, rejected: bool },
+    Settle {
+        limit: usize,
+        rejected: bool,
+    },
     /// Another ring, whose positions begin anew.
     Replace,
     /// The reader is killed; what it stored since the last flush is in no row.

@@ -33,9 +33,11 @@ pub enum Answer {
     Hang,
 }
 
-#[derive(Default)]
+/// What to say to these records; `None`: accept.
+type Judge = Box<dyn FnMut(&[LogRecord]) -> Option<Answer> + Send>;
+
 struct State {
-    answers: Mutex<VecDeque<Answer>>,
+    judge: Mutex<Judge>,
     requests: Mutex<Vec<ExportLogsServiceRequest>>,
     accepted: watch::Sender<Vec<LogRecord>>,
 }
@@ -59,6 +61,11 @@ impl Endpoint {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answers, None)
     }
 
+    /// One that says what `judge` says.
+    pub async fn judging(judge: impl FnMut(&[LogRecord]) -> Option<Answer> + Send + 'static) -> Self {
+        Self::with(TcpListener::bind("127.0.0.1:0").await.unwrap(), Box::new(judge), None)
+    }
+
     /// The same, with TLS.
     pub async fn start_tls(tls: ServerTlsConfig) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), [], Some(tls))
@@ -70,8 +77,16 @@ impl Endpoint {
         answers: impl IntoIterator<Item = Answer>,
         tls: Option<ServerTlsConfig>,
     ) -> Self {
-        let state =
-            Arc::new(State { answers: Mutex::new(answers.into_iter().collect()), ..State::default() });
+        let mut answers: VecDeque<_> = answers.into_iter().collect();
+        Self::with(listener, Box::new(move |_| answers.pop_front()), tls)
+    }
+
+    fn with(listener: TcpListener, judge: Judge, tls: Option<ServerTlsConfig>) -> Self {
+        let state = Arc::new(State {
+            judge: Mutex::new(judge),
+            requests: Mutex::default(),
+            accepted: watch::Sender::default(),
+        });
         let address = listener.local_addr().unwrap();
         let service = LogsServiceServer::new(Service(Arc::clone(&state)));
         let mut builder = Server::builder();
@@ -125,7 +140,7 @@ impl LogsService for Service {
             return Ok(Response::new(ExportLogsServiceResponse::default()));
         }
         self.0.requests.lock().unwrap().push(request);
-        let answer = self.0.answers.lock().unwrap().pop_front();
+        let answer = self.0.judge.lock().unwrap()(&records);
         let partial_success = match answer {
             Some(Answer::Refuse(status)) => return Err(status),
             Some(Answer::Hang) => std::future::pending().await,
