@@ -84,10 +84,10 @@ impl Unread {
         Ok(self.manager.enrol(&request)?.cgroup_id)
     }
 
-    /// Returns once a flow is open.
+    /// Returns once a flow is open, and counted.
     fn opened(&self) -> Result<(), Failed> {
         let deadline = std::time::Instant::now() + LONG;
-        while self.closed()?.2 == 0 {
+        while self.manager.ledger(self.cgroup_id)?.opened == 0 {
             if std::time::Instant::now() >= deadline {
                 return Err("no flow was opened".into());
             }

@@ -81,6 +81,7 @@ mod tests {
     #[test]
     fn no_padding() {
         let expected = [
+            ("Budget", 16),
             ("Bypass", 16),
             ("Container", 4 * 16 + 8 + 8 + 3 * 2 + 6 + 4),
             ("DnsEntry", 4 * 16 + 8),
@@ -88,8 +89,10 @@ mod tests {
             ("DomainName", 8 + 4 + 4 + 256),
             ("Flow", 9 * 8 + 4 * 16 + 4 * 4 + 4 * 2 + 8),
             ("FlowKey", 32),
+            ("Fold", 3 * 8 + 16 + 3 * 4 + 2 + 2),
+            ("FoldKey", 8 + 16 + 2 + 6),
             ("Identity", 16),
-            ("Ledger", 4 * 8 + 7 * 8),
+            ("Ledger", 6 * 8 + 5 * 8),
             ("MetricKey", 16),
             ("Prefix", 16 * 8 + 8),
             ("PrefixKey", 24),
