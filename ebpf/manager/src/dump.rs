@@ -93,7 +93,15 @@ impl Manager {
                 "overflow": overflow,
             })
         })?);
-        maps.insert("folds", rows("folds", pins.folds()?.iter(), |key, fold| fold_row(&key, &fold))?);
+        let readings = pins.fold_readings()?;
+        maps.insert(
+            "folds",
+            rows("folds", pins.folds()?.iter(), |key, fold| {
+                // The reader writes an entry once it has documented something.
+                let documented = readings.get(&key, 0).unwrap_or(0);
+                fold_row(&key, &fold, documented)
+            })?,
+        );
         maps.insert("metrics_map", rows("metrics_map", pins.metrics()?.iter(), |key, count| json!({
             "cgroup_id": key.cgroup_id, "domain": key.domain, "port": key.port, "l4_proto": key.l4_proto,
             "verdict": word(Verdict::try_from(key.verdict)), "count": count,
@@ -141,12 +149,12 @@ fn flow_row(generation: u32, flow: &Flow) -> Value {
     })
 }
 
-fn fold_row(key: &FoldKey, fold: &Fold) -> Value {
+fn fold_row(key: &FoldKey, fold: &Fold, documented: u64) -> Value {
     json!({
         "cgroup_id": key.cgroup_id, "dst": ip(key.dst), "dst_port": key.dst_port, "l4_proto": key.l4_proto,
         "verdict": word(Verdict::try_from(key.verdict)), "reason": word(Reason::try_from(key.reason)),
-        "hook": word(Hook::try_from(key.hook)), "count": fold.count, "first_ns": fold.first_ns, "last_ns": fold.last_ns,
-        "pid": fold.pid, "domain": fold.domain,
+        "hook": word(Hook::try_from(key.hook)), "count": fold.count, "documented": documented,
+        "first_ns": fold.first_ns, "last_ns": fold.last_ns, "pid": fold.pid, "domain": fold.domain,
     })
 }
 
