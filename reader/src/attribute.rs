@@ -6,6 +6,8 @@ mod names;
 pub use enrolments::Enrolments;
 pub use names::{DomainNames, NoNames, PinnedNames};
 
+use abi::flow_flag;
+
 use crate::{
     Fault,
     clock::Offset,
@@ -72,7 +74,16 @@ impl Attributor {
             return Owner::nobody(Attribution::Unknown);
         }
         let (start_ns, end_ns) = entry.content.times();
-        let mut owner = self.enrolments.owner(entry.content.cgroup_id(), start_ns, end_ns, clock);
+        let cgroup_id = entry.content.cgroup_id();
+        let is_sum = match &entry.content {
+            Content::Record(record) => record.flow.flags & flow_flag::FOLDED != 0,
+            Content::Loss(_) => true,
+        };
+        // A sum over several holders of a cgroup id is nobody's.
+        if is_sum && self.enrolments.changed_hands(cgroup_id, start_ns, end_ns, clock) {
+            return Owner::nobody(Attribution::Unknown);
+        }
+        let mut owner = self.enrolments.owner(cgroup_id, start_ns, end_ns, clock);
         if self.fault == Fault::LabelSwapped {
             std::mem::swap(&mut owner.agent, &mut owner.project);
         }

@@ -21,7 +21,7 @@ use abi::{Fold, FoldKey, LossPoint};
 #[cfg(test)]
 pub(crate) use decode::encode;
 pub use decode::{DecodeError, decode};
-pub use fold::Readings;
+pub use fold::{Added, Readings, Stored as StoredFold};
 pub use lock::{ConsumerLock, LockError};
 pub use pinned::PinnedRing;
 
@@ -60,18 +60,23 @@ pub trait Source {
     /// Which ring this is: no other has this number while the machine runs.
     fn id(&self) -> u32;
 
-    /// Hands over every entry of denied attempts that were folded, with its counts since ever, and notes how much of
-    /// it `take` says is documented.
+    /// Every entry of denied attempts that were folded, with its counts since it was made.
     ///
     /// # Errors
     /// Where they cannot be read.
-    fn folds(&mut self, take: &mut dyn FnMut(&FoldKey, &Fold) -> Option<u64>) -> io::Result<()>;
+    fn folds(&mut self) -> io::Result<Vec<(FoldKey, Fold)>>;
 
-    /// Entries of which something was documented, and how much, by an earlier reader too.
+    /// How much of an entry is noted as documented.
     ///
     /// # Errors
-    /// Where they cannot be read.
-    fn readings(&mut self) -> io::Result<Vec<(FoldKey, u64)>>;
+    /// Where that cannot be read.
+    fn noted(&self, key: &FoldKey) -> io::Result<u64>;
+
+    /// Notes how much of an entry is documented.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    fn note(&mut self, key: &FoldKey, count: u64) -> io::Result<()>;
 
     /// Whether something else has taken this source's place, so that nothing will come from it.
     ///
@@ -146,12 +151,8 @@ impl Drain {
         let mut checked = Instant::now();
         let mut folded = Instant::now();
         let ring = self.spool.producer().attach(source.id(), Offset::measure()?, &self.recovered);
-        let mut readings = Readings::default();
-        // The reader may have been killed after it stored a fold and before it noted that.
         let stored = if ring == self.recovered.ring { self.recovered.folds.clone() } else { HashMap::new() };
-        for (key, count) in source.readings()?.into_iter().chain(stored) {
-            readings.resume(key, count);
-        }
+        let mut readings = Readings::resume(stored);
         loop {
             let now = boot_ns()?;
             self.health.up(Component::Drain);
@@ -186,15 +187,27 @@ impl Drain {
     /// Spools what was folded since the last time. What finds no room is counted at the next.
     fn folds<S: Source>(&self, source: &mut S, readings: &mut Readings) -> io::Result<()> {
         let mut producer = self.spool.producer();
-        source.folds(&mut |key, fold| {
-            let record = readings.added(key, fold)?;
-            if !producer.push_fold(&record) {
-                return None;
+        for (key, fold) in source.folds()? {
+            if readings.is_old(&key, &fold) {
+                continue;
             }
-            self.counters.folded(record.event_count);
-            readings.documented(*key, &record);
-            Some(record.flow.cookie)
-        })
+            let noted = source.noted(&key)?;
+            match readings.added(&key, &fold, noted) {
+                Added::Record(record) if producer.push_fold(&record) => {
+                    self.counters.folded(record.event_count);
+                    readings.documented(key, &fold);
+                    source.note(&key, fold.count)?;
+                }
+                Added::Record(_) => {}
+                Added::Note(count) => {
+                    readings.documented(key, &fold);
+                    if count != noted {
+                        source.note(&key, count)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn last_pass<S: Source>(&self, source: &mut S, faulty: &mut u64) {

@@ -38,8 +38,6 @@ const IDLE: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_secs(10);
 /// Longest wait between attempts once the spool is closed: the time to empty it is bounded.
 const CLOSING: Duration = Duration::from_millis(500);
-/// Requests that are under way at once.
-const IN_FLIGHT: usize = 4;
 /// Attempts before the reason is looked for in the batch.
 const TRIES: u32 = 3;
 /// How long requests hold records of one container only, after an answer that did not say whose it rejected.
@@ -63,6 +61,8 @@ pub struct Exporter {
     pub dead_letters: DeadLetters,
     /// Most records in one request.
     pub batch: usize,
+    /// Most requests under way at once.
+    pub in_flight: usize,
     /// Longest wait for a batch to fill.
     pub flush: Duration,
     /// A fault to show.
@@ -131,7 +131,7 @@ impl Exporter {
 
     /// Takes the oldest entries and stays with them until the endpoint has answered for all.
     async fn deliver(&mut self) {
-        let mut batch = match self.spool.read(self.batch.saturating_mul(IN_FLIGHT)) {
+        let mut batch = match self.spool.read(self.batch.saturating_mul(self.in_flight)) {
             Ok(batch) => batch,
             Err(error) => {
                 self.health.down(Component::Export, &format!("the spool cannot be read: {error}"));
@@ -149,7 +149,7 @@ impl Exporter {
         let careful = self.endpoint.careful.is_some_and(|until| Instant::now() < until);
         let groups = groups(letters, self.limit(), careful);
         let mut refused = Vec::new();
-        for window in groups.chunks(IN_FLIGHT) {
+        for window in groups.chunks(self.in_flight) {
             let answers = window.iter().map(|group| {
                 let (mut client, request) = (self.client.clone(), request(letter::records(group)));
                 async move { client.export(request).await }

@@ -37,6 +37,10 @@ pub struct Options {
     #[arg(long, default_value_t = 512, value_parser = RangedU64ValueParser::<usize>::new().range(1..=2048))]
     pub batch: usize,
 
+    /// Most export requests under way at once; with 1, records reach the endpoint in their order.
+    #[arg(long, default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..=64))]
+    pub in_flight: usize,
+
     /// Longest time a record waits for its batch to fill, milliseconds.
     #[arg(long, default_value_t = 100)]
     pub flush_ms: u64,

@@ -224,6 +224,7 @@ impl Stages {
                 dead_letters: DeadLetters::new(&self.spool_dir),
                 endpoint: Endpoint::default(),
                 batch: self.options.batch,
+                in_flight: self.options.in_flight,
                 flush: Duration::from_millis(self.options.flush_ms),
                 fault: self.options.fault,
             };

@@ -66,6 +66,7 @@ fn pipeline(url: &str, tls: &TlsOptions, batch: usize, fault: Fault) -> Pipeline
         dead_letters: DeadLetters::new(state.path()),
         endpoint: Default::default(),
         batch,
+        in_flight: 4,
         flush: Duration::from_millis(20),
         fault,
     };

@@ -1,6 +1,6 @@
 //! Keys and values of the pinned maps.
 
-use crate::{Address, COMM_LEN, Flow};
+use crate::{Address, COMM_LEN, CloseReason, Direction, Flow, Hook, Reason, Verdict};
 
 /// Names remembered per container and address.
 pub const DNS_NAMES: usize = 4;
@@ -11,7 +11,7 @@ pub const NAME_LEN: usize = 256;
 /// Members of [`LossPoint`](crate::LossPoint).
 pub const LOSS_POINTS: usize = crate::LossPoint::ALL.len();
 /// Members of [`Hook`](crate::Hook).
-pub const HOOKS: usize = crate::Hook::ALL.len();
+pub const HOOKS: usize = Hook::ALL.len();
 /// Denials of one container that get a record of their own in one [`BUDGET_WINDOW_NS`]; more are folded.
 pub const DENIAL_BUDGET: u64 = 128;
 /// A power of two, because the programs divide by it: 134 ms.
@@ -275,6 +275,8 @@ pub struct Ledger {
     pub fold_keys: u64,
     /// Folded attempts that found no room in `folds`, by [`Hook`](crate::Hook).
     pub overflow: [u64; HOOKS],
+    /// When the entry was made: a cgroup id that is used again gets another one.
+    pub since_ns: u64,
 }
 
 /// Key of `folds`: what denied attempts have in common. The programs find it in a [`Flow`](crate::Flow), field by
@@ -315,6 +317,21 @@ impl FoldKey {
             hook: flow.hook,
             close_reason: flow.close_reason,
             direction: flow.direction,
+        }
+    }
+
+    /// The key under which the reader notes what is documented of [`Ledger::overflow`].
+    pub const fn various(cgroup_id: u64, hook: Hook) -> Self {
+        Self {
+            cgroup_id,
+            dst: [0; 16],
+            dst_port: 0,
+            l4_proto: 0,
+            verdict: Verdict::Denied as u8,
+            reason: Reason::Various as u8,
+            hook: hook as u8,
+            close_reason: CloseReason::None as u8,
+            direction: Direction::Outbound as u8,
         }
     }
 }

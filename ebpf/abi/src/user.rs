@@ -60,6 +60,10 @@ pub struct Enrolment {
     /// When it was retired, nanoseconds of `CLOCK_BOOTTIME`; absent while it is live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired_ns: Option<u64>,
+    /// Who held this cgroup id before, oldest first, at most [`MOST_EARLIER`](Self::MOST_EARLIER), each retired and
+    /// without its own: a reader may come to read this file only after several of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Self>,
 }
 
 impl Enrolment {
@@ -69,8 +73,20 @@ impl Enrolment {
     pub const FOLDER: &str = "containers";
     /// Longest label or container identifier, bytes. Longer ones are not enrolled: readers need a bound.
     pub const MOST_LABEL: usize = 4096;
+    /// Most earlier holders of the cgroup id that are kept.
+    pub const MOST_EARLIER: usize = 7;
     /// Longest enrolment file, bytes: JSON writes a control character in six, and the rest is numbers.
-    pub const MOST_FILE: usize = 3 * 6 * Self::MOST_LABEL + 1024;
+    pub const MOST_FILE: usize = (1 + Self::MOST_EARLIER) * (3 * 6 * Self::MOST_LABEL + 1024);
+
+    /// Everyone it tells of, oldest first, each without its own earlier ones; the latest
+    /// [`MOST_EARLIER`](Self::MOST_EARLIER).
+    pub fn into_holders(mut self) -> Vec<Self> {
+        let mut holders = core::mem::take(&mut self.earlier);
+        holders.push(self);
+        let surplus = holders.len().saturating_sub(Self::MOST_EARLIER);
+        holders.drain(..surplus);
+        holders
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +108,7 @@ mod tests {
             ("Fold", 3 * 8 + 16 + 3 * 4 + 2 + 2),
             ("FoldKey", 8 + 16 + 2 + 6),
             ("Identity", 16),
-            ("Ledger", 6 * 8 + 5 * 8),
+            ("Ledger", 6 * 8 + 5 * 8 + 8),
             ("MetricKey", 16),
             ("Prefix", 16 * 8 + 8),
             ("PrefixKey", 24),

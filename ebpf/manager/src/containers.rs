@@ -1,7 +1,6 @@
 //! Enrolling and retiring containers, and their rules.
 
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -140,6 +139,7 @@ impl Manager {
         {
             return Err(refuse(format!("{problem}. --accept-unobserved enrols it all the same")));
         }
+        let before: Option<Enrolment> = read_json(&self.enrolment_path(cgroup_id))?;
         let enrolment = Enrolment {
             cgroup_id,
             container_id: request.container_id.clone(),
@@ -147,12 +147,16 @@ impl Manager {
             project: request.project.clone(),
             enrolled_ns: boot_ns(),
             retired_ns: None,
+            earlier: before.clone().map(Enrolment::into_holders).unwrap_or_default(),
         };
         let result = self.enrol_steps(request, &enrolment);
         if result.is_err() {
             // The first error is the one to report.
             let _ = self.forget(cgroup_id);
-            let _ = fs::remove_file(self.enrolment_path(cgroup_id));
+            let _ = match before {
+                Some(before) => write_json(&self.enrolment_path(cgroup_id), &before),
+                None => remove_file(&self.enrolment_path(cgroup_id)),
+            };
         }
         result.map(|()| enrolment)
     }
@@ -162,11 +166,12 @@ impl Manager {
         // The reader must know the owner before the first record.
         write_json(&self.enrolment_path(cgroup_id), enrolment)?;
         let mut ledger = self.pins.ledger()?;
+        // What is there is of an earlier life that was not cleared yet, and goes on.
         if found("ledger", ledger.get(&cgroup_id, 0))?.is_none() {
             stored(
                 "ledger",
                 || format!("the ledger of {cgroup_id}"),
-                ledger.insert(cgroup_id, Ledger::default(), 0),
+                ledger.insert(cgroup_id, Ledger { since_ns: enrolment.enrolled_ns, ..Ledger::default() }, 0),
             )?;
         }
         stored(
@@ -340,10 +345,10 @@ impl Manager {
         Lock::take(&self.state_dir.join(VIEWS).join(format!("{cgroup_id}.lock")))
     }
 
-    /// A container's counters.
+    /// A container's counters in the kernel.
     ///
     /// # Errors
-    /// If it never was enrolled.
+    /// If it has none: it never was enrolled, or they are in a file since it was retired.
     pub fn ledger(&self, cgroup_id: u64) -> Result<Ledger> {
         found("ledger", self.pins.ledger()?.get(&cgroup_id, 0))?.ok_or(Error::NotEnrolled(cgroup_id))
     }
@@ -356,7 +361,7 @@ impl Manager {
         self.state_dir.join(VIEWS).join(format!("{cgroup_id}.json"))
     }
 
-    fn enrolment_path(&self, cgroup_id: u64) -> PathBuf {
+    pub(crate) fn enrolment_path(&self, cgroup_id: u64) -> PathBuf {
         self.state_dir.join(Enrolment::FOLDER).join(format!("{cgroup_id}.json"))
     }
 }

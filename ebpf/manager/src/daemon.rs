@@ -19,6 +19,9 @@ use crate::{
 /// How often flows are swept and new containers looked for.
 const PERIOD: Duration = Duration::from_millis(250);
 
+/// How often it is looked for containers that were retired long ago.
+const FORGET: Duration = Duration::from_secs(60);
+
 /// What a running daemon tells of itself, as the state file `run.json` holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Daemon {
@@ -48,6 +51,8 @@ impl Manager {
         let mut told = None;
         let (mut sweeping, mut looking, mut telling) =
             (Trouble::new("sweep"), Trouble::new("views"), Trouble::new("run_file"));
+        let (mut clearing, mut forgetting) = (Trouble::new("retired"), Trouble::new("gone"));
+        let mut rounds = interval(FORGET);
         tracing::info!(event = "manager_running", pin_dir = %self.pins.dir().display());
         loop {
             tokio::select! {
@@ -55,8 +60,12 @@ impl Manager {
                     tracing::info!(event = "manager_stopping");
                     return Ok(());
                 }
+                _ = rounds.tick() => {
+                    forgetting.note(self.forget_gone());
+                }
                 _ = ticks.tick() => {
                     sweeping.note(self.sweep(None));
+                    clearing.note(self.clear_retired());
                     looking.note(serving.refresh(self).await);
                     let daemon = Daemon { pid: std::process::id(), views: serving.states() };
                     if told.as_ref() != Some(&daemon) && telling.note(write_json(&self.run_file(), &daemon)) {

@@ -30,6 +30,7 @@ mod network;
 mod pins;
 mod refuse;
 pub mod resolver;
+mod retired;
 mod routes;
 pub mod rules;
 mod state;
@@ -46,6 +47,7 @@ pub use load::LoadOptions;
 pub use network::{Network, Proxy};
 pub use pins::Pins;
 pub use resolver::ResolverAddresses;
+pub use retired::{Gone, Totals};
 pub use status::{ContainerStatus, Status};
 pub use sweep::Swept;
 

@@ -11,6 +11,7 @@ use crate::{
     attach::Program,
     daemon::{Daemon, ViewState},
     error::Result,
+    retired::Totals,
 };
 
 /// One container.
@@ -44,10 +45,22 @@ pub struct Status {
     pub pin_dir: String,
     /// Process of `ebpf-manager run`; none while it is not running: nothing is swept, and no view answers.
     pub daemon_pid: Option<u32>,
-    /// Live containers, and retired ones whose counters are kept.
+    /// Live containers, and retired ones of which something is still under way.
     pub containers: Vec<ContainerStatus>,
+    /// The sum of all others that were retired.
+    pub retired: Retired,
     /// Attempts that had no identity.
     pub unowned: u64,
+}
+
+/// Containers that were retired, and of which nothing is under way.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Retired {
+    /// How many.
+    pub containers: u64,
+    /// Their counters.
+    #[serde(flatten)]
+    pub totals: Totals,
 }
 
 impl Manager {
@@ -59,9 +72,16 @@ impl Manager {
         self.pins.check()?;
         let daemon = self.daemon()?;
         let mut containers = Vec::new();
+        let gone = self.gone()?;
+        let mut retired = Retired { containers: gone.containers, totals: gone.totals };
         for enrolment in self.enrolments()? {
             let cgroup_id = enrolment.cgroup_id;
-            let ledger = self.ledger(cgroup_id)?;
+            let ledger = self.totals(cgroup_id)?;
+            if enrolment.retired_ns.is_some() && self.is_cleared(cgroup_id)? {
+                retired.containers = retired.containers.saturating_add(1);
+                retired.totals += ledger;
+                continue;
+            }
             let attached = fs::read_dir(self.pins.links(cgroup_id)).map_or(0, Iterator::count);
             containers.push(ContainerStatus {
                 attached: (attached, Program::ALL.len()),
@@ -82,6 +102,7 @@ impl Manager {
             pin_dir: self.pins.dir().display().to_string(),
             daemon_pid: daemon.map(|daemon| daemon.pid),
             containers,
+            retired,
             unowned: unowned.denied.saturating_add(unowned.opened),
         })
     }
@@ -162,6 +183,14 @@ impl std::fmt::Display for Status {
             if let ViewState::Failed { cause } = &container.resolver {
                 writeln!(f, "resolver view of {}: {cause}", container.enrolment.cgroup_id)?;
             }
+        }
+        let Retired { containers, totals } = self.retired;
+        if containers > 0 {
+            writeln!(
+                f,
+                "retired: {containers} containers, {} denied, {} opened, {} folded",
+                totals.denied, totals.opened, totals.folded
+            )?;
         }
         write!(f, "attempts without an identity: {}", self.unowned)
     }

@@ -255,6 +255,7 @@ fn risen(before: &Ledger, after: &Ledger) -> Ledger {
         folded: after.folded - before.folded,
         fold_keys: after.fold_keys - before.fold_keys,
         overflow,
+        since_ns: after.since_ns,
     }
 }
 

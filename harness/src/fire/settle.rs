@@ -1,5 +1,5 @@
-//! Waiting for the end of a cell's event stream, by conditions: flows ended, then a sentinel through
-//! the whole chain. The chain keeps order, so what is not in the store before the sentinel never will be.
+//! Waiting for the end of a cell's event stream, by conditions: flows ended and folds documented, then a sentinel
+//! through the whole chain. The lab's chain keeps order, so what is not in the store before the sentinel never will be.
 
 use std::{
     collections::HashSet,
@@ -35,7 +35,7 @@ pub(super) struct Settled {
     pub sentinels: Vec<Value>,
 }
 
-/// Sweeps until no flow is open, then sends a sentinel as each agent, and counts it.
+/// Sweeps until no flow is open and no fold without a document, then sends a sentinel as each agent, and counts it.
 pub(super) fn settle(lab: &Lab, world: &World, agents: &mut [AgentEvidence]) -> Result<Settled, FireError> {
     for (index, agent) in agents.iter_mut().enumerate() {
         end_flows(lab, agent.cgroup_id)?;
@@ -62,10 +62,12 @@ fn end_flows(lab: &Lab, cgroup_id: u64) -> Result<(), FireError> {
         uninterrupted()?;
         lab.manager.sweep(Some(cgroup_id))?;
         let ledger = lab.manager.ledger(cgroup_id)?;
-        if ledger.opened == ledger.closed || Instant::now() >= deadline {
+        let ended = ledger.opened == ledger.closed && lab.manager.undocumented(cgroup_id)? == 0;
+        if ended || Instant::now() >= deadline {
             return Ok(());
         }
-        // A connection's end is in the kernel's hands, and nothing tells of it but the ledger.
+        // A connection's end is in the kernel's hands, a fold's document in the reader's, and nothing tells of them
+        // but the ledger.
         thread::sleep(LOOK);
     }
 }

@@ -53,7 +53,18 @@ impl ReaderProcess {
             .arg(pin_dir)
             .arg("--state-dir")
             .arg(state_dir)
-            .args(["--endpoint", endpoint, "--listen", "127.0.0.1:0", "--flush-ms", "5", "--node", "lab"])
+            .args([
+                "--endpoint",
+                endpoint,
+                "--listen",
+                "127.0.0.1:0",
+                "--flush-ms",
+                "5",
+                "--in-flight",
+                "1",
+                "--node",
+                "lab",
+            ])
             .args(["--fault", fault.as_str()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

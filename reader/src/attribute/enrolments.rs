@@ -134,6 +134,14 @@ impl Enrolments {
         }
     }
 
+    /// Whether another container was enrolled with this id between a start and an end: what lies between belongs to
+    /// neither for sure.
+    pub fn changed_hands(&mut self, cgroup_id: u64, start_ns: u64, end_ns: u64, clock: Offset) -> bool {
+        self.check(cgroup_id, clock);
+        let holders = self.ids.get(&cgroup_id).map(|history| history.holders.as_slice()).unwrap_or_default();
+        holders.iter().any(|holder| holder.enrolled_ns > start_ns && holder.enrolled_ns <= end_ns)
+    }
+
     /// Looks at one file, once between two refreshes, and reads it if it changed.
     fn check(&mut self, id: u64, clock: Offset) {
         if !self.checked.insert(id) {
@@ -146,6 +154,10 @@ impl Enrolments {
             Ok(Some((stamp, enrolment))) => {
                 let history = self.ids.entry(id).or_default();
                 history.stamp = Some(stamp);
+                let mut enrolment = enrolment;
+                for holder in std::mem::take(&mut enrolment.earlier) {
+                    history.add(holder);
+                }
                 history.add(enrolment);
             }
             Err(Unread::Absent) => {

@@ -1,41 +1,82 @@
 //! Denied attempts that the programs counted instead of recorded: what was added since the last reading
 //! becomes one record.
+//!
+//! How much of an entry is documented is noted beside it, in a pinned map, for whoever retires its container. A reader
+//! that is killed after it stored a record and before it noted that finds the record in its spool. An entry that went
+//! away and came again has another `first_ns`.
 
 use std::collections::HashMap;
 
 use abi::{Flow, Fold, FoldKey, Record, flow_flag};
 
-/// What is documented of each entry.
+/// What is known of each entry.
 #[derive(Debug, Default)]
-pub struct Readings(HashMap<FoldKey, Reading>);
+pub struct Readings {
+    seen: HashMap<FoldKey, Reading>,
+    /// What the spool told of at the start.
+    stored: HashMap<FoldKey, Stored>,
+}
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Reading {
+    first_ns: u64,
     count: u64,
     last_ns: u64,
 }
 
+/// How much of an entry a record in the spool says is documented, and up to when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Attempts, since the entry was made.
+    pub count: u64,
+    /// When the last of them was denied.
+    pub last_ns: u64,
+}
+
+/// What is to be done about an entry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Added {
+    /// Store this record, then note its count.
+    Record(Record),
+    /// All of it is stored: note that.
+    Note(u64),
+}
+
 impl Readings {
-    /// `count` attempts of this entry are documented already.
-    pub fn resume(&mut self, key: FoldKey, count: u64) {
-        let reading = self.0.entry(key).or_default();
-        reading.count = reading.count.max(count);
+    /// Readings that go on where the records in the spool end.
+    pub fn resume(stored: HashMap<FoldKey, Stored>) -> Self {
+        Self { seen: HashMap::new(), stored }
     }
 
-    /// The record of what was added to an entry, if something was. Counts of a map that began anew are taken from 0.
-    pub fn added(&self, key: &FoldKey, fold: &Fold) -> Option<Record> {
-        let reading =
-            self.0.get(key).copied().filter(|reading| reading.count <= fold.count).unwrap_or_default();
-        let event_count = fold.count.checked_sub(reading.count).filter(|added| *added > 0)?;
-        let first_ns = if reading.last_ns == 0 { fold.first_ns } else { reading.last_ns };
+    /// Whether nothing was added to an entry since it was documented.
+    pub fn is_old(&self, key: &FoldKey, fold: &Fold) -> bool {
+        let old = |seen: &Reading| seen.first_ns == fold.first_ns && seen.count == fold.count;
+        self.seen.get(key).is_some_and(old)
+    }
+
+    /// What was added to an entry of which `noted` attempts are noted.
+    pub fn added(&self, key: &FoldKey, fold: &Fold, noted: u64) -> Added {
+        let stored = self.stored.get(key).filter(|stored| stored.last_ns >= fold.first_ns);
+        let documented = stored.map_or(noted, |stored| stored.count.max(noted));
+        let event_count = fold.count.saturating_sub(documented);
+        if event_count == 0 {
+            return Added::Note(documented);
+        }
+        let seen = self.seen.get(key).filter(|seen| seen.first_ns == fold.first_ns);
+        let since = seen.map(|seen| seen.last_ns).or_else(|| stored.map(|stored| stored.last_ns));
         // An entry that is being made has no first time yet.
-        let start_ns = if first_ns == 0 { fold.last_ns } else { first_ns };
-        Some(Record { end_ns: fold.last_ns.max(start_ns), event_count, flow: flow(key, fold, start_ns) })
+        let start_ns = since.or((fold.first_ns != 0).then_some(fold.first_ns)).unwrap_or(fold.last_ns);
+        Added::Record(Record {
+            end_ns: fold.last_ns.max(start_ns),
+            event_count,
+            flow: flow(key, fold, start_ns),
+        })
     }
 
-    /// That record is in the spool.
-    pub fn documented(&mut self, key: FoldKey, record: &Record) {
-        self.0.insert(key, Reading { count: record.flow.cookie, last_ns: record.end_ns });
+    /// All of an entry is in the spool.
+    pub fn documented(&mut self, key: FoldKey, fold: &Fold) {
+        let reading = Reading { first_ns: fold.first_ns, count: fold.count, last_ns: fold.last_ns };
+        self.seen.insert(key, reading);
     }
 }
 
@@ -105,45 +146,84 @@ mod tests {
         }
     }
 
+    fn record(added: Added) -> Record {
+        match added {
+            Added::Record(record) => record,
+            Added::Note(count) => panic!("nothing was added to {count}"),
+        }
+    }
+
     #[test]
     fn what_was_added_is_told_once_from_where_the_last_record_ended() {
         let mut readings = Readings::default();
-        let first = readings.added(&key(1), &fold(100, 50)).unwrap();
+        let first = record(readings.added(&key(1), &fold(100, 50), 0));
         assert_eq!((first.flow.start_ns, first.end_ns, first.event_count), (10, 50, 100));
         assert_eq!((first.flow.pid, first.flow.dst_port, first.flow.verdict), (42, 1, Verdict::Denied as u8));
         // Not in the spool: told again.
-        assert_eq!(readings.added(&key(1), &fold(100, 50)), Some(first));
-        readings.documented(key(1), &first);
-        assert_eq!(readings.added(&key(1), &fold(100, 50)), None);
-        let second = readings.added(&key(1), &fold(103, 90)).unwrap();
+        assert!(!readings.is_old(&key(1), &fold(100, 50)));
+        readings.documented(key(1), &fold(100, 50));
+        assert!(readings.is_old(&key(1), &fold(100, 50)));
+        let second = record(readings.added(&key(1), &fold(103, 90), 100));
         assert_eq!((second.flow.start_ns, second.end_ns, second.event_count), (50, 90, 3));
     }
 
     #[test]
-    fn a_restart_goes_on_and_a_new_map_begins_at_nothing() {
-        let mut readings = Readings::default();
-        readings.resume(key(1), 90);
-        assert_eq!(readings.added(&key(1), &fold(100, 50)).unwrap().event_count, 10);
-        assert_eq!(readings.added(&key(1), &fold(5, 50)).unwrap().event_count, 5);
-        assert_eq!(readings.added(&key(2), &fold(5, 50)).unwrap().event_count, 5);
+    fn a_restart_goes_on_where_the_spool_or_the_note_ends() {
+        let readings = Readings::resume(HashMap::from([(key(1), Stored { count: 90, last_ns: 40 })]));
+        let resumed = record(readings.added(&key(1), &fold(100, 50), 0));
+        assert_eq!((resumed.event_count, resumed.flow.start_ns), (10, 40));
+        assert_eq!(record(readings.added(&key(1), &fold(100, 50), 95)).event_count, 5);
+        assert_eq!(readings.added(&key(1), &fold(90, 40), 0), Added::Note(90));
+        assert_eq!(record(readings.added(&key(2), &fold(5, 50), 0)).event_count, 5);
+    }
+
+    #[test]
+    fn an_entry_that_went_away_and_came_again_begins_at_nothing() {
+        let mut readings = Readings::resume(HashMap::from([(key(1), Stored { count: 90, last_ns: 40 })]));
+        readings.documented(key(1), &fold(90, 40));
+        let again = Fold { first_ns: 60, ..fold(90, 70) };
+        assert!(!readings.is_old(&key(1), &again));
+        let record = record(readings.added(&key(1), &again, 0));
+        assert_eq!((record.event_count, record.flow.start_ns, record.end_ns), (90, 60, 70));
     }
 
     proptest! {
+        /// However often storing fails, notes get lost and entries are made anew.
         #[test]
-        fn every_attempt_is_in_one_record(steps in prop::collection::vec((0u64..1000, any::<bool>()), 1..50)) {
-            let mut readings = Readings::default();
-            let (mut count, mut documented) = (0, 0);
-            for (at, (added, spooled)) in (1_u64..).zip(steps) {
-                count += added;
-                let Some(record) = readings.added(&key(1), &fold(count, 100 * at)) else { continue };
-                prop_assert!(record.flow.start_ns <= record.end_ns);
-                if spooled {
-                    readings.documented(key(1), &record);
-                    documented += record.event_count;
+        fn every_attempt_is_in_one_record(
+            steps in prop::collection::vec((0u64..1000, any::<bool>(), any::<bool>(), 0..10_u8), 1..50),
+        ) {
+            let (mut readings, mut stored) = (Readings::default(), HashMap::new());
+            let (mut entry, mut noted, mut attempts, mut told) = (fold(0, 10), 0, 0, 0);
+            for (at, (added, spooled, killed, anew)) in (1_u64..).zip(steps) {
+                entry.count += added;
+                entry.last_ns = 100 * at;
+                attempts += added;
+                match readings.added(&key(1), &entry, noted) {
+                    Added::Record(record) if spooled => {
+                        prop_assert!(record.flow.start_ns <= record.end_ns);
+                        told += record.event_count;
+                        stored.insert(key(1), Stored { count: entry.count, last_ns: record.end_ns });
+                        if killed {
+                            readings = Readings::resume(stored.clone());
+                        } else {
+                            readings.documented(key(1), &entry);
+                            noted = entry.count;
+                        }
+                    }
+                    Added::Record(_) => {}
+                    Added::Note(count) => noted = count,
+                }
+                if anew == 0 && noted == entry.count {
+                    entry = Fold { first_ns: 100 * at + 50, ..fold(0, 0) };
+                    noted = 0;
                 }
             }
-            let rest = readings.added(&key(1), &fold(count, 1 << 40)).map_or(0, |record| record.event_count);
-            prop_assert_eq!(documented + rest, count);
+            let rest = match readings.added(&key(1), &entry, noted) {
+                Added::Record(record) => record.event_count,
+                Added::Note(_) => 0,
+            };
+            prop_assert_eq!(told + rest, attempts);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use abi::{CloseReason, Direction, Fold, FoldKey, Hook, Ledger, Reason, Verdict};
+use abi::{Fold, FoldKey, Hook, Ledger};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::{
@@ -73,21 +73,6 @@ fn position(consumer: &MmapRaw) -> u64 {
     position.load(Ordering::Relaxed) as u64
 }
 
-/// The key of folded attempts beyond those that are told apart.
-fn various(cgroup_id: u64, hook: Hook) -> FoldKey {
-    FoldKey {
-        cgroup_id,
-        dst: [0; 16],
-        dst_port: 0,
-        l4_proto: 0,
-        verdict: Verdict::Denied as u8,
-        reason: Reason::Various as u8,
-        hook: hook as u8,
-        close_reason: CloseReason::None as u8,
-        direction: Direction::Outbound as u8,
-    }
-}
-
 fn check_abi(path: &Path) -> Result<(), OpenError> {
     let read = || -> Result<u32, MapError> {
         let map = Map::from_map_data(MapData::from_pin(path)?)?;
@@ -138,29 +123,43 @@ impl Source for PinnedRing {
         self.id
     }
 
-    fn folds(&mut self, take: &mut dyn FnMut(&FoldKey, &Fold) -> Option<u64>) -> io::Result<()> {
-        let mut documented = |key: FoldKey, fold: &Fold| match take(&key, fold) {
-            Some(count) => self.readings.insert(key, count, 0).map_err(io::Error::other),
-            None => Ok(()),
-        };
+    fn folds(&mut self) -> io::Result<Vec<(FoldKey, Fold)>> {
+        let mut folds = Vec::new();
         for pair in self.folds.iter() {
-            let (key, fold) = pair.map_err(io::Error::other)?;
-            documented(key, &fold)?;
+            match pair {
+                Ok(pair) => folds.push(pair),
+                // It went away while it was read: its container was retired.
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(io::Error::other(error)),
+            }
         }
+        let now_ns = boot_ns()?;
         for pair in self.ledger.iter() {
-            let (cgroup_id, ledger) = pair.map_err(io::Error::other)?;
+            let (cgroup_id, ledger) = match pair {
+                Ok(pair) => pair,
+                Err(MapError::KeyNotFound) => continue,
+                Err(error) => return Err(io::Error::other(error)),
+            };
             for (hook, count) in Hook::ALL.iter().zip(ledger.overflow) {
                 if count > 0 {
-                    let fold = Fold { count, last_ns: boot_ns()?, ..Fold::default() };
-                    documented(various(cgroup_id, *hook), &fold)?;
+                    let fold = Fold { count, first_ns: ledger.since_ns, last_ns: now_ns, ..Fold::default() };
+                    folds.push((FoldKey::various(cgroup_id, *hook), fold));
                 }
             }
         }
-        Ok(())
+        Ok(folds)
     }
 
-    fn readings(&mut self) -> io::Result<Vec<(FoldKey, u64)>> {
-        self.readings.iter().collect::<Result<_, _>>().map_err(io::Error::other)
+    fn noted(&self, key: &FoldKey) -> io::Result<u64> {
+        match self.readings.get(key, 0) {
+            Ok(count) => Ok(count),
+            Err(MapError::KeyNotFound) => Ok(0),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn note(&mut self, key: &FoldKey, count: u64) -> io::Result<()> {
+        self.readings.insert(key, count, 0).map_err(io::Error::other)
     }
 
     fn is_replaced(&self) -> io::Result<bool> {

@@ -41,15 +41,19 @@ impl Source for Canned {
         self.id
     }
 
-    fn folds(&mut self, take: &mut dyn FnMut(&FoldKey, &Fold) -> Option<u64>) -> io::Result<()> {
-        for (key, fold, documented) in &mut self.folds {
-            *documented = take(key, fold).unwrap_or(*documented);
-        }
-        Ok(())
+    fn folds(&mut self) -> io::Result<Vec<(FoldKey, Fold)>> {
+        Ok(self.folds.iter().map(|(key, fold, _)| (*key, *fold)).collect())
     }
 
-    fn readings(&mut self) -> io::Result<Vec<(FoldKey, u64)>> {
-        Ok(self.folds.iter().map(|(key, _, documented)| (*key, *documented)).collect())
+    fn noted(&self, key: &FoldKey) -> io::Result<u64> {
+        Ok(self.folds.iter().find(|(one, ..)| one == key).map_or(0, |(.., noted)| *noted))
+    }
+
+    fn note(&mut self, key: &FoldKey, count: u64) -> io::Result<()> {
+        for (.., noted) in self.folds.iter_mut().filter(|(one, ..)| one == key) {
+            *noted = count;
+        }
+        Ok(())
     }
 
     fn is_replaced(&self) -> io::Result<bool> {

@@ -18,7 +18,7 @@ use super::{
     tail::Tail,
     writer::Writer,
 };
-use crate::clock::boot_ns;
+use crate::{clock::boot_ns, drain::StoredFold};
 
 /// Rows of a table: containers, before the rest is counted as one.
 const ROWS: usize = 16_384;
@@ -41,7 +41,7 @@ pub struct Recovered {
     /// Everything below this position of it is stored.
     pub accounted: u64,
     /// Folded attempts that the last segment tells of, since ever.
-    pub folds: HashMap<FoldKey, u64>,
+    pub folds: HashMap<FoldKey, StoredFold>,
     /// Every container's counts.
     pub intakes: HashMap<u64, Intake>,
     /// What became of them.
@@ -190,8 +190,9 @@ fn replay(piece: &Piece, writer: &mut Writer, recovered: &mut Recovered) -> io::
         if let Content::Record(record) = &slot.content
             && record.flow.flags & flow_flag::FOLDED != 0
         {
-            let count = recovered.folds.entry(FoldKey::of(&record.flow)).or_default();
-            *count = record.flow.cookie.max(*count);
+            // In order: a later one of the same entry says more, and one of another entry takes its place.
+            let stored = StoredFold { count: record.flow.cookie, last_ns: record.end_ns };
+            recovered.folds.insert(FoldKey::of(&record.flow), stored);
         }
     }
     writer.next = header.first.saturating_add(used);

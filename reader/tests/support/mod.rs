@@ -34,6 +34,7 @@ pub fn enrol_as(state_dir: &Path, cgroup_id: u64, agent: &str, project: &str) {
         project: project.to_owned(),
         enrolled_ns: 1,
         retired_ns: None,
+        earlier: Vec::new(),
     };
     fs::write(folder.join(format!("{cgroup_id}.json")), serde_json::to_vec(&enrolment).unwrap()).unwrap();
 }

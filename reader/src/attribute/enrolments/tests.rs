@@ -20,25 +20,33 @@ impl World {
         self.dir.path().join(Enrolment::FOLDER).join(format!("{id}.json"))
     }
 
-    /// Writes as the manager does: a new file under a temporary name, then a rename.
     fn enrol(&self, id: u64, agent: &str, enrolled_ns: u64, retired_ns: Option<u64>) {
-        let enrolment = Enrolment {
-            cgroup_id: id,
-            container_id: format!("container of {agent}"),
-            agent: agent.to_owned(),
-            project: "demo".to_owned(),
-            enrolled_ns,
-            retired_ns,
-        };
+        self.write(&Enrolment { retired_ns, ..enrolment(id, agent, enrolled_ns) });
+    }
+
+    /// Writes as the manager does: a new file under a temporary name, then a rename.
+    fn write(&self, enrolment: &Enrolment) {
         let temporary = self.dir.path().join("new");
-        fs::write(&temporary, serde_json::to_vec(&enrolment).unwrap()).unwrap();
-        fs::rename(temporary, self.path(id)).unwrap();
+        fs::write(&temporary, serde_json::to_vec(enrolment).unwrap()).unwrap();
+        fs::rename(temporary, self.path(enrolment.cgroup_id)).unwrap();
     }
 
     fn owner(&mut self, id: u64, start_ns: u64, end_ns: u64) -> (Attribution, String) {
         self.enrolments.refresh(self.clock).unwrap();
         let owner = self.enrolments.owner(id, start_ns, end_ns, self.clock);
         (owner.attribution, owner.agent)
+    }
+}
+
+fn enrolment(cgroup_id: u64, agent: &str, enrolled_ns: u64) -> Enrolment {
+    Enrolment {
+        cgroup_id,
+        container_id: format!("container of {agent}"),
+        agent: agent.to_owned(),
+        project: "demo".to_owned(),
+        enrolled_ns,
+        retired_ns: None,
+        earlier: Vec::new(),
     }
 }
 
@@ -140,6 +148,22 @@ fn a_reused_id_does_not_inherit_from_a_holder_that_was_never_read() {
 }
 
 #[test]
+fn holders_that_were_never_read_one_by_one_are_in_the_file_of_the_last() {
+    let mut world = world();
+    world.enrol(7, "first", 100, None);
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "first"));
+    let holder =
+        |agent, enrolled_ns, retired_ns| Enrolment { retired_ns, ..enrolment(7, agent, enrolled_ns) };
+    let earlier = vec![holder("first", 100, Some(300)), holder("second", 400, Some(600))];
+    world.write(&Enrolment { earlier, ..enrolment(7, "third", 700) });
+    assert_eq!(world.owner(7, 150, 200), named(Attribution::Known, "first"));
+    assert_eq!(world.owner(7, 350, 360), nobody(Attribution::Gone));
+    assert_eq!(world.owner(7, 450, 460), named(Attribution::Known, "second"));
+    assert_eq!(world.owner(7, 450, 650), named(Attribution::Late, "second"));
+    assert_eq!(world.owner(7, 750, 760), named(Attribution::Known, "third"));
+}
+
+#[test]
 fn an_id_that_was_taken_over_without_a_retirement_changes_hands_at_the_new_enrolment() {
     let mut world = world();
     world.enrol(7, "first", 100, None);
@@ -199,6 +223,7 @@ fn the_longest_labels_fit_however_they_are_written() {
         project: label.clone(),
         enrolled_ns: u64::MAX - 1,
         retired_ns: Some(u64::MAX),
+        earlier: Vec::new(),
     };
     fs::write(world.path(7), serde_json::to_vec_pretty(&enrolment).unwrap()).unwrap();
     assert_eq!(world.owner(7, u64::MAX - 1, u64::MAX), named(Attribution::Late, &label));

@@ -1,0 +1,306 @@
+//! What stays of a container that is retired: its counters, in a file, once nothing of it is under way.
+//!
+//! Its entries of `ledger`, `folds`, `fold_readings` and `budgets` make room for others only when they say all that
+//! they ever will: its flows have ended, each record is in the ring or beyond, and every fold is documented. Then
+//! their sum is written to `ledgers/<cgroup id>.json` and they are removed, in this order: a manager that is killed in
+//! between finds the life in the file already, and only removes. A cgroup id that is enrolled again goes on from there.
+
+use std::{collections::HashMap, ops::AddAssign, path::PathBuf};
+
+use abi::{Enrolment, FoldKey, Hook, Ledger};
+use aya::maps::MapError;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Manager,
+    clock::boot_ns,
+    error::{Error, Result},
+    pins::found,
+    state::{read_json, remove_file, write_json},
+};
+
+/// Folder of retired containers' counters below the state directory.
+const FOLDER: &str = "ledgers";
+/// The file of those that are not told apart any more.
+const GONE: &str = "gone.json";
+/// A hook that was running when it was detached has ended long before: 1 s.
+const QUIET_NS: u64 = 1_000_000_000;
+/// How long a retired container keeps its files, for records of it that are still to be attributed: a day.
+const KEPT_NS: u64 = 86_400_000_000_000;
+/// Most retired containers that keep their files.
+const MOST_KEPT: usize = 16_384;
+
+/// A container's counters of the ledger, as [`Ledger`] defines them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Attempts that were denied.
+    pub denied: u64,
+    /// Flows that were let through.
+    pub opened: u64,
+    /// Flows that ended.
+    pub closed: u64,
+    /// Records handed to the ring.
+    pub submitted: u64,
+    /// Denied attempts that were counted instead.
+    pub folded: u64,
+}
+
+impl From<Ledger> for Totals {
+    fn from(ledger: Ledger) -> Self {
+        let Ledger { denied, opened, closed, submitted, folded, .. } = ledger;
+        Self { denied, opened, closed, submitted, folded }
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, more: Self) {
+        self.denied = self.denied.saturating_add(more.denied);
+        self.opened = self.opened.saturating_add(more.opened);
+        self.closed = self.closed.saturating_add(more.closed);
+        self.submitted = self.submitted.saturating_add(more.submitted);
+        self.folded = self.folded.saturating_add(more.folded);
+    }
+}
+
+/// `ledgers/<cgroup id>.json`: lives of a cgroup id that are over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Past {
+    /// Which.
+    pub cgroup_id: u64,
+    /// When the last of them was enrolled.
+    pub enrolled_ns: u64,
+    /// Their sum.
+    pub totals: Totals,
+}
+
+/// `ledgers/gone.json`: containers whose own files are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// How many.
+    pub containers: u64,
+    /// Their sum.
+    pub totals: Totals,
+    /// The last one: its files may still be there if the manager was killed.
+    pub last: Option<u64>,
+}
+
+/// What the maps say of a retired container's folds.
+#[derive(Default)]
+struct Folded {
+    keys: Vec<FoldKey>,
+    count: u64,
+    undocumented: u64,
+}
+
+impl Folded {
+    fn add(&mut self, key: FoldKey, count: u64, documented: u64) {
+        self.keys.push(key);
+        self.count = self.count.saturating_add(count);
+        self.undocumented = self.undocumented.saturating_add(count.saturating_sub(documented));
+    }
+}
+
+impl Manager {
+    /// Moves the counters of retired containers of which nothing is under way from the maps to their files; returns
+    /// how many. The others are looked at again at the next call.
+    ///
+    /// # Errors
+    /// If a map or a state file refuses.
+    pub fn clear_retired(&self) -> Result<usize> {
+        let mut retired = self.unenrolled()?;
+        if retired.is_empty() {
+            return Ok(0);
+        }
+        let mut folds = self.folds_of(&retired)?;
+        let mut cleared = 0_usize;
+        for cgroup_id in retired.drain(..) {
+            let folded = folds.remove(&cgroup_id).unwrap_or_default();
+            if self.clear_one(cgroup_id, &folded)? {
+                cleared = cleared.saturating_add(1);
+            }
+        }
+        Ok(cleared)
+    }
+
+    /// Containers that have counters, and are not enrolled.
+    fn unenrolled(&self) -> Result<Vec<u64>> {
+        let containers = self.pins.containers()?;
+        let mut retired = Vec::new();
+        for cgroup_id in self.pins.ledger()?.keys() {
+            let cgroup_id = cgroup_id.map_err(Error::map("ledger"))?;
+            // 0 collects what has no container.
+            if cgroup_id != 0 && found("container_map", containers.get(&cgroup_id, 0))?.is_none() {
+                retired.push(cgroup_id);
+            }
+        }
+        Ok(retired)
+    }
+
+    fn folds_of(&self, retired: &[u64]) -> Result<HashMap<u64, Folded>> {
+        let readings = self.pins.fold_readings()?;
+        let mut folds: HashMap<u64, Folded> = HashMap::new();
+        for pair in self.pins.folds()?.iter() {
+            let (key, fold) = match pair {
+                Ok(pair) => pair,
+                Err(MapError::KeyNotFound) => continue,
+                Err(cause) => return Err(Error::Map { map: "folds", cause }),
+            };
+            if retired.contains(&key.cgroup_id) {
+                let documented = found("fold_readings", readings.get(&key, 0))?.unwrap_or(0);
+                folds.entry(key.cgroup_id).or_default().add(key, fold.count, documented);
+            }
+        }
+        Ok(folds)
+    }
+
+    /// What found no room in `folds`.
+    fn overflow(&self, cgroup_id: u64, ledger: &Ledger) -> Result<Folded> {
+        let readings = self.pins.fold_readings()?;
+        let mut folded = Folded::default();
+        for (hook, count) in Hook::ALL.iter().zip(ledger.overflow) {
+            let key = FoldKey::various(cgroup_id, *hook);
+            let documented = found("fold_readings", readings.get(&key, 0))?.unwrap_or(0);
+            folded.add(key, count, documented);
+        }
+        Ok(folded)
+    }
+
+    /// Folded attempts of a container that no record tells of yet.
+    ///
+    /// # Errors
+    /// If it has no counters in the kernel, or a map refuses.
+    pub fn undocumented(&self, cgroup_id: u64) -> Result<u64> {
+        let ledger = self.ledger(cgroup_id)?;
+        if ledger.folded == 0 {
+            return Ok(0);
+        }
+        let folded = self.folds_of(&[cgroup_id])?.remove(&cgroup_id).unwrap_or_default();
+        Ok(folded.undocumented.saturating_add(self.overflow(cgroup_id, &ledger)?.undocumented))
+    }
+
+    fn clear_one(&self, cgroup_id: u64, folded: &Folded) -> Result<bool> {
+        let _lock = self.lock_changes()?;
+        let enrolment: Option<Enrolment> = read_json(&self.enrolment_path(cgroup_id))?;
+        let Some((enrolment, retired_ns)) = enrolment.and_then(|one| Some((one.clone(), one.retired_ns?)))
+        else {
+            // It is being enrolled, or was enrolled again since.
+            return Ok(false);
+        };
+        let mut ledgers = self.pins.ledger()?;
+        let Some(ledger) = found("ledger", ledgers.get(&cgroup_id, 0))? else { return Ok(false) };
+        let overflow = self.overflow(cgroup_id, &ledger)?;
+        let count = folded.count.saturating_add(overflow.count);
+        let undocumented = folded.undocumented.saturating_add(overflow.undocumented);
+        let quiet = boot_ns().saturating_sub(retired_ns) >= QUIET_NS;
+        let ended = ledger.opened == ledger.closed;
+        let handed =
+            ledger.denied.saturating_add(ledger.closed) == ledger.submitted.saturating_add(ledger.folded);
+        if !(quiet && ended && handed && undocumented == 0 && count == ledger.folded) {
+            return Ok(false);
+        }
+        let path = self.ledger_path(cgroup_id);
+        let mut past: Past = read_json(&path)?.unwrap_or(Past { cgroup_id, ..Past::default() });
+        if past.enrolled_ns != enrolment.enrolled_ns {
+            past.enrolled_ns = enrolment.enrolled_ns;
+            past.totals += ledger.into();
+            write_json(&path, &past)?;
+        }
+        let (mut folds, mut readings) = (self.pins.folds()?, self.pins.fold_readings()?);
+        let various = Hook::ALL.iter().map(|hook| FoldKey::various(cgroup_id, *hook));
+        for key in folded.keys.iter().copied().chain(various) {
+            found("folds", folds.remove(&key))?;
+            found("fold_readings", readings.remove(&key))?;
+        }
+        found("ledger", ledgers.remove(&cgroup_id))?;
+        Ok(true)
+    }
+
+    /// Counters of a container's lives that are over, the present one's aside.
+    pub(crate) fn past(&self, cgroup_id: u64) -> Result<Option<Past>> {
+        read_json(&self.ledger_path(cgroup_id))
+    }
+
+    /// Whether a container has no counters in the kernel any more.
+    pub(crate) fn is_cleared(&self, cgroup_id: u64) -> Result<bool> {
+        Ok(found("ledger", self.pins.ledger()?.get(&cgroup_id, 0))?.is_none())
+    }
+
+    /// A container's counters, of all of its lives.
+    ///
+    /// # Errors
+    /// If it never was enrolled.
+    pub fn totals(&self, cgroup_id: u64) -> Result<Totals> {
+        let past = self.past(cgroup_id)?;
+        let live = found("ledger", self.pins.ledger()?.get(&cgroup_id, 0))?;
+        let mut totals = past.map_or_else(Totals::default, |past| past.totals);
+        match (past, live) {
+            (None, None) => return Err(Error::NotEnrolled(cgroup_id)),
+            (_, None) => {}
+            (past, Some(ledger)) => {
+                let enrolment: Option<Enrolment> = read_json(&self.enrolment_path(cgroup_id))?;
+                // Of a life that is in the file, the entry is only about to be removed.
+                if past.is_none_or(|past| Some(past.enrolled_ns) != enrolment.map(|one| one.enrolled_ns)) {
+                    totals += ledger.into();
+                }
+            }
+        }
+        Ok(totals)
+    }
+
+    /// Removes the files of containers that were retired long ago, of which only the sum is kept.
+    ///
+    /// # Errors
+    /// If a state file refuses.
+    pub fn forget_gone(&self) -> Result<usize> {
+        let now = boot_ns();
+        let mut retired: Vec<(u64, u64)> = self
+            .enrolments()?
+            .iter()
+            .filter_map(|enrolment| Some((enrolment.retired_ns?, enrolment.cgroup_id)))
+            .collect();
+        retired.sort_unstable();
+        let surplus = retired.len().saturating_sub(MOST_KEPT);
+        let mut forgotten = 0_usize;
+        for (at, (retired_ns, cgroup_id)) in retired.into_iter().enumerate() {
+            if (at < surplus || now.saturating_sub(retired_ns) > KEPT_NS) && self.forget_one(cgroup_id)? {
+                forgotten = forgotten.saturating_add(1);
+            }
+        }
+        Ok(forgotten)
+    }
+
+    fn forget_one(&self, cgroup_id: u64) -> Result<bool> {
+        let _lock = self.lock_changes()?;
+        let path = self.enrolment_path(cgroup_id);
+        let enrolment: Option<Enrolment> = read_json(&path)?;
+        if !self.is_cleared(cgroup_id)? || enrolment.is_none_or(|enrolment| enrolment.retired_ns.is_none()) {
+            return Ok(false);
+        }
+        let mut gone = self.gone()?;
+        if gone.last != Some(cgroup_id) {
+            gone.containers = gone.containers.saturating_add(1);
+            gone.totals += self.past(cgroup_id)?.unwrap_or_default().totals;
+            gone.last = Some(cgroup_id);
+            write_json(&self.ledgers().join(GONE), &gone)?;
+        }
+        remove_file(&self.ledger_path(cgroup_id))?;
+        remove_file(&path)?;
+        // From here on this id is a new one.
+        gone.last = None;
+        write_json(&self.ledgers().join(GONE), &gone)?;
+        Ok(true)
+    }
+
+    /// The sum of containers whose own files are gone.
+    pub(crate) fn gone(&self) -> Result<Gone> {
+        Ok(read_json(&self.ledgers().join(GONE))?.unwrap_or_default())
+    }
+
+    fn ledgers(&self) -> PathBuf {
+        self.state_dir().join(FOLDER)
+    }
+
+    fn ledger_path(&self, cgroup_id: u64) -> PathBuf {
+        self.ledgers().join(format!("{cgroup_id}.json"))
+    }
+}
