@@ -52,8 +52,9 @@ impl From<Ledger> for Totals {
     }
 }
 
-impl AddAssign for Totals {
-    fn add_assign(&mut self, more: Self) {
+impl Totals {
+    /// Adds `more` to each.
+    pub(crate) fn add(&mut self, more: Self) {
         self.denied = self.denied.saturating_add(more.denied);
         self.opened = self.opened.saturating_add(more.opened);
         self.closed = self.closed.saturating_add(more.closed);
@@ -202,7 +203,7 @@ impl Manager {
         let mut past: Past = read_json(&path)?.unwrap_or(Past { cgroup_id, ..Past::default() });
         if past.enrolled_ns != enrolment.enrolled_ns {
             past.enrolled_ns = enrolment.enrolled_ns;
-            past.totals += ledger.into();
+            past.totals.add(ledger.into());
             write_json(&path, &past)?;
         }
         let (mut folds, mut readings) = (self.pins.folds()?, self.pins.fold_readings()?);
@@ -240,7 +241,7 @@ impl Manager {
                 let enrolment: Option<Enrolment> = read_json(&self.enrolment_path(cgroup_id))?;
                 // Of a life that is in the file, the entry is only about to be removed.
                 if past.is_none_or(|past| Some(past.enrolled_ns) != enrolment.map(|one| one.enrolled_ns)) {
-                    totals += ledger.into();
+                    totals.add(ledger.into());
                 }
             }
         }
@@ -279,7 +280,7 @@ impl Manager {
         let mut gone = self.gone()?;
         if gone.last != Some(cgroup_id) {
             gone.containers = gone.containers.saturating_add(1);
-            gone.totals += self.past(cgroup_id)?.unwrap_or_default().totals;
+            gone.totals.add(self.past(cgroup_id)?.unwrap_or_default().totals);
             gone.last = Some(cgroup_id);
             write_json(&self.ledgers().join(GONE), &gone)?;
         }

@@ -79,7 +79,7 @@ impl Manager {
             let ledger = self.totals(cgroup_id)?;
             if enrolment.retired_ns.is_some() && self.is_cleared(cgroup_id)? {
                 retired.containers = retired.containers.saturating_add(1);
-                retired.totals += ledger;
+                retired.totals.add(ledger);
                 continue;
             }
             let attached = fs::read_dir(self.pins.links(cgroup_id)).map_or(0, Iterator::count);
