@@ -30,7 +30,7 @@ pub enum Answer {
     Accept,
     /// Stores nothing, and says INVALID_ARGUMENT.
     Reject,
-    /// Stores everything, and answers half a second later.
+    /// Stores everything, half a second later.
     Slow,
     /// Stores the first half of each batch, rounded down, and says `partial_success` of the rest.
     Partial,

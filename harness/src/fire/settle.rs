@@ -31,6 +31,9 @@ const SENTINEL_LIMIT: Duration = Duration::from_secs(10);
 /// After this long, another one is sent. The chain keeps order, so it ends the stream as well; that the
 /// first one was lost is for the ledger to tell, which counts both.
 const SENTINEL_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long nothing may arrive, of what is still to arrive, before it is taken for lost: the reader asks for counts
+/// and tells of losses several times a second.
+const STILL: Duration = Duration::from_secs(3);
 /// Between looks at the reader's queue: each asks a page of it.
 const PAGE: Duration = Duration::from_millis(20);
 /// Between looks at the ledger.
@@ -58,19 +61,12 @@ pub(super) fn settle(
     for agent in agents.iter_mut().filter(|agent| agent.is_live) {
         sentinel(lab, world, &mut limit, agent)?;
     }
-    if let Some(agent) = agents.first().filter(|_| case.cell.scenario.disturbs()) {
-        emptied(lab, &mut limit, agent)?;
-    } else {
-        unfolded(lab, agents)?;
-    }
-    let of_ours = |document: &Value| {
-        let cgroup_id = attribute(document, "cgroup_id").as_u64();
-        agents.iter().any(|agent| Some(agent.cgroup_id) == cgroup_id)
-    };
-    // In a lab of its own, what was lost of a container that nobody knows is this cell's too.
     let alone = case.cell.scenario.disturbs();
-    let wanted = |document: &Value| of_ours(document) || alone && is_loss(document);
-    let documents = distinct(lab.endpoint.documents(EGRESS_STREAM, wanted));
+    // Of one sentinel in a ring that has room, nothing is behind it.
+    if alone || handed_over(lab, agents)?.folded > 0 || agents.iter().any(|agent| agent.sentinels > 1) {
+        all_told(lab, &mut limit, agents, alone)?;
+    }
+    let documents = documents(lab, agents, alone);
     let (losses, documents): (Vec<_>, Vec<_>) = documents.into_iter().partition(is_loss);
     let (sentinels, documents) = documents.into_iter().partition(is_sentinel);
     Ok(Settled { documents, sentinels, losses })
@@ -168,62 +164,77 @@ fn sentinel(lab: &Lab, world: &World, limit: &mut Limit, agent: &mut AgentEviden
     Err(limit.exceeded(lab, agent))
 }
 
-/// Waits until the reader holds nothing any more: each record is in the store, or lost and counted.
-fn emptied(lab: &Lab, limit: &mut Limit, agent: &AgentEvidence) -> Result<(), FireError> {
+/// Waits until all that the kernel handed over is documented, as what it was or as a loss, and in a lab of its own
+/// the reader is at rest. What is missing when nothing moves any more is for the ledger to tell.
+fn all_told(lab: &Lab, limit: &mut Limit, agents: &[AgentEvidence], alone: bool) -> Result<(), FireError> {
     limit.restart();
-    while !is_at_rest(lab)? {
+    let (mut told, mut still) = (0, Instant::now() + STILL);
+    loop {
         uninterrupted()?;
-        if limit.is_over(lab) {
+        let reader = lab.reader_counters();
+        if !alone || reader.as_ref().is_some_and(|reader| reader.queued == 0) {
+            let documents = documents(lab, agents, alone);
+            let now: u64 = documents.iter().map(weight).sum();
+            let lost: u64 = documents.iter().filter(|document| is_loss(document)).map(weight).sum();
+            let counted = reader.filter(|_| alone).map_or(lost, |reader| reader.losses.values().sum());
+            let Handed { submitted, folded } = handed_over(lab, agents)?;
+            if now >= submitted + folded && lost == counted {
+                return Ok(());
+            }
+            if now != told || lab.is_disturbed() {
+                (told, still) = (now, Instant::now() + STILL);
+            }
+            if Instant::now() >= still {
+                return Ok(());
+            }
+        } else if limit.is_over(lab)
+            && let Some(agent) = agents.first()
+        {
             return Err(limit.exceeded(lab, agent));
         }
         thread::sleep(PAGE);
     }
-    Ok(())
 }
 
-/// Whether the reader holds nothing, has read every count of the kernel, and every loss has its document.
-fn is_at_rest(lab: &Lab) -> Result<bool, FireError> {
-    let Some(reader) = lab.reader_counters().filter(|reader| reader.queued == 0) else { return Ok(false) };
-    let losses: u64 = distinct(lab.endpoint.documents(EGRESS_STREAM, is_loss)).iter().map(weight).sum();
-    Ok(reader.folded == lab.folded()? && losses == reader.losses.values().sum::<u64>())
+/// What the kernel handed over, of these containers together.
+struct Handed {
+    submitted: u64,
+    folded: u64,
 }
 
-/// Waits until what the kernel counted instead of recorded is documented, of containers of which anything was.
-fn unfolded(lab: &Lab, agents: &[AgentEvidence]) -> Result<(), FireError> {
-    let deadline = Instant::now() + SENTINEL_LIMIT;
+fn handed_over(lab: &Lab, agents: &[AgentEvidence]) -> Result<Handed, FireError> {
+    let mut handed = Handed { submitted: 0, folded: 0 };
     for agent in agents {
         let ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
-        let own = |document: &Value| {
-            attribute(document, "cgroup_id").as_u64() == Some(agent.cgroup_id) && !is_loss(document)
-        };
-        // What is missing in the end is for the ledger to tell.
-        while ledger.folded > 0 && Instant::now() < deadline {
-            uninterrupted()?;
-            let documented: u64 =
-                distinct(lab.endpoint.documents(EGRESS_STREAM, own)).iter().map(weight).sum();
-            if documented >= ledger.submitted + ledger.folded {
-                break;
-            }
-            thread::sleep(PAGE);
-        }
+        handed.submitted += ledger.submitted;
+        handed.folded += ledger.folded;
     }
-    Ok(())
+    Ok(handed)
 }
 
-fn is_loss(document: &Value) -> bool {
-    attribute(document, "record_type") == "loss"
-}
-
-fn weight(document: &Value) -> u64 {
-    attribute(document, "event_count").as_u64().unwrap_or(0)
-}
-
-/// Delivery is at least once, so what is counted is distinct events.
-fn distinct(mut documents: Vec<Value>) -> Vec<Value> {
+/// Every event of these containers once. In a lab of its own, what was lost of a container that nobody knows is
+/// this cell's too.
+fn documents(lab: &Lab, agents: &[AgentEvidence], alone: bool) -> Vec<Value> {
+    let of_ours = |document: &Value| {
+        let cgroup_id = attribute(document, "cgroup_id").as_u64();
+        agents.iter().any(|agent| Some(agent.cgroup_id) == cgroup_id)
+    };
+    let wanted = |document: &Value| of_ours(document) || alone && is_loss(document);
+    let mut documents = lab.endpoint.documents(EGRESS_STREAM, wanted);
+    // Delivery is at least once, so what is counted is distinct events.
     let mut seen = HashSet::new();
     documents.retain(|document| match attribute(document, "event_id").as_str() {
         Some(id) => seen.insert(id.to_owned()),
         None => true,
     });
     documents
+}
+
+fn is_loss(document: &Value) -> bool {
+    attribute(document, "record_type") == "loss"
+}
+
+/// Attempts that a document stands for.
+fn weight(document: &Value) -> u64 {
+    attribute(document, "event_count").as_u64().unwrap_or(0)
 }

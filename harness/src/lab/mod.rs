@@ -159,16 +159,6 @@ impl Lab {
         Some(counters)
     }
 
-    /// Attempts that the kernel counted instead of recorded, of all containers.
-    ///
-    /// # Errors
-    /// If a counter cannot be read.
-    pub fn folded(&self) -> Result<u64, manager::Error> {
-        let status = self.manager.status()?;
-        let ids = status.containers.iter().map(|container| container.enrolment.cgroup_id).chain([0]);
-        ids.map(|cgroup_id| Ok(self.manager.ledger(cgroup_id)?.folded)).sum()
-    }
-
     /// Whether a part is stopped, and will be back by itself.
     pub(crate) fn is_disturbed(&self) -> bool {
         self.reader.is_stopped() || self.endpoint.is_away()

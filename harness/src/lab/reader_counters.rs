@@ -21,8 +21,6 @@ pub struct ReaderCounters {
     pub exported: u64,
     /// Records that the endpoint received, by its own; more where one was sent twice.
     pub received: u64,
-    /// Attempts that the kernel counted instead of recorded, and that are in a record now.
-    pub folded: u64,
     /// Records that it holds, neither accepted nor lost.
     pub queued: u64,
     /// Records lost, by loss point; points without a loss are left out.
@@ -51,7 +49,6 @@ impl ReaderCounters {
             match name {
                 "records_drained_total" => counters.drained = value,
                 "records_exported_total" => counters.exported = value,
-                "attempts_folded_total" => counters.folded = value,
                 "queue_depth" => counters.queued = value,
                 _ => {
                     let point = name
