@@ -6,75 +6,72 @@
 //! must count distinct `event_id`.
 
 mod document;
+mod manner;
+mod presence;
+mod service;
+mod store;
 
 use std::{
-    collections::HashMap,
     io,
-    net::SocketAddr,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
-    thread,
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use opentelemetry_proto::tonic::collector::logs::v1::{
-    ExportLogsServiceRequest, ExportLogsServiceResponse,
-    logs_service_server::{LogsService, LogsServiceServer},
-};
 use serde_json::Value;
-use tokio::{net::TcpListener, sync::oneshot};
-use tonic::{
-    Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
-};
 
-/// Largest request taken, bytes. The default of 4 MiB would limit the sender's batches.
-const LARGEST: usize = 64 << 20;
+pub use manner::Answer;
+use manner::Manner;
+use presence::Presence;
+use service::Service;
+use store::Store;
 
 /// A running endpoint. Dropping it closes its connections.
 pub struct Endpoint {
-    address: SocketAddr,
+    presence: Presence,
     store: Arc<Store>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
+    manner: Arc<Manner>,
 }
 
 impl Endpoint {
     /// Listens on a free port of 127.0.0.1, in the namespace of the calling thread.
     pub fn start() -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let store = Arc::new(Store::default());
-        let service = Service(Arc::clone(&store));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (failed, failure) = mpsc::channel();
-        let body = move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(failed.send(error)),
-            };
-            runtime.block_on(async {
-                match TcpListener::from_std(listener) {
-                    Ok(listener) => {
-                        drop(failed);
-                        serve(listener, service, stopped).await;
-                    }
-                    Err(error) => drop(failed.send(error)),
-                }
-            });
-        };
-        let thread = thread::Builder::new().name("endpoint".to_owned()).spawn(body)?;
-        match failure.recv() {
-            Ok(error) => Err(error),
-            // Nothing was sent before the sender was dropped: it runs.
-            Err(mpsc::RecvError) => Ok(Self { address, store, stop: Some(stop), thread: Some(thread) }),
-        }
+        let (store, manner) = (Arc::new(Store::default()), Arc::new(Manner::default()));
+        let service = Service { store: Arc::clone(&store), manner: Arc::clone(&manner) };
+        Ok(Self { presence: Presence::start(service)?, store, manner })
+    }
+
+    /// Closes the listener and cuts every connection; it listens again, on the same port, after `length`.
+    pub fn leave(&self, length: Duration) {
+        self.presence.leave(length);
+    }
+
+    /// Whether it is away.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.presence.is_away()
+    }
+
+    /// What it answers from now on.
+    pub fn answer(&self, answer: Answer) {
+        self.manner.set(answer);
+    }
+
+    /// What it answers.
+    #[must_use]
+    pub fn answering(&self) -> Answer {
+        self.manner.get()
+    }
+
+    /// Waits until records were answered so; `false` if none were before `deadline`.
+    #[must_use]
+    pub fn has_answered(&self, deadline: Instant) -> bool {
+        self.manner.was_shown(deadline)
     }
 
     /// `http://127.0.0.1:<port>`, for an OTLP/gRPC exporter.
     #[must_use]
     pub fn uri(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.presence.address())
     }
 
     /// The documents of `stream` that satisfy `filter`, in order of arrival.
@@ -87,7 +84,7 @@ impl Endpoint {
     /// Documents of all streams, those that came twice included.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.store.lock().values().map(|documents| documents.len() as u64).sum()
+        self.store.received()
     }
 
     /// The documents of `stream` from number `from` on, as soon as there is one; none if there is none
@@ -117,84 +114,5 @@ impl Endpoint {
                 return None;
             }
         }
-    }
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Serves until told to stop, then drops what is still connected.
-async fn serve(listener: TcpListener, service: Service, stopped: oneshot::Receiver<()>) {
-    let service = LogsServiceServer::new(service).max_decoding_message_size(LARGEST);
-    // Answers are small, and the sender waits for each.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tokio::select! {
-        ended = Server::builder().add_service(service).serve_with_incoming(incoming) => {
-            if let Err(error) = ended {
-                tracing::error!(%error, "the endpoint ended");
-            }
-        }
-        _ = stopped => {}
-    }
-}
-
-#[derive(Default)]
-struct Store {
-    streams: Mutex<HashMap<String, Vec<Arc<Value>>>>,
-    arrived: Condvar,
-}
-
-impl Store {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Arc<Value>>>> {
-        // Documents are only ever appended whole: valid even if a holder panicked.
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Documents of `stream` from number `from` on. Predicates run on this copy, outside the lock.
-    fn snapshot(&self, stream: &str, from: usize) -> Vec<Arc<Value>> {
-        self.lock()
-            .get(stream)
-            .and_then(|documents| documents.get(from..))
-            .map(<[_]>::to_vec)
-            .unwrap_or_default()
-    }
-
-    /// Waits until `stream` has more than `seen` documents; `false` at the deadline.
-    fn wait_for_more(&self, stream: &str, seen: usize, deadline: Instant) -> bool {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let none_yet =
-            |streams: &mut HashMap<String, Vec<_>>| streams.get(stream).is_none_or(|d| d.len() <= seen);
-        let waited = self.arrived.wait_timeout_while(self.lock(), left, none_yet);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
-
-    fn add(&self, documents: Vec<(String, Vec<Arc<Value>>)>) {
-        let mut streams = self.lock();
-        for (stream, documents) in documents {
-            streams.entry(stream).or_default().extend(documents);
-        }
-        self.arrived.notify_all();
-    }
-}
-
-struct Service(Arc<Store>);
-
-#[tonic::async_trait]
-impl LogsService for Service {
-    async fn export(
-        &self,
-        request: Request<ExportLogsServiceRequest>,
-    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        let resources = request.into_inner().resource_logs;
-        self.0.add(resources.into_iter().map(document::of_resource).collect());
-        Ok(Response::new(ExportLogsServiceResponse { partial_success: None }))
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     fire::{FireError, fire},
     interrupt,
     judge::{asserted, declared, judge, model_steps, told_steps},
-    lab::{Availability, Lab, missing},
+    lab::{Availability, Lab, OwnLab, Place, missing},
     scenario::Cell,
     wire::{Captures, Frames},
 };
@@ -87,6 +87,8 @@ pub fn run(
 
 /// Runs one cell to its report, whatever happens on the way.
 pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellReport {
+    // Waiting for it is not the cell's time.
+    let place = (options.tier == Tier::Lab && cell.scenario.disturbs()).then(Place::take);
     let began = Instant::now();
     let mut report = CellReport {
         position: cell.locate("name").unwrap_or((1, 1)),
@@ -121,8 +123,9 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
         }
         (Tier::Lab, Some(lab)) => {
             // One cell's bug must not end the others.
-            let result =
-                catch_unwind(AssertUnwindSafe(|| in_lab(cell, lab, options.keep, &mut report, &mut frames)));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                in_lab(cell, lab, place, options.keep, &mut report, &mut frames)
+            }));
             let failure = match result {
                 Ok(Ok(())) => None,
                 Ok(Err(error @ FireError::Interrupted(_))) => {
@@ -160,13 +163,18 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
 fn in_lab(
     cell: &Cell,
     lab: &Lab,
+    place: Option<Place>,
     keep: bool,
     report: &mut CellReport,
     frames: &mut Frames,
 ) -> Result<(), FireError> {
     static WORLDS: AtomicUsize = AtomicUsize::new(0);
     let id = format!("w{}", WORLDS.fetch_add(1, Ordering::Relaxed));
-    let evidence = fire(lab, cell, &id, keep, frames)?;
+    let own = place.map(|place| OwnLab::beside(lab, cell.scenario.ring, place));
+    let own = own.transpose().map_err(FireError::Lab)?;
+    // A world cannot outlive its lab.
+    let keep = keep && own.is_none();
+    let evidence = fire(own.as_deref().unwrap_or(lab), cell, &id, keep, frames)?;
     let judged = judge(&evidence);
     (report.failures, report.model, report.stage) = (judged.failures, judged.model, judged.stage);
     let agents: Vec<&str> = evidence.agents.iter().map(|agent| agent.agent.as_str()).collect();
@@ -189,6 +197,7 @@ fn environment(message: &str) -> Failure {
 fn class(error: &FireError) -> Class {
     match error {
         FireError::Sentinel { .. } => Class::Lost,
+        FireError::Unmet { .. } => Class::Trigger,
         _ => Class::Environment,
     }
 }

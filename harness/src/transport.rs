@@ -8,7 +8,7 @@ use strum::IntoEnumIterator;
 
 use crate::{
     actor::Action,
-    scenario::types::{ConnectVia, DatagramProto, Family, Socket, Step},
+    scenario::types::{ConnectVia, DatagramProto, Family, Flood, FloodProto, Socket, Step},
 };
 
 /// What a socket speaks. Not what its packets say: a raw socket may send what looks like TCP.
@@ -71,6 +71,8 @@ impl Transport {
             Action::Resolve(_) | Action::Quic(_) | Action::Http3(_) | Action::Stun(_) => Some(Self::Udp),
             Action::Websocket(_) => Some(Self::Tcp),
             Action::Socket(socket) => of_socket(socket),
+            Action::Flood(Flood { proto: FloodProto::Udp, .. }) => Some(Self::Udp),
+            Action::Flood(Flood { proto: FloodProto::Tcp, .. }) => Some(Self::Tcp),
             Action::Exec(_) => None,
         }
     }
@@ -236,6 +238,7 @@ pub fn written_families(step: &Step) -> Vec<IpFamily> {
     match &action {
         Action::Connect(connect) => to(&connect.to, connect.family.unwrap_or_default()),
         Action::Send(send) => to(&send.to, send.family),
+        Action::Flood(flood) => to(&flood.to, flood.family),
         Action::Quic(quic) => to(&quic.to, quic.family),
         Action::Http3(http3) => to(&http3.to, http3.family),
         Action::Websocket(websocket) => to(&websocket.to, websocket.family),

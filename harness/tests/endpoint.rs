@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::endpoint::Endpoint;
+use harness::endpoint::{Answer, Endpoint};
 use opentelemetry_proto::tonic::{
     collector::logs::v1::{ExportLogsServiceRequest, logs_service_client::LogsServiceClient},
     common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value as Any},
@@ -132,4 +132,57 @@ fn a_hundred_thousand_documents_are_no_burden() {
     assert_eq!(numbers.len(), 10);
     eprintln!("100,000 documents stored in {stored:?}, searched in {:?}", start.elapsed() - stored);
     assert!(stored < Duration::from_secs(60), "{stored:?}");
+}
+
+/// What became of one request with `records` records: what was rejected, or the status.
+fn try_export(endpoint: &Endpoint, records: i64) -> Result<i64, tonic::Code> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connected = LogsServiceClient::connect(endpoint.uri()).await;
+        let mut client = connected.map_err(|_| tonic::Code::Unavailable)?;
+        let answer = client.export(request(STREAM, (0..records).map(numbered).collect())).await;
+        let partial = answer.map_err(|status| status.code())?.into_inner().partial_success;
+        Ok(partial.map_or(0, |partial| partial.rejected_log_records))
+    })
+}
+
+#[test]
+fn answers_are_as_they_are_set() {
+    let endpoint = Endpoint::start().unwrap();
+    let soon = || Instant::now() + Duration::from_millis(10);
+    for (answer, told, stored) in [
+        (Answer::Accept, Ok(0), 5),
+        (Answer::Reject, Err(tonic::Code::InvalidArgument), 0),
+        (Answer::Slow, Ok(0), 5),
+        (Answer::Partial, Ok(3), 2),
+        (Answer::Internal, Err(tonic::Code::Internal), 0),
+    ] {
+        endpoint.answer(answer);
+        let before = endpoint.received();
+        assert_eq!(try_export(&endpoint, 0), Ok(0), "{answer}: a probe");
+        assert!(!endpoint.has_answered(soon()), "{answer}: a probe meets no answer");
+        assert_eq!(try_export(&endpoint, 5), told, "{answer}");
+        assert_eq!(endpoint.received() - before, stored, "{answer}");
+        assert!(endpoint.has_answered(soon()), "{answer}");
+    }
+}
+
+#[test]
+fn it_goes_away_and_comes_back_to_the_same_port() {
+    let endpoint = Endpoint::start().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut client = runtime.block_on(LogsServiceClient::connect(endpoint.uri())).unwrap();
+    runtime.block_on(client.export(request(STREAM, vec![numbered(1)]))).unwrap();
+    let away = Duration::from_millis(300);
+    let began = Instant::now();
+    endpoint.leave(away);
+    assert!(endpoint.is_away());
+    assert_eq!(try_export(&endpoint, 1), Err(tonic::Code::Unavailable), "its listener is closed");
+    assert!(runtime.block_on(client.export(request(STREAM, vec![]))).is_err(), "its connection is cut");
+    while try_export(&endpoint, 1).is_err() {
+        assert!(began.elapsed() < away + Duration::from_secs(5), "it does not come back");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(began.elapsed() >= away && !endpoint.is_away());
+    assert_eq!(endpoint.received(), 2);
 }

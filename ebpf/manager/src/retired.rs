@@ -5,7 +5,7 @@
 //! their sum is written to `ledgers/<cgroup id>.json` and they are removed, in this order: a manager that is killed in
 //! between finds the life in the file already, and only removes. A cgroup id that is enrolled again goes on from there.
 
-use std::{collections::HashMap, ops::AddAssign, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf};
 
 use abi::{Enrolment, FoldKey, Hook, Ledger};
 use aya::maps::MapError;

@@ -133,6 +133,13 @@ impl Confinement {
         Self { start, home, ..self }
     }
 
+    /// Has its processes join another cgroup from now on.
+    pub fn join(&mut self, cgroup_procs: BorrowedFd<'_>) -> Result<(), WorldError> {
+        self.cgroup_procs =
+            cgroup_procs.try_clone_to_owned().map_err(WorldError::io("duplicate a descriptor"))?;
+        Ok(())
+    }
+
     /// Where its programs start, and their home.
     pub(super) fn folders(&self) -> (&Path, &Path) {
         (&self.start, &self.home)

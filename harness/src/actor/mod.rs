@@ -10,6 +10,7 @@
 mod accept;
 pub(crate) mod confine;
 mod dns;
+mod flood;
 mod frame;
 mod http3;
 mod join;
@@ -35,7 +36,8 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::types::{
-    Accept, Connect, End, Exec, Family, Http3, Join, Origin, Ping, Quic, Send, Socket, Step, Stun, Websocket,
+    Accept, Connect, End, Exec, Family, Flood, Http3, Join, Origin, Ping, Quic, Send, Socket, Step, Stun,
+    Websocket,
 };
 use stage::Stage;
 
@@ -70,6 +72,8 @@ pub enum Action {
     Socket(Socket),
     /// A program, unmodified.
     Exec(Exec),
+    /// Attempts in a loop.
+    Flood(Flood),
 }
 
 impl Action {
@@ -89,6 +93,7 @@ impl Action {
             resolve,
             socket,
             exec,
+            flood,
             ..
         } = step;
         None.or_else(|| connect.clone().map(Self::Connect))
@@ -103,6 +108,7 @@ impl Action {
             .or_else(|| resolve.clone().map(Self::Resolve))
             .or_else(|| socket.clone().map(Self::Socket))
             .or_else(|| exec.clone().map(Self::Exec))
+            .or_else(|| flood.clone().map(Self::Flood))
     }
 
     /// Where its socket comes from.
@@ -130,7 +136,7 @@ impl Action {
 pub struct Report {
     /// `ok`; the name of the first errno (`EPERM`); `NXDOMAIN`, `REFUSED` and other DNS response
     /// codes, `NODATA`; `EPROTO` where a protocol above the transport failed; `EOF` where the peer closed before
-    /// it had sent enough; `exit N`; `killed`; `timeout` where the actor or the harness gave up, as opposed to
+    /// it had sent enough; `exit N`; `mixed` where the attempts of a flood ended in different ways; `killed`; `timeout` where the actor or the harness gave up, as opposed to
     /// the kernel's `ETIMEDOUT`; `interrupted` where the run was.
     pub outcome: String,
     /// Which call it was, and more; for people.
@@ -139,6 +145,8 @@ pub struct Report {
     pub sent: u64,
     /// Payload bytes read.
     pub received: u64,
+    /// Attempts that a flood made.
+    pub attempts: u64,
     /// Where it was sent, after name resolution.
     pub dst: Option<SocketAddr>,
     /// The socket's own address and port, where it has one.
@@ -235,6 +243,7 @@ fn act(action: &Action, stage: &Stage) -> Report {
         Action::Join(join) => join::run(join, &mut report),
         Action::Resolve(name) => dns::run(name, &mut report),
         Action::Socket(socket) => raw::run(socket, &mut report),
+        Action::Flood(flood) => flood::run(flood, &mut report),
         Action::Exec(_) => Err(Stop::new("ENOSYS", "the harness executes programs itself")),
     };
     if let Err(Stop { outcome, detail }) = done {

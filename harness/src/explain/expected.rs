@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::words::Paragraph;
 use crate::scenario::{
     Cell,
-    types::{DocumentExpectation, LedgerExpectation, Step, WireExpectation},
+    types::{DocumentExpectation, LedgerExpectation, Losses, Step, WireExpectation},
 };
 
 /// Adds both.
@@ -29,6 +29,9 @@ pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
     );
     if expect.ledger == LedgerExpectation::Closed {
         text.row("besides", "the ledger closes: attempts = documents + losses + open flows");
+        if expect.losses == Losses::None {
+            text.row("besides", "there are no losses, accounted for or not");
+        }
     }
     let mut denied: Vec<String> = Vec::new();
     for (index, step) in cell.scenario.steps.iter().enumerate() {

@@ -40,6 +40,7 @@ pub fn cell(cell: &Cell) -> String {
         text.row("host", &format!("{name}{}", fields(host, &["ttl"])));
     }
     text.row("settings", fields(&scenario.settings, &[]).trim_start_matches(", "));
+    text.row("ring", &scenario.ring.map_or_else(String::new, |bytes| format!("of {bytes} bytes")));
     steps::tell(cell, &mut text);
     expected::tell(cell, &mut text);
     visible(&text.finish()).into_owned()

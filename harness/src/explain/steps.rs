@@ -14,12 +14,15 @@ use super::{
     words::{Paragraph, fields, plain, rule},
 };
 use crate::{
-    actor::raw,
+    actor::{Action, raw},
     model::{Attempt, Model, Proto, Surroundings, socket_permitted},
     scenario::{
         Cell,
         address::Target,
-        types::{BypassSwitch, DatagramProto, Destination, Family, Place, Rule, Step},
+        types::{
+            Answer, BypassSwitch, DatagramProto, Destination, Disturbance, Family, FloodProto, Place,
+            Process, Recreated, Rule, Step,
+        },
     },
 };
 
@@ -29,14 +32,20 @@ struct Situation<'a> {
     rules: &'a [Rule],
     /// When bypass ends, on the case's own clock.
     bypass: Option<Duration>,
-    names: Vec<&'a str>,
+    /// Names that it looked up, and whether for IPv6 or for IPv4, where not for both.
+    names: Vec<(&'a str, Option<bool>)>,
 }
 
 impl<'a> Situation<'a> {
+    /// Of a container that has just begun.
+    const fn new(label: &'a str, rules: &'a [Rule]) -> Self {
+        Self { label, rules, bypass: None, names: Vec::new() }
+    }
+
     /// A name that was looked up leads to its addresses from then on.
-    fn learn(&mut self, name: &'a str) {
-        if !self.names.contains(&name) {
-            self.names.push(name);
+    fn learn(&mut self, name: &'a str, v6: Option<bool>) {
+        if !self.names.contains(&(name, v6)) {
+            self.names.push((name, v6));
         }
     }
 }
@@ -44,15 +53,8 @@ impl<'a> Situation<'a> {
 /// Adds the steps.
 pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
     let scenario = &cell.scenario;
-    let mut agents: Vec<Situation<'_>> = scenario
-        .each_agent()
-        .map(|agent| Situation {
-            label: &agent.agent,
-            rules: &scenario.rules,
-            bypass: None,
-            names: Vec::new(),
-        })
-        .collect();
+    let mut agents: Vec<Situation<'_>> =
+        scenario.each_agent().map(|agent| Situation::new(&agent.agent, &scenario.rules)).collect();
     let mut clock = Duration::ZERO;
     for (index, step) in scenario.steps.iter().enumerate() {
         let number = format!("{}.", index + 1);
@@ -79,13 +81,16 @@ fn one<'a>(
     let named = |agent: &Situation<'_>| step.by.as_deref().is_none_or(|by| agent.label == by);
     let Some(agent) = agents.iter_mut().find(|agent| named(agent)) else { return };
     let default = if step.exec.is_some() { "exit 0" } else { "ok" };
-    let operator = step.bypass.is_some() || step.rules.is_some() || step.wait.is_some();
+    let operator = Action::of(step).is_none();
     let must = step.outcome.as_deref().unwrap_or(default);
     let must = if operator { String::new() } else { format!("; must end with {must}") };
     let place = if step.cgroup == Place::Nested { ", in a nested cgroup" } else { "" };
     text.row("steps", &format!("{number} {}{place}{must}", words(agent.label, step)));
     if let Some(rules) = &step.rules {
         agent.rules = rules;
+    }
+    if step.recreate.is_some() {
+        *agent = Situation::new(agent.label, &cell.scenario.rules);
     }
     match &step.bypass {
         Some(BypassSwitch::On(duration)) => agent.bypass = Some(clock + *duration),
@@ -141,10 +146,33 @@ fn words(label: &str, step: &Step) -> String {
         let rules: Vec<String> = rules.iter().map(rule).collect();
         let rules = if rules.is_empty() { "none".to_owned() } else { rules.join("; ") };
         format!("the operator replaces the rules of {agent} by {rules}")
+    } else if let Some(flood) = &step.flood {
+        let attempts = flood.count.map_or_else(|| "all it can".to_owned(), |count| format!("{count} times"));
+        format!("{agent} attempts {} {attempts}{}", flood.to, fields(flood, &["to", "count"]))
+    } else if let Some(disturbance) = step.disturbance() {
+        disturbed(disturbance)
+    } else if let Some(Recreated::Container) = step.recreate {
+        format!("the container of {agent} ends, and another takes its place")
     } else if step.wait.is_some() {
         format!("{} pass", value(step, "wait"))
     } else {
         format!("{agent} does{}", fields(step, &["by", "outcome"]).trim_start_matches(','))
+    }
+}
+
+/// What is done to the chain.
+fn disturbed(disturbance: Disturbance) -> String {
+    match disturbance {
+        Disturbance::Kill(kill) if kill.times == 1 => "the reader is killed, and started again".to_owned(),
+        Disturbance::Kill(kill) => {
+            format!("the reader is killed at random instants ({kill}), and started again")
+        }
+        Disturbance::Restart(Process::Reader) => "the reader is ended, and started again".to_owned(),
+        Disturbance::Stop(outage) => format!("the chain loses its {outage}, from now on"),
+        Disturbance::Endpoint(Answer::Accept) => "the endpoint accepts again".to_owned(),
+        Disturbance::Endpoint(answer) => {
+            format!("the endpoint answers `{answer}` from now on; at least one record must meet that")
+        }
     }
 }
 
@@ -164,8 +192,12 @@ fn verdicts<'a>(cell: &'a Cell, agent: &mut Situation<'a>, clock: Duration, step
         (_, Some(send), ..) => (host(&send.to), port(&send.to), transport(send.proto), Some(send.family)),
         (.., Some(ping), _) => (ping.to.clone(), 0, Proto::Icmp, Some(ping.family)),
         (.., Some(name)) => {
-            agent.learn(name);
+            agent.learn(name, None);
             return Vec::new();
+        }
+        _ if let Some(flood) = &step.flood => {
+            let l4_proto = if flood.proto == FloodProto::Tcp { Proto::Tcp } else { Proto::Udp };
+            (host(&flood.to), port(&flood.to), l4_proto, Some(flood.family))
         }
         _ => match step.application() {
             Some(Destination { to, family, udp }) => {
@@ -179,9 +211,9 @@ fn verdicts<'a>(cell: &'a Cell, agent: &mut Situation<'a>, clock: Duration, step
         Ok(address) => vec![address],
         Err(_) => match cell.scenario.hosts.get_key_value(&to.to_ascii_lowercase()) {
             Some((name, host)) => {
-                agent.learn(name);
                 let v6 =
                     family == Some(Family::V6) || family.is_none() && host.addr.iter().all(IpAddr::is_ipv6);
+                agent.learn(name, Some(v6));
                 host.addr.iter().copied().filter(|address| address.is_ipv6() == v6).collect()
             }
             None => return vec![format!("{to} has no host, so there is nowhere to go")],
@@ -192,9 +224,13 @@ fn verdicts<'a>(cell: &'a Cell, agent: &mut Situation<'a>, clock: Duration, step
     addresses
         .into_iter()
         .map(|dst| {
-            let leads =
-                |name: &&&str| cell.scenario.host(name).is_some_and(|h| h.addr.contains(&dst.to_canonical()));
-            let names = agent.names.iter().filter(leads).map(|name| (*name).to_owned()).collect();
+            let leads = |(name, v6): &&(&str, Option<bool>)| {
+                v6.is_none_or(|v6| dst.to_canonical().is_ipv6() == v6)
+                    && cell.scenario.host(name).is_some_and(|h| h.addr.contains(&dst.to_canonical()))
+            };
+            let mut names: Vec<String> =
+                agent.names.iter().filter(leads).map(|(name, _)| (*name).to_owned()).collect();
+            names.dedup();
             let judgement = model.judge(&Attempt { dst, port, l4_proto, names, bypass });
             let unrecorded = if judgement.recorded { "" } else { ", not recorded" };
             let address = match l4_proto {

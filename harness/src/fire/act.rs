@@ -15,7 +15,7 @@ use crate::{
     far::Call,
     interrupt,
     judge::{Fired, Output},
-    scenario::types::{Connect, Exec, Origin, Place, Step},
+    scenario::types::{Connect, Exec, Flood, Origin, Place, Step},
     world::{Nested, World},
 };
 
@@ -148,5 +148,6 @@ fn limit(step: &Step) -> Duration {
     });
     let send = step.send.as_ref().map(|send| send.pause.unwrap_or_default().saturating_mul(send.count));
     let exec = step.exec.as_ref().map(|exec| exec.timeout.unwrap_or(Exec::TIMEOUT));
-    GRACE + connect.or(send).or(exec).unwrap_or_default()
+    let flood = step.flood.as_ref().map(Flood::lasts);
+    GRACE + connect.or(send).or(exec).or(flood).unwrap_or_default()
 }

@@ -6,22 +6,26 @@ use std::{
 };
 
 use abi::Ledger;
-use manager::{EnrolRequest, Manager, ResolverAddresses, resolver::Resolver};
+use manager::EnrolRequest;
 use nix::sys::signal::Signal;
 
 use super::{
     act::Begun,
-    control, network, proxy, settle,
+    control,
+    enrol::Enrolled,
+    settle,
     steps::{self, Script},
-    to_manager,
 };
 use crate::{
     far::Plan,
-    judge::{AgentEvidence, Evidence, Window, attribute},
+    judge::{Evidence, Query, attribute},
     lab::Lab,
-    scenario::{Cell, types::Agent},
+    scenario::{
+        Cell,
+        types::{Agent, Answer},
+    },
     wire::Frames,
-    world::{AgentEnd, Notice, World, WorldError},
+    world::{Notice, World, WorldError},
 };
 
 /// Why a cell could not be fired. Never the chain's fault alone: see each.
@@ -30,6 +34,9 @@ pub enum FireError {
     /// The machine.
     #[error(transparent)]
     World(#[from] WorldError),
+    /// The lab that the cell has to itself.
+    #[error("its own lab did not start: {0:#}")]
+    Lab(anyhow::Error),
     /// Enrolment, rules or bypass.
     #[error(transparent)]
     Manager(#[from] manager::Error),
@@ -50,6 +57,16 @@ pub enum FireError {
     /// The run is to end.
     #[error("interrupted by {0}")]
     Interrupted(Signal),
+    /// A fault of the endpoint met no record.
+    #[error(
+        "{path}: nothing was sent to the endpoint while it answered `{answer}`, so the step shows nothing"
+    )]
+    Unmet {
+        /// The step that set it.
+        path: String,
+        /// What it answered.
+        answer: Answer,
+    },
     /// The end of the event stream was not seen.
     #[error("the sentinel of agent {agent:?} did not reach the store within {waited:.1?}: {why}")]
     Sentinel {
@@ -67,26 +84,19 @@ impl FireError {
     #[must_use]
     pub fn place(&self) -> Option<&str> {
         match self {
-            Self::Actor { path, .. } => Some(path),
+            Self::Actor { path, .. } | Self::Unmet { path, .. } => Some(path),
             _ => None,
         }
     }
 }
 
-/// Enrolled agents, retired on drop.
-struct Enrolled {
-    manager: Manager,
-    cgroup_ids: Vec<u64>,
-}
-
-impl Drop for Enrolled {
-    fn drop(&mut self) {
-        for cgroup_id in &self.cgroup_ids {
-            if let Err(error) = self.manager.retire(*cgroup_id) {
-                tracing::warn!(%error, cgroup_id, "an agent was not retired");
-            }
-        }
-    }
+/// A cell that is fired, in its lab, under its name.
+#[derive(Clone, Copy)]
+pub(super) struct Case<'a, 'c> {
+    pub lab: &'a Lab,
+    pub cell: &'c Cell,
+    pub id: &'a str,
+    pub agents: &'a [Agent],
 }
 
 /// The agents of a case: one, several, or an anonymous one.
@@ -116,52 +126,32 @@ pub fn fire<'c>(
     frames: &mut Frames,
 ) -> Result<Evidence<'c>, FireError> {
     let agents = agents(cell);
-    let world = World::new(id, &cell.scenario.hosts, &agents)?;
+    let mut world = World::new(id, &cell.scenario.hosts, &agents)?;
     let labels: Vec<&str> = agents.iter().map(|agent| agent.agent.as_str()).collect();
     let early = steps::early(&world, &labels, &cell.scenario)?;
-    let fired = in_world(lab, cell, id, &agents, &world, early);
+    let case = Case { lab, cell, id, agents: &agents };
+    let fired = in_world(case, &mut world, early);
     *frames = world.frames();
-    let (evidence, guards) = fired?;
+    let (evidence, enrolled) = fired?;
     if keep {
         // In the order in which they must go.
         let notice = Notice::of(&world, id, &agents, &cell.name)?;
-        lab.keep(notice.world.clone(), (notice, guards, world));
+        lab.keep(notice.world.clone(), (notice, enrolled, world));
     }
     Ok(evidence)
 }
 
 /// Evidence, and what must go before the world does.
 fn in_world<'c>(
-    lab: &Lab,
-    cell: &'c Cell,
-    id: &str,
-    agents: &[Agent],
-    world: &World,
+    case: Case<'_, 'c>,
+    world: &mut World,
     early: HashMap<String, Begun>,
-) -> Result<(Evidence<'c>, (Vec<Resolver>, Enrolled)), FireError> {
-    let mut enrolled = Enrolled { manager: lab.manager.clone(), cgroup_ids: Vec::new() };
+) -> Result<(Evidence<'c>, Enrolled), FireError> {
+    let Case { lab, cell, id, .. } = case;
+    let mut enrolled = Enrolled::new(case);
     let mut evidence = Vec::new();
-    let mut resolvers = Vec::new();
-    for (agent, end) in agents.iter().zip(world.agents()) {
-        let before = lab.manager.ledger(end.cgroup_id).unwrap_or_default();
-        let from = SystemTime::now();
-        lab.manager.enrol(&request(lab, cell, id, agent, end)?)?;
-        enrolled.cgroup_ids.push(end.cgroup_id);
-        resolvers.push(resolver(lab, world, end, &agent.agent)?);
-        evidence.push(AgentEvidence {
-            agent: agent.agent.clone(),
-            project: agent.project.clone(),
-            container_id: container_id(id, end),
-            cgroup_id: end.cgroup_id,
-            addresses: [end.address, end.v6],
-            subnets: end.subnets,
-            gateways: end.gateways,
-            resolvers: end.resolvers,
-            ledger: before,
-            sentinels: 0,
-            bypass: Vec::new(),
-            rules: vec![Window { from: (from, from), until: None, what: cell.scenario.rules.clone() }],
-        });
+    for room in 0..case.agents.len() {
+        evidence.push(enrolled.enrol(case, world, room)?);
     }
     if let Some(proxy) = &cell.scenario.proxy {
         let plan = Plan::of(proxy, &cell.scenario).map_err(FireError::Proxy)?;
@@ -174,75 +164,36 @@ fn in_world<'c>(
         // What arrived while nothing was enforced is not judged.
         world.forget();
     }
-    let mut script = Script { lab, world, agents: evidence, fired: Vec::new(), early };
+    let mut script =
+        Script { case, world, enrolled, agents: evidence, fired: Vec::new(), early, answering: None };
     script.run(&cell.scenario.steps)?;
-    let Script { agents: mut evidence, fired, .. } = script;
+    let Script { world, enrolled, agents: mut evidence, fired, .. } = script;
 
-    let settled = settle::settle(lab, world, &mut evidence)?;
+    let settled = settle::settle(case, world, &mut evidence)?;
     for agent in &mut evidence {
         agent.ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
     }
     let queries = queries(world);
     let denied = settled.documents.iter().any(|document| attribute(document, "verdict") == "DENIED");
     let result = Evidence {
-        control: control::control(cell, id, &fired, denied)?,
+        control: control::control(cell, id, &fired, &evidence, denied)?,
         cell,
         agents: evidence,
         documents: settled.documents,
         sentinels: settled.sentinels,
+        losses: settled.losses,
         wire: world.wire(),
         reader: lab.reader_counters(),
+        alone: cell.scenario.disturbs(),
         fired,
         queries,
         ttl_floor: cell.scenario.settings.dns_ttl_floor.unwrap_or(EnrolRequest::DNS_TTL_FLOOR),
     };
-    Ok((result, (resolvers, enrolled)))
-}
-
-fn request(
-    lab: &Lab,
-    cell: &Cell,
-    id: &str,
-    agent: &Agent,
-    end: &AgentEnd,
-) -> Result<EnrolRequest, FireError> {
-    let settings = &cell.scenario.settings;
-    let mut request = EnrolRequest::new(&end.cgroup, container_id(id, end));
-    request.agent = agent.agent.clone();
-    request.project = agent.project.clone();
-    request.rules = to_manager(&cell.scenario.rules);
-    request.resolver = Some(ResolverAddresses::new(&end.resolvers, World::authority())?);
-    request.network = network(&cell.scenario.network, &end.subnets, &end.gateways);
-    request.proxy = proxy(cell.scenario.proxy.as_ref());
-    request.accept_unobserved = true;
-    request.leave_out = lab.leave_out.clone();
-    if let Some(floor) = settings.dns_ttl_floor {
-        request.dns_ttl_floor = floor;
-    }
-    if let Some(idle) = settings.udp_idle {
-        request.udp_idle = idle;
-    }
-    if let Some(quota) = settings.flow_quota {
-        request.flow_quota = quota;
-    }
-    Ok(request)
-}
-
-/// What an agent's container is called: unique in the life of the reader.
-fn container_id(id: &str, end: &AgentEnd) -> String {
-    format!("{id}-{}", end.cgroup_id)
-}
-
-/// Starts an agent's resolver view on the far side, where production has it beside the proxy.
-fn resolver(lab: &Lab, world: &World, end: &AgentEnd, agent: &str) -> Result<Resolver, FireError> {
-    let manager = lab.manager.clone();
-    let cgroup_id = end.cgroup_id;
-    let started = world.far().run(async move { Resolver::start(&manager, cgroup_id).await });
-    Ok(started.ok_or_else(|| FireError::Resolver(agent.to_owned()))??)
+    Ok((result, enrolled))
 }
 
 /// What counters rose by.
-fn risen(before: &Ledger, after: &Ledger) -> Ledger {
+pub(super) fn risen(before: &Ledger, after: &Ledger) -> Ledger {
     let mut overflow = after.overflow;
     for (count, before) in overflow.iter_mut().zip(before.overflow) {
         *count -= before;
@@ -260,7 +211,7 @@ fn risen(before: &Ledger, after: &Ledger) -> Ledger {
 }
 
 /// What the authority was asked, in wall-clock time.
-fn queries(world: &World) -> Vec<(String, SystemTime)> {
+fn queries(world: &World) -> Vec<Query> {
     let (now, wall) = (std::time::Instant::now(), SystemTime::now());
     world
         .far()
@@ -268,7 +219,7 @@ fn queries(world: &World) -> Vec<(String, SystemTime)> {
         .into_iter()
         .filter_map(|query| {
             let asked = wall.checked_sub(now.saturating_duration_since(query.at))?;
-            Some((query.name, asked))
+            Some(Query { name: query.name, kind: query.kind, asked })
         })
         .collect()
 }

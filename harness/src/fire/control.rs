@@ -9,7 +9,7 @@ use std::{
 use super::{FireError, act::act, cell::agents};
 use crate::{
     actor::Action,
-    judge::{Control, Fired},
+    judge::{AgentEvidence, Control, Fired},
     scenario::{
         Cell,
         types::{End, Exec, Step},
@@ -30,6 +30,7 @@ pub(super) fn control(
     cell: &Cell,
     id: &str,
     fired: &[Fired],
+    containers: &[AgentEvidence],
     recorded: bool,
 ) -> Result<Option<Control>, FireError> {
     let is_denial = |fired: &&Fired| match fired.expected.as_str() {
@@ -44,7 +45,9 @@ pub(super) fn control(
     let world = World::new(&format!("{id}-control"), &cell.scenario.hosts, &agents(cell))?;
     let mut again = Vec::new();
     for fired in denied {
-        let Some(step) = cell.step(&fired.path) else { continue };
+        let (Some(step), Some(container)) = (cell.step(&fired.path), containers.get(fired.agent)) else {
+            continue;
+        };
         let mut step = step.clone();
         // What is proven is that the trigger arrives, not how it goes on.
         if let Some(connect) = &mut step.connect {
@@ -55,6 +58,9 @@ pub(super) fn control(
         if let Some(send) = &mut step.send {
             send.receive = 0;
             send.pause = None;
+        }
+        if let Some(flood) = &mut step.flood {
+            (flood.count, flood.length) = (Some(1), None);
         }
         if let Some(ping) = &mut step.ping {
             ping.receive = 0;
@@ -69,7 +75,7 @@ pub(super) fn control(
             *stdout = None;
         }
         if let Some(action) = Action::of(&step) {
-            again.push(act(&world, fired.agent, &fired.path, &step, &action)?);
+            again.push(act(&world, container.room, &fired.path, &step, &action)?);
         }
     }
     Ok(Some(Control { wire: arrived(&world, &again), fired: again }))
@@ -101,6 +107,7 @@ fn names_host(cell: &Cell, step: &Step) -> bool {
         .as_ref()
         .map(|connect| &connect.to)
         .or(step.send.as_ref().map(|send| &send.to))
+        .or(step.flood.as_ref().map(|flood| &flood.to))
         .or(step.ping.as_ref().map(|ping| &ping.to))
         .or(step.resolve.as_ref())
         .map(String::as_str)

@@ -4,6 +4,7 @@
 mod act;
 mod cell;
 mod control;
+mod enrol;
 mod settle;
 mod steps;
 

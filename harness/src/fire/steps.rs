@@ -1,29 +1,41 @@
 //! Running the steps of a case.
 
-use std::{collections::HashMap, thread, time::SystemTime};
+use std::{
+    collections::HashMap,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
 
 use super::{
     FireError,
     act::{Begun, act, begin, uninterrupted},
+    cell::Case,
+    enrol::Enrolled,
     to_manager,
 };
 use crate::{
     actor::Action,
     interrupt,
     judge::{AgentEvidence, Fired, Window},
-    lab::Lab,
-    scenario::types::{BypassSwitch, Scenario, Step},
+    scenario::types::{Answer, BypassSwitch, Disturbance, Recreated, Scenario, Step},
     world::World,
 };
 
+/// How long the endpoint may take to be sent something, after what was to be recorded has ended.
+const UNMET_LIMIT: Duration = Duration::from_secs(5);
+
 /// A case under way.
-pub(super) struct Script<'a> {
-    pub lab: &'a Lab,
-    pub world: &'a World,
+pub(super) struct Script<'a, 'c> {
+    pub case: Case<'a, 'c>,
+    pub world: &'a mut World,
+    pub enrolled: Enrolled,
+    /// Of every container, those that are no more included.
     pub agents: Vec<AgentEvidence>,
     pub fired: Vec<Fired>,
     /// Actions that began before the agents were enrolled, by path.
     pub early: HashMap<String, Begun>,
+    /// The step that set what the endpoint answers, where it is not as usual.
+    pub answering: Option<String>,
 }
 
 /// Begins what is to begin before the agents are enrolled. `labels` are the agents', in order.
@@ -57,8 +69,8 @@ fn go_on(
     }
 }
 
-impl Script<'_> {
-    /// Runs steps in order.
+impl Script<'_, '_> {
+    /// Runs steps in order, and then ends what they did to the chain.
     pub fn run(&mut self, steps: &[Step]) -> Result<(), FireError> {
         for (index, step) in steps.iter().enumerate() {
             uninterrupted()?;
@@ -66,31 +78,49 @@ impl Script<'_> {
             if let Some(together) = &step.together {
                 self.together(&path, together)?;
             } else if let Some(action) = Action::of(step) {
-                let agent = self.agent(step);
+                let (container, room) = self.container(step);
                 let early = self.early.remove(&path);
-                self.fired.push(go_on(self.world, early, agent, &path, step, &action)?);
+                let fired = go_on(self.world, early, room, &path, step, &action)?;
+                self.fired.push(Fired { agent: container, ..fired });
+            } else if let Some(disturbance) = step.disturbance() {
+                self.disturb(&path, disturbance)?;
             } else {
                 self.operate(step)?;
             }
         }
-        Ok(())
+        self.disturb("steps", Disturbance::Endpoint(Answer::Accept))
     }
 
     /// Runs steps at the same time, and waits for all of them.
     fn together(&mut self, path: &str, steps: &[Step]) -> Result<(), FireError> {
-        let world = self.world;
         let mut early = std::mem::take(&mut self.early);
-        let this = &*self;
+        // Said before anything begins, so that all of it is answered so.
+        for (index, step) in steps.iter().enumerate() {
+            if let Some(disturbance @ Disturbance::Endpoint(_)) = step.disturbance() {
+                self.disturb(&format!("{path}.together[{index}]"), disturbance)?;
+            }
+        }
+        let (this, lab) = (&*self, self.case.lab);
+        let world = &*this.world;
         let results: Vec<Result<Fired, FireError>> = thread::scope(|scope| {
+            for disturbance in steps.iter().filter_map(Step::disturbance) {
+                if !matches!(disturbance, Disturbance::Endpoint(_)) {
+                    scope.spawn(move || lab.disturb(disturbance));
+                }
+            }
             let started: Vec<_> = steps
                 .iter()
                 .enumerate()
                 .filter_map(|(index, step)| {
-                    Some((format!("{path}.together[{index}]"), step, Action::of(step)?, this.agent(step)))
+                    let path = format!("{path}.together[{index}]");
+                    Some((path, step, Action::of(step)?, this.container(step)))
                 })
-                .map(|(path, step, action, agent)| {
+                .map(|(path, step, action, (container, room))| {
                     let early = early.remove(&path);
-                    scope.spawn(move || go_on(world, early, agent, &path, step, &action))
+                    scope.spawn(move || {
+                        let fired = go_on(world, early, room, &path, step, &action)?;
+                        Ok(Fired { agent: container, ..fired })
+                    })
                 })
                 .collect();
             started
@@ -112,24 +142,45 @@ impl Script<'_> {
         Ok(())
     }
 
-    /// Index of the agent that a step is by.
-    fn agent(&self, step: &Step) -> usize {
-        let named = |by: &String| self.agents.iter().position(|agent| agent.agent == *by);
-        step.by.as_ref().and_then(named).unwrap_or(0)
+    /// Index of the container that a step is by, and the number of its agent: of several containers that were
+    /// one after the other, the last.
+    fn container(&self, step: &Step) -> (usize, usize) {
+        let room = step.by.as_ref().and_then(|by| self.agents.iter().find(|agent| agent.agent == *by));
+        let room = room.map_or(0, |agent| agent.room);
+        let container = self.agents.iter().rposition(|agent| agent.room == room);
+        (container.unwrap_or_default(), room)
     }
 
-    /// What the operator does, and time.
+    /// Does something to the chain. What the endpoint answered until now must have been met by a record.
+    fn disturb(&mut self, path: &str, disturbance: Disturbance) -> Result<(), FireError> {
+        if let Disturbance::Endpoint(next) = disturbance {
+            let endpoint = &self.case.lab.endpoint;
+            if let Some(path) = self.answering.take() {
+                let deadline = Instant::now() + UNMET_LIMIT;
+                let answer = endpoint.answering();
+                if !endpoint.has_answered(deadline) {
+                    return Err(FireError::Unmet { path, answer });
+                }
+            }
+            self.answering = (next != Answer::Accept).then(|| path.to_owned());
+        }
+        self.case.lab.disturb(disturbance);
+        Ok(())
+    }
+
+    /// What the operator and the runtime do, and time.
     fn operate(&mut self, step: &Step) -> Result<(), FireError> {
         if let Some(wait) = step.wait {
             interrupt::sleep(wait);
         }
-        let index = self.agent(step);
-        let Some(agent) = self.agents.get_mut(index) else { return Ok(()) };
+        let (container, _) = self.container(step);
+        let manager = &self.case.lab.manager;
+        let Some(agent) = self.agents.get_mut(container) else { return Ok(()) };
         let before = SystemTime::now();
         if let Some(switch) = &step.bypass {
             match switch {
-                BypassSwitch::On(duration) => self.lab.manager.bypass_on(agent.cgroup_id, *duration)?,
-                BypassSwitch::Off => self.lab.manager.bypass_off(agent.cgroup_id)?,
+                BypassSwitch::On(duration) => manager.bypass_on(agent.cgroup_id, *duration)?,
+                BypassSwitch::Off => manager.bypass_off(agent.cgroup_id)?,
             }
             let after = SystemTime::now();
             for window in &mut agent.bypass {
@@ -140,12 +191,16 @@ impl Script<'_> {
             }
         }
         if let Some(rules) = &step.rules {
-            self.lab.manager.apply_rules(agent.cgroup_id, &to_manager(rules))?;
+            manager.apply_rules(agent.cgroup_id, &to_manager(rules))?;
             let after = SystemTime::now();
             if let Some(last) = agent.rules.last_mut() {
                 last.until = Some(after);
             }
             agent.rules.push(Window { from: (before, after), until: None, what: rules.clone() });
+        }
+        if let Some(Recreated::Container) = step.recreate {
+            let next = self.enrolled.recreate(self.case, self.world, agent)?;
+            self.agents.push(next);
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
+use abi::Reason;
+
 use super::evidence::{Evidence, describe, number, text};
 use crate::event::{Class, Failure};
 
@@ -25,6 +27,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
             // Who will accept a connection is not known when it begins, nor who made what is older than the hooks.
             let pid = number(document, "pid");
             number(document, "cgroup_id") == own.cgroup_id
+                // What is counted by hook alone is of many.
+                && text(document, "reason") != Reason::Various.as_str()
                 && (pid != 0 || matches!(text(document, "hook"), "connect" | "sendmsg" | "sock_create"))
                 && !pids.iter().any(|known| u64::from(*known) == pid)
         });

@@ -20,7 +20,11 @@ fn destinations(evidence: &Evidence<'_>, fired: &Fired) -> Vec<SocketAddr> {
     let written =
         connect.into_iter().chain(send.iter().flat_map(|send| [&send.to].into_iter().chain(&send.other)));
     let written = written.map(String::as_str).chain(application);
-    fired.report.dst.into_iter().chain(written.filter_map(|to| to.parse().ok())).collect()
+    let ports = step.and_then(|step| step.flood.as_ref()).map_or(1, |flood| flood.ports);
+    let flooded = fired.report.dst.into_iter().flat_map(|dst| {
+        (dst.port()..=dst.port().saturating_add(ports - 1)).map(move |port| SocketAddr::new(dst.ip(), port))
+    });
+    flooded.chain(written.filter_map(|to| to.parse().ok())).collect()
 }
 
 /// Judges cells whose every step tells where it went; of a program's connections nobody else knows.
@@ -28,6 +32,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
     let tells = |step: &Step| {
         step.connect.is_some()
             || step.send.is_some()
+            || step.flood.is_some()
             || step.resolve.is_some()
             || step.application().is_some()
     };

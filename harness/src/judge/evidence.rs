@@ -23,7 +23,7 @@ use crate::{
 pub struct Fired {
     /// Where it stands in the YAML: `steps[2]`, `steps[1].together[0]`.
     pub path: String,
-    /// Index of the agent.
+    /// Index of the agent's container among the evidence.
     pub agent: usize,
     /// Its process, and the one that made the socket for it, where there was one.
     pub pids: Vec<u32>,
@@ -59,13 +59,35 @@ pub struct Window<T> {
     pub what: T,
 }
 
-/// What is known of one agent of the cell.
+/// One question to the authority.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// For which name.
+    pub name: String,
+    /// For what: `A`, `AAAA`, …
+    pub kind: String,
+    /// When.
+    pub asked: SystemTime,
+}
+
+impl Query {
+    /// Whether its answer may hold an address: one of the other family is not in it.
+    pub(super) fn leads_to(&self, address: IpAddr) -> bool {
+        self.kind != if address.is_ipv6() { "A" } else { "AAAA" }
+    }
+}
+
+/// What is known of one agent of the cell: of its container, where it had several one after the other.
 #[derive(Clone, Debug)]
 pub struct AgentEvidence {
     /// Raw label.
     pub agent: String,
     /// Raw label.
     pub project: String,
+    /// Its number among the agents of the case.
+    pub room: usize,
+    /// Whether its container was there to the end: `false` of one that another took the place of.
+    pub is_live: bool,
     /// As it was enrolled.
     pub container_id: String,
     /// Its cgroup.
@@ -92,20 +114,24 @@ pub struct AgentEvidence {
 pub struct Evidence<'a> {
     /// The case.
     pub cell: &'a Cell,
-    /// Its agents, in order.
+    /// Its agents, in order, and behind them the containers that took the place of others.
     pub agents: Vec<AgentEvidence>,
     /// Every document of their cgroups but the sentinels.
     pub documents: Vec<Value>,
     /// The sentinels' documents, which the ledger counts.
     pub sentinels: Vec<Value>,
+    /// Documents of what was lost of them, and of nobody knows whom where the lab was the cell's own.
+    pub losses: Vec<Value>,
     /// What arrived on the far side.
     pub wire: WireSummary,
     /// What the reader counted, for all containers; `None` if it did not answer.
     pub reader: Option<ReaderCounters>,
+    /// Whether the lab was the cell's own, so that all that the reader counted is of these agents.
+    pub alone: bool,
     /// The steps that had an agent act.
     pub fired: Vec<Fired>,
-    /// Which names were asked for, of the authority, and when.
-    pub queries: Vec<(String, SystemTime)>,
+    /// What the authority was asked.
+    pub queries: Vec<Query>,
     /// Shortest validity of an answer.
     pub ttl_floor: Duration,
     /// What arrived when the denied steps were run again, not enforced: `None` if no step was denied.
@@ -128,6 +154,11 @@ impl Evidence<'_> {
         let detail =
             [excerpt, detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
         Failure { class, message, detail }
+    }
+
+    /// Attempts that were lost and documented as such.
+    pub(super) fn lost(&self) -> u64 {
+        self.losses.iter().map(|loss| number(loss, "event_count")).sum()
     }
 
     /// Packets that arrived at an address and port.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    evidence::{AgentEvidence, Evidence, Window, address, before_port, describe, number, text},
+    evidence::{AgentEvidence, Evidence, Query, Window, address, before_port, describe, number, text},
     leak,
 };
 use crate::{
@@ -151,8 +151,10 @@ fn names(evidence: &Evidence<'_>, dst: IpAddr, time: SystemTime) -> Vec<String> 
         }
         let ttl = Duration::from_secs(host.ttl.into());
         let validity = ttl.max(evidence.ttl_floor).min(TTL_CEILING.max(evidence.ttl_floor));
-        let valid = |asked: &SystemTime| *asked <= time && time < *asked + validity;
-        if evidence.queries.iter().any(|(query, asked)| query.eq_ignore_ascii_case(name) && valid(asked)) {
+        let valid = |query: &Query| query.asked <= time && time < query.asked + validity;
+        let found =
+            |query: &Query| query.name.eq_ignore_ascii_case(name) && query.leads_to(dst) && valid(query);
+        if evidence.queries.iter().any(found) {
             names.push(name.clone());
         }
     }
@@ -179,7 +181,7 @@ fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
             .fired
             .iter()
             .map(|fired| fired.started)
-            .chain(evidence.queries.iter().map(|(_, asked)| *asked + SLACK));
+            .chain(evidence.queries.iter().map(|query| query.asked + SLACK));
         let moments: Vec<SystemTime> = moments.chain(evidence.documents.iter().filter_map(started)).collect();
         let permitted = evidence.agents.iter().any(|agent| {
             moments.iter().any(|moment| {

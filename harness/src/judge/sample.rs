@@ -50,6 +50,8 @@ pub fn evidence(cell: &Cell) -> Evidence<'_> {
     let agent = AgentEvidence {
         agent: "scout".to_owned(),
         project: "demo".to_owned(),
+        room: 0,
+        is_live: true,
         container_id: "w0-7".to_owned(),
         cgroup_id: 7,
         addresses: [address(2); 2],
@@ -69,8 +71,10 @@ pub fn evidence(cell: &Cell) -> Evidence<'_> {
         agents: vec![agent],
         documents: Vec::new(),
         sentinels: Vec::new(),
+        losses: Vec::new(),
         wire: WireSummary::default(),
         reader: Some(ReaderCounters { drained: 2, exported: 2, received: 2, ..ReaderCounters::default() }),
+        alone: false,
         fired: vec![Fired {
             path: "steps[0]".to_owned(),
             agent: 0,

@@ -17,9 +17,9 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// What a run leaves starts with this and its owner.
 const PREFIX: &str = "clawker-lab-";
 
-/// Where this run pins.
-pub(super) fn pin_dir() -> PathBuf {
-    PathBuf::from(BPFFS).join(format!("{PREFIX}{}", Owner::current()))
+/// Where lab `number` of this run pins.
+pub(super) fn pin_dir(number: usize) -> PathBuf {
+    PathBuf::from(BPFFS).join(format!("{PREFIX}{}-{number}", Owner::current()))
 }
 
 /// A folder for this run's state.

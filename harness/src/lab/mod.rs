@@ -1,30 +1,43 @@
 //! What the cells of one run share, as the containers of one machine do: the loaded programs, the
-//! reader in a process of its own, and the endpoint it exports to.
+//! reader in a process of its own, and the endpoint it exports to. A cell that disturbs any of these has a lab
+//! to itself.
 
 mod fault;
 mod leftovers;
 pub(crate) mod needs;
+mod own;
 mod reader_counters;
 mod reader_process;
+mod supervisor;
 mod sweeper;
 mod tier;
 
 use std::{
     any::Any,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 pub use fault::Fault;
 pub(crate) use needs::missing;
+pub(crate) use own::{OwnLab, Place};
 pub use reader_counters::ReaderCounters;
 pub use tier::{Availability, available};
 
 use manager::{LoadOptions, Manager, Program};
-use reader_process::ReaderProcess;
+use reader_process::ReaderCommand;
+use supervisor::{Order, Supervisor};
 use sweeper::Sweeper;
 
-use crate::{endpoint::Endpoint, world::KeptWorld};
+use crate::{
+    endpoint::Endpoint,
+    interrupt,
+    scenario::types::{Disturbance, Outage, Process, Stopped},
+    world::{self, Cgroup, KeptWorld},
+};
 
 /// A running chain. Dropping it ends and removes everything.
 pub struct Lab {
@@ -36,7 +49,8 @@ pub struct Lab {
     pub leave_out: Vec<Program>,
     kept: Mutex<Vec<(KeptWorld, Box<dyn Any + Send>)>>,
     sweeper: Option<Sweeper>,
-    reader: ReaderProcess,
+    reader: Supervisor,
+    fault: Option<Fault>,
     state: tempfile::TempDir,
 }
 
@@ -54,30 +68,48 @@ impl Lab {
         worlds
     }
 
-    /// Loads the programs, starts the endpoint and the reader, with a fault switched on or none.
+    /// Loads the programs, starts the endpoint and the reader, with a fault switched on or none. What dead runs
+    /// left is removed before.
     ///
     /// # Errors
     /// If the kernel refuses the programs or a process cannot be started.
     pub fn start(fault: Option<Fault>) -> anyhow::Result<Self> {
         leftovers::sweep()?;
+        Self::with(fault, None)
+    }
+
+    /// Another lab beside this one, with the same fault, and a ring of `ring` bytes where that is said.
+    ///
+    /// # Errors
+    /// As of [`Lab::start`].
+    pub fn another(&self, ring: Option<u32>) -> anyhow::Result<Self> {
+        Self::with(self.fault, ring)
+    }
+
+    fn with(fault: Option<Fault>, ring: Option<u32>) -> anyhow::Result<Self> {
+        static LABS: AtomicUsize = AtomicUsize::new(0);
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
         let state = leftovers::state_dir()?;
-        let pin_dir: PathBuf = leftovers::pin_dir();
-        let options = LoadOptions {
-            pin_dir: pin_dir.clone(),
+        let mut options = LoadOptions {
+            pin_dir: leftovers::pin_dir(number),
             state_dir: state.path().to_owned(),
             faults: fault.map_or(0, Fault::programs),
             ..LoadOptions::default()
         };
+        if let Some(bytes) = ring {
+            options.ring_bytes = bytes;
+        }
         // Before what its failure would leave loaded.
         let endpoint = Endpoint::start()?;
+        let command = ReaderCommand {
+            pin_dir: options.pin_dir.clone(),
+            state_dir: options.state_dir.clone(),
+            endpoint: endpoint.uri(),
+            fault: fault.map_or(reader::Fault::None, Fault::reader),
+            cgroup: Cgroup::create(&world::cgroup_mount()?, &format!("reader-{number}"))?,
+        };
         let manager = Manager::load(&options)?;
-        let reader = ReaderProcess::start(
-            &pin_dir,
-            state.path(),
-            &endpoint.uri(),
-            fault.map_or(reader::Fault::None, Fault::reader),
-        );
-        let reader = match reader {
+        let reader = match Supervisor::start(command) {
             Ok(reader) => reader,
             Err(error) => {
                 manager.unload()?;
@@ -92,8 +124,31 @@ impl Lab {
             leave_out: fault.map_or_else(Vec::new, Fault::leave_out),
             kept: Mutex::default(),
             reader,
+            fault,
             state,
         })
+    }
+
+    /// Does that to the chain. What comes back by itself is not waited for.
+    pub(crate) fn disturb(&self, disturbance: Disturbance) {
+        match disturbance {
+            Disturbance::Kill(kill) => {
+                let mut instants: Vec<_> =
+                    (0..kill.times).map(|_| kill.within.mul_f64(fastrand::f64())).collect();
+                instants.sort_unstable();
+                let began = Instant::now();
+                for instant in instants {
+                    interrupt::sleep(instant.saturating_sub(began.elapsed()));
+                    self.reader.order(Order::Kill);
+                }
+            }
+            Disturbance::Restart(Process::Reader) => self.reader.order(Order::Restart),
+            Disturbance::Stop(Outage { part: Stopped::Reader, length }) => {
+                self.reader.order(Order::Stop(length))
+            }
+            Disturbance::Stop(Outage { part: Stopped::Endpoint, length }) => self.endpoint.leave(length),
+            Disturbance::Endpoint(answer) => self.endpoint.answer(answer),
+        }
     }
 
     /// What the reader counted up to now; `None` if it does not answer.
@@ -102,6 +157,11 @@ impl Lab {
         // Asked after the reader: what it saw acknowledged is there by now.
         counters.received = self.endpoint.received();
         Some(counters)
+    }
+
+    /// Whether a part is stopped, and will be back by itself.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.reader.is_stopped() || self.endpoint.is_away()
     }
 
     /// Whether the reader is no more, so that nothing will reach the endpoint.
@@ -126,7 +186,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         self.kept.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         drop(self.sweeper.take());
-        self.reader.stop();
+        self.reader.end();
         if let Err(error) = self.manager.unload() {
             tracing::warn!(%error, "the lab's programs were not unloaded");
         }

@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// What every name begins with.
 const PREFIX: &str = "clawker_reader_";
 
-/// Counts since the reader started, over all containers.
+/// Counts of the reader, over all containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReaderCounters {
     /// Items taken from the ring.
@@ -21,6 +21,8 @@ pub struct ReaderCounters {
     pub exported: u64,
     /// Records that the endpoint received, by its own; more where one was sent twice.
     pub received: u64,
+    /// Records that it holds, neither accepted nor lost.
+    pub queued: u64,
     /// Records lost, by loss point; points without a loss are left out.
     pub losses: BTreeMap<String, u64>,
 }
@@ -47,6 +49,7 @@ impl ReaderCounters {
             match name {
                 "records_drained_total" => counters.drained = value,
                 "records_exported_total" => counters.exported = value,
+                "queue_depth" => counters.queued = value,
                 _ => {
                     let point = name
                         .strip_prefix("losses_total{point=\"")
@@ -69,10 +72,10 @@ mod tests {
     #[test]
     fn a_page_is_read() {
         let page = "HTTP/1.0 200 OK\r\n\r\n# HELP clawker_reader_records_drained_total Items.\n\
-            clawker_reader_records_drained_total 7\nclawker_reader_records_exported_total 3\n\
+            clawker_reader_records_drained_total 7\nclawker_reader_records_exported_total 3\nclawker_reader_queue_depth 2\n\
             clawker_reader_losses_total{point=\"decode\"} 1\nclawker_reader_losses_total{point=\"spool_full\"} 0\n";
         let counters = ReaderCounters::read(page);
-        assert_eq!((counters.drained, counters.exported), (7, 3));
+        assert_eq!((counters.drained, counters.exported, counters.queued), (7, 3, 2));
         assert_eq!(counters.losses, BTreeMap::from([("decode".to_owned(), 1)]));
     }
 }

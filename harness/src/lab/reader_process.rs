@@ -5,9 +5,8 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom},
     net::SocketAddr,
     os::unix::{fs::FileExt as _, process::CommandExt as _},
-    path::Path,
+    path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -21,41 +20,49 @@ use nix::{
 };
 use reader::Fault;
 
-use crate::{
-    pidfd::PidFd,
-    reexec,
-    world::{self, Cgroup},
-};
+use crate::{pidfd::PidFd, reexec, world::Cgroup};
 
 /// How long a reader may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
-/// The process, and its log.
-pub(super) struct ReaderProcess {
+/// How it is started.
+pub(super) struct ReaderCommand {
+    pub pin_dir: PathBuf,
+    pub state_dir: PathBuf,
+    /// Where it exports to.
+    pub endpoint: String,
+    pub fault: Fault,
     /// So that a later run finds it, should this one be killed.
-    _cgroup: Cgroup,
-    child: Mutex<Child>,
-    ended: PidFd,
-    log: fs::File,
+    pub cgroup: Cgroup,
 }
 
-impl ReaderProcess {
-    /// Starts this very program again as the reader.
-    pub fn start(pin_dir: &Path, state_dir: &Path, endpoint: &str, fault: Fault) -> io::Result<Self> {
-        let cgroup = Cgroup::create(&world::cgroup_mount().map_err(io::Error::other)?, "reader")
-            .map_err(io::Error::other)?;
-        let log =
-            fs::File::options().create(true).append(true).read(true).open(state_dir.join("reader.log"))?;
+/// The process, and its log.
+pub(super) struct ReaderProcess {
+    child: Child,
+    ended: PidFd,
+    log: fs::File,
+    /// Where in the log this process begins.
+    from: u64,
+    /// Whether it was ended to be started later.
+    pub is_stopped: bool,
+}
+
+impl ReaderCommand {
+    /// Starts this very program again as the reader. It dies with the calling thread.
+    pub fn start(&self) -> io::Result<ReaderProcess> {
+        let path = self.state_dir.join("reader.log");
+        let log = fs::File::options().create(true).append(true).read(true).open(path)?;
+        let from = log.metadata()?.len();
         let mut command = Command::new(reexec::PROGRAM);
         command
             .arg(reexec::READER)
             .arg("--pin-dir")
-            .arg(pin_dir)
+            .arg(&self.pin_dir)
             .arg("--state-dir")
-            .arg(state_dir)
+            .arg(&self.state_dir)
             .args([
                 "--endpoint",
-                endpoint,
+                &self.endpoint,
                 "--listen",
                 "127.0.0.1:0",
                 "--flush-ms",
@@ -65,14 +72,14 @@ impl ReaderProcess {
                 "--node",
                 "lab",
             ])
-            .args(["--fault", fault.as_str()])
+            .args(["--fault", self.fault.as_str()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.try_clone()?);
         // Ctrl-C on a terminal is for the harness, which ends the reader when the last cell has.
         command.process_group(0);
         let harness = Pid::this();
-        let procs = cgroup.procs().try_clone_to_owned()?;
+        let procs = self.cgroup.procs().try_clone_to_owned()?;
         // SAFETY: write, prctl and getppid are async-signal-safe, and nothing else runs between fork and exec.
         unsafe {
             command.pre_exec(move || {
@@ -85,7 +92,7 @@ impl ReaderProcess {
         }
         let mut child = command.spawn()?;
         match PidFd::open(&child) {
-            Ok(ended) => Ok(Self { _cgroup: cgroup, child: Mutex::new(child), ended, log }),
+            Ok(ended) => Ok(ReaderProcess { child, ended, log, from, is_stopped: false }),
             Err(error) => {
                 // It dies with this process at the latest.
                 let _ = child.kill();
@@ -94,11 +101,13 @@ impl ReaderProcess {
             }
         }
     }
+}
 
+impl ReaderProcess {
     /// Where it serves its pages, which it says in its log.
     pub fn pages(&self) -> Option<SocketAddr> {
         let mut start = vec![0; 4096];
-        let length = self.log.read_at(&mut start, 0).ok()?;
+        let length = self.log.read_at(&mut start, self.from).ok()?;
         let start = String::from_utf8_lossy(start.get(..length)?);
         start.lines().find_map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -112,11 +121,11 @@ impl ReaderProcess {
     }
 
     /// Whether it lives, and the end of its log.
-    pub fn explain(&self) -> String {
-        let state = match self.child.lock().map(|mut child| child.try_wait()) {
-            Ok(Ok(None)) => "running".to_owned(),
-            Ok(Ok(Some(status))) => format!("ended with {status}"),
-            _ => "in an unknown state".to_owned(),
+    pub fn explain(&mut self) -> String {
+        let state = match self.child.try_wait() {
+            Ok(None) => "running".to_owned(),
+            Ok(Some(status)) => format!("ended with {status}"),
+            Err(error) => format!("in an unknown state: {error}"),
         };
         let mut tail = String::new();
         if let Ok(mut log) = self.log.try_clone() {
@@ -128,16 +137,24 @@ impl ReaderProcess {
     }
 
     /// Ends it as an operator would, and by force if it does not end.
-    pub fn stop(&self) {
-        let Ok(mut child) = self.child.lock() else { return };
-        if let Ok(pid) = i32::try_from(child.id()) {
-            // It may have ended on its own.
+    pub fn stop(&mut self) {
+        if self.has_ended() {
+            // Its number may be another's by now.
+            let _ = self.child.wait();
+            return;
+        }
+        if let Ok(pid) = i32::try_from(self.child.id()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         if !self.ended.ended_by(Instant::now() + STOP_LIMIT) {
             tracing::warn!("the lab's reader did not end in {STOP_LIMIT:?} and is killed");
-            let _ = child.kill();
         }
-        let _ = child.wait();
+        self.kill();
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

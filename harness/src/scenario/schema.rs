@@ -122,6 +122,16 @@ pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
     pattern("^[0-9]+(ms|s|m)$", "250ms")
 }
 
+/// What is killed, and how often.
+pub(super) fn kill(_: &mut SchemaGenerator) -> Schema {
+    pattern("^reader( [0-9]+ times in [0-9]+(ms|s|m))?$", "reader")
+}
+
+/// What is not there, and for how long.
+pub(super) fn outage(_: &mut SchemaGenerator) -> Schema {
+    pattern("^(endpoint|reader) for [0-9]+(ms|s|m)$", "endpoint for 5s")
+}
+
 /// Lists of values by the names of variables.
 pub(super) fn matrix(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

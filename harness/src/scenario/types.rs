@@ -6,6 +6,8 @@ mod application;
 mod connect;
 pub mod duration_text;
 mod expect;
+mod fault;
+mod flood;
 mod host;
 mod send;
 mod socket;
@@ -25,11 +27,13 @@ pub use accept::Accept;
 pub use agent::{Agent, Network, PortSpec, Proxy, Rule};
 pub use application::{Destination, Http3, Quic, Stun, Websocket};
 pub use connect::{Connect, ConnectVia, End};
-pub use expect::{DocumentExpectation, Expect, Leak, LedgerExpectation, WireExpectation};
+pub use expect::{DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, WireExpectation};
+pub use fault::{Answer, Kill, NoFault, Outage, Process, Recreated, Stopped};
+pub use flood::{Flood, FloodProto};
 pub use host::{Host, Reply, Serve};
 pub use send::{DatagramProto, Send, SendVia};
 pub use socket::{Join, Ping, PingVia, Socket};
-pub use step::{BypassSwitch, Exec, Family, Origin, Place, Step};
+pub use step::{BypassSwitch, Disturbance, Exec, Family, Origin, Place, Step};
 
 /// One cell: a scenario with its matrix variables put in.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -72,6 +76,10 @@ pub struct Scenario {
     /// Times that a test wants shorter than production.
     #[serde(default)]
     pub settings: Settings,
+    /// Bytes of the ring between kernel and reader: a power of two. Default 1 MiB.
+    #[serde(default)]
+    #[schemars(range(min = 4096, max = 67_108_864))]
+    pub ring: Option<u32>,
     /// Variables and their values; each combination is one cell. Empty once expanded.
     #[serde(default)]
     #[schemars(schema_with = "schema::matrix")]
@@ -84,6 +92,13 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Whether its cells need a chain of their own, because what they do to it would be felt by others.
+    #[must_use]
+    pub fn disturbs(&self) -> bool {
+        let disturbs = |step: &Step| step.disturbance().is_some() || step.flood.is_some();
+        self.ring.is_some() || self.each_step().any(|(_, step)| disturbs(step))
+    }
+
     /// The host of that name, in capitals or not, as DNS has it.
     #[must_use]
     pub fn host(&self, name: &str) -> Option<&Host> {

@@ -144,6 +144,9 @@ struct AgentRoom {
 
 /// An isolated place with its far side. Dropping it ends every process in it and removes it.
 pub struct World {
+    id: String,
+    /// Containers that took the place of others.
+    recreated: usize,
     agents: Vec<AgentRoom>,
     far: Far,
     wire: Wire,
@@ -187,7 +190,7 @@ impl World {
         let wire = Wire::start(network.captures).map_err(WorldError::io("start the capture thread"))?;
         let far = Far::start(id, network.far.fd(), hosts)?;
         let hosts = hosts.iter().map(|(name, host)| (name.clone(), host.addr.clone())).collect();
-        Ok(Self { agents: rooms, far, wire, far_netns: network.far, hosts })
+        Ok(Self { id: id.to_owned(), recreated: 0, agents: rooms, far, wire, far_netns: network.far, hosts })
     }
 
     /// The authoritative DNS server, which every agent's resolv.conf names.
@@ -272,6 +275,25 @@ impl World {
             (None, Some(port)) => Some(self.far.call_udp(from, SocketAddr::new(to, port), exchange)),
             (None, None) => None,
         }
+    }
+
+    /// Ends the processes of agent `i`.
+    pub(crate) fn end_processes(&self, i: usize) {
+        cgroup::kill_all(self.agents[i].cgroup.path());
+    }
+
+    /// Gives agent `i` a cgroup of its own anew, as a container that takes the place of another has, at the same
+    /// addresses. What was in the old one ends with it.
+    pub(crate) fn recreate(&mut self, i: usize) -> Result<(), WorldError> {
+        let room = &mut self.agents[i];
+        self.recreated += 1;
+        let name = format!("{}-{i}-{}", self.id, self.recreated);
+        let cgroup = Cgroup::create(&cgroup::mount()?, &name)?;
+        room.confinement.join(cgroup.procs())?;
+        room.end.cgroup = cgroup.path().to_owned();
+        room.end.cgroup_id = cgroup.id();
+        room.cgroup = cgroup;
+        Ok(())
     }
 
     /// A new cgroup in that of agent `i`.

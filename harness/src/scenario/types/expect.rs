@@ -29,6 +29,9 @@ pub struct Expect {
     /// `closed` (default): attempts = documents + accounted losses + open flows.
     #[serde(default)]
     pub ledger: LedgerExpectation,
+    /// `none` (default), or `accounted`: records may be lost where the chain says so, which the ledger checks.
+    #[serde(default)]
+    pub losses: Losses,
 }
 
 const fn default_true() -> bool {
@@ -110,4 +113,15 @@ pub enum LedgerExpectation {
     Closed,
     /// Not judged in this case.
     Any,
+}
+
+/// Whether records may be lost that the chain accounts for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Losses {
+    /// Not one.
+    #[default]
+    None,
+    /// As many as are counted at a loss point.
+    Accounted,
 }

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accept, Agent, Connect, Http3, Join, Ping, Quic, Rule, Scenario, Send, Socket, Stun, Websocket,
-    duration_text,
+    Accept, Agent, Answer, Connect, Flood, Http3, Join, Kill, Outage, Ping, Process, Quic, Recreated, Rule,
+    Scenario, Send, Socket, Stun, Websocket, duration_text,
 };
 use crate::scenario::schema;
 
@@ -52,12 +52,32 @@ pub struct Step {
     /// Run a program, unmodified, as the agent.
     #[serde(default)]
     pub exec: Option<Exec>,
+    /// Attempts in a tight loop, or at a steady rate.
+    #[serde(default)]
+    pub flood: Option<Flood>,
     /// Switch bypass for the agent, as an operator would.
     #[serde(default)]
     pub bypass: Option<BypassSwitch>,
     /// Replace the agent's rules.
     #[serde(default)]
     pub rules: Option<Vec<Rule>>,
+    /// `reader`: SIGKILL, and it is started again. `reader 20 times in 4s`: at random instants.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::kill")]
+    pub kill: Option<Kill>,
+    /// `reader`: SIGTERM, and it is started again once it has ended.
+    #[serde(default)]
+    pub restart: Option<Process>,
+    /// `endpoint for 5s`, `reader for 1s`: stopped now, and back after that; the next step does not wait for it.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::outage")]
+    pub stop: Option<Outage>,
+    /// What the endpoint answers until the next such step. That one waits until it was answered so at least once.
+    #[serde(default)]
+    pub endpoint: Option<Answer>,
+    /// `container`: that of the agent ends, and another takes its place.
+    #[serde(default)]
+    pub recreate: Option<Recreated>,
     /// Let time pass.
     #[serde(default, with = "duration_text::option")]
     #[schemars(schema_with = "schema::duration")]
@@ -98,6 +118,30 @@ impl Scenario {
                     .collect(),
             }
         })
+    }
+}
+
+/// What a step does to the chain, whoever the agents are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// `kill`
+    Kill(Kill),
+    /// `restart`
+    Restart(Process),
+    /// `stop`
+    Stop(Outage),
+    /// `endpoint`
+    Endpoint(Answer),
+}
+
+impl Step {
+    /// What this step does to the chain.
+    #[must_use]
+    pub fn disturbance(&self) -> Option<Disturbance> {
+        None.or(self.kill.map(Disturbance::Kill))
+            .or(self.restart.map(Disturbance::Restart))
+            .or(self.stop.map(Disturbance::Stop))
+            .or(self.endpoint.map(Disturbance::Endpoint))
     }
 }
 

@@ -5,6 +5,7 @@
 pub(crate) mod agents;
 mod application;
 mod expect;
+mod fault;
 mod hosts;
 mod needs;
 mod reach;
@@ -34,6 +35,7 @@ pub(crate) fn validate(source: &SourceFile, outline: &Outline, scenario: &Scenar
     hosts::check(&mut check);
     rules::check(&mut check, "rules", &scenario.rules);
     steps::check(&mut check);
+    fault::ring(&mut check);
     expect::check(&mut check);
     check.faults
 }

@@ -71,9 +71,14 @@ impl Destinations {
                 _ if step.application().is_some() => {
                     step.application().map_or("", |destination| destination.to)
                 }
+                _ if step.flood.as_ref().is_some_and(|flood| flood.ports == 1) => {
+                    step.flood.as_ref().map_or("", |flood| &flood.to)
+                }
                 _ if step.resolve.is_some()
                     || step.bypass.is_some()
                     || step.rules.is_some()
+                    || step.recreate.is_some()
+                    || step.disturbance().is_some()
                     || step.wait.is_some() =>
                 {
                     continue;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, str::FromStr, time::Duration};
 
-use super::{Check, application, hosts, rules, transport};
+use super::{Check, application, fault, hosts, rules, transport};
 use crate::{
     actor::{Action, raw},
     scenario::{
@@ -10,12 +10,12 @@ use crate::{
         cell::printable,
         diagnostic::nearest,
         outcome::{StepOutcome, errnos},
-        types::{Place, Socket, Step},
+        types::{Flood, Place, Socket, Step},
     },
 };
 
 /// The action fields of a step.
-pub(crate) const ACTIONS: [&str; 16] = [
+pub(crate) const ACTIONS: [&str; 22] = [
     "connect",
     "send",
     "ping",
@@ -28,8 +28,14 @@ pub(crate) const ACTIONS: [&str; 16] = [
     "resolve",
     "socket",
     "exec",
+    "flood",
     "bypass",
     "rules",
+    "kill",
+    "restart",
+    "stop",
+    "endpoint",
+    "recreate",
     "wait",
     "together",
 ];
@@ -83,10 +89,11 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
     }
     by(check, path, step);
     times(check, path, step);
-    let acts = !matches!(set.as_slice(), ["bypass" | "rules" | "wait" | "together", ..]);
-    if nested && !acts && !set.is_empty() && step.together.is_none() {
-        check.fault(path, "only what agents do runs at the same time; this is the operator's").help =
-            Some("put it before or after `together`".to_owned());
+    let acts = Action::of(step).is_some() || set.is_empty();
+    if nested && !acts && step.together.is_none() && step.disturbance().is_none() {
+        check
+            .fault(path, "only what agents do, and faults, run at the same time; this is the operator's")
+            .help = Some("put it before or after `together`".to_owned());
     }
     if step.cgroup == Place::Nested && !acts {
         check.fault_of_key(&format!("{path}.cgroup"), "only what an agent does has a `cgroup`");
@@ -144,6 +151,10 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
             }
         }
     }
+    if let Some(flood) = &step.flood {
+        fault::flood(check, &format!("{path}.flood"), flood);
+    }
+    fault::check(check, path, step);
     if let Some(list) = &step.rules {
         rules::check(check, &format!("{path}.rules"), list);
     }
@@ -179,8 +190,14 @@ fn actions(step: &Step) -> Vec<&'static str> {
         resolve,
         socket,
         exec,
+        flood,
         bypass,
         rules,
+        kill,
+        restart,
+        stop,
+        endpoint,
+        recreate,
         wait,
         together,
         by: _,
@@ -200,8 +217,14 @@ fn actions(step: &Step) -> Vec<&'static str> {
         resolve.is_some(),
         socket.is_some(),
         exec.is_some(),
+        flood.is_some(),
         bypass.is_some(),
         rules.is_some(),
+        kill.is_some(),
+        restart.is_some(),
+        stop.is_some(),
+        endpoint.is_some(),
+        recreate.is_some(),
         wait.is_some(),
         together.is_some(),
     ];
@@ -211,7 +234,7 @@ fn actions(step: &Step) -> Vec<&'static str> {
 fn by(check: &mut Check<'_>, path: &str, step: &Step) {
     let Some(by) = &step.by else { return };
     let path = format!("{path}.by");
-    if step.together.is_some() || step.wait.is_some() {
+    if step.together.is_some() || step.wait.is_some() || step.disturbance().is_some() {
         check.fault_of_key(&path, "only what an agent does has a `by`");
     } else if !check.scenario.each_agent().any(|agent| agent.agent == *by) {
         let names: Vec<String> = check.scenario.each_agent().map(|agent| printable(&agent.agent)).collect();
@@ -249,6 +272,7 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
             "resolve" => true,
             "connect" => step.connect.as_ref().is_some_and(|connect| is_name(&connect.to)),
             "send" => step.send.as_ref().is_some_and(|send| is_name(&send.to)),
+            "flood" => step.flood.as_ref().is_some_and(|flood| is_name(&flood.to)),
             "ping" => step.ping.as_ref().is_some_and(|ping| ping.to.parse::<IpAddr>().is_err()),
             _ => step.application().is_some_and(|application| is_name(application.to)),
         },
@@ -258,7 +282,7 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
         let what = match (outcome, action) {
             (
                 StepOutcome::Nxdomain,
-                "connect" | "send" | "ping" | "quic" | "http3" | "websocket" | "stun",
+                "connect" | "send" | "ping" | "quic" | "http3" | "websocket" | "stun" | "flood",
             ) => "an attempt to an address".to_owned(),
             _ => format!("`{action}`"),
         };
@@ -271,6 +295,9 @@ fn times(check: &mut Check<'_>, path: &str, step: &Step) {
     let connect = step.connect.as_ref();
     for (field, time) in [
         ("wait", step.wait),
+        ("stop", step.stop.map(|stop| stop.length)),
+        ("kill", step.kill.map(|kill| kill.within)),
+        ("flood", step.flood.as_ref().map(Flood::lasts)),
         ("connect.pause", connect.and_then(|connect| connect.pause)),
         ("connect.timeout", connect.and_then(|connect| connect.timeout)),
         ("send.pause", step.send.as_ref().and_then(|send| Some(send.pause?.saturating_mul(send.count)))),

@@ -1,0 +1,150 @@
+//! What goes wrong on the way of the evidence: faults of the chain, as steps.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration_text;
+pub use crate::endpoint::Answer;
+
+/// What a supervisor starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Process {
+    /// The reader.
+    Reader,
+}
+
+/// What another takes the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Recreated {
+    /// The agent's container: its processes end, and another with a cgroup and an enrolment of its own begins.
+    Container,
+}
+
+/// `reader`, or `reader 20 times in 4s`: SIGKILLs at random instants, each followed by a new start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Kill {
+    /// How often.
+    pub times: u32,
+    /// From the first instant that is possible to the last.
+    pub within: Duration,
+}
+
+/// `endpoint for 5s`, `reader for 1s`: not there from now on, and back after that, while the steps go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Outage {
+    /// What is not there.
+    pub part: Stopped,
+    /// How long.
+    pub length: Duration,
+}
+
+/// What can be stopped for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+pub enum Stopped {
+    /// The endpoint: its listener is closed and its connections are cut. Back on the same port.
+    Endpoint,
+    /// The reader: it ends by SIGTERM.
+    Reader,
+}
+
+/// A text that is not in the form of its fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoFault {
+    /// Of [`Kill`].
+    #[error("`{0}` is nothing that can be killed: `reader`, or `reader 20 times in 4s`")]
+    Kill(String),
+    /// Of [`Outage`].
+    #[error("`{0}` is not an outage: `endpoint for 5s`, or `reader for 1s`")]
+    Outage(String),
+}
+
+impl FromStr for Kill {
+    type Err = NoFault;
+
+    fn from_str(text: &str) -> Result<Self, NoFault> {
+        let wrong = || NoFault::Kill(text.to_owned());
+        let within = |text| duration_text::parse(text).map_err(|_| wrong());
+        match text.split(' ').collect::<Vec<_>>().as_slice() {
+            ["reader"] => Ok(Self { times: 1, within: Duration::ZERO }),
+            ["reader", times, "times", "in", length] => {
+                Ok(Self { times: times.parse().map_err(|_| wrong())?, within: within(length)? })
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.times {
+            1 if self.within.is_zero() => f.write_str("reader"),
+            times => write!(f, "reader {times} times in {}", duration_text::text(&self.within)),
+        }
+    }
+}
+
+impl FromStr for Outage {
+    type Err = NoFault;
+
+    fn from_str(text: &str) -> Result<Self, NoFault> {
+        let parsed = text.split_once(" for ").and_then(|(part, length)| {
+            Some(Self { part: part.parse().ok()?, length: duration_text::parse(length).ok()? })
+        });
+        parsed.ok_or_else(|| NoFault::Outage(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {}", self.part, duration_text::text(&self.length))
+    }
+}
+
+/// Serde's way to both texts.
+macro_rules! as_text {
+    ($($kind:ident),*) => {$(
+        impl TryFrom<String> for $kind {
+            type Error = NoFault;
+
+            fn try_from(text: String) -> Result<Self, NoFault> {
+                text.parse()
+            }
+        }
+
+        impl From<$kind> for String {
+            fn from(fault: $kind) -> Self {
+                fault.to_string()
+            }
+        }
+    )*};
+}
+as_text!(Kill, Outage);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_and_written_back() {
+        for text in ["reader", "reader 20 times in 4s", "reader 3 times in 250ms"] {
+            assert_eq!(text.parse::<Kill>().unwrap().to_string(), text);
+        }
+        for text in ["", "Reader", "endpoint", "reader twice", "reader 2 times", "reader -1 times in 4s"] {
+            assert!(text.parse::<Kill>().is_err(), "{text}");
+        }
+        for text in ["endpoint for 5s", "reader for 250ms"] {
+            assert_eq!(text.parse::<Outage>().unwrap().to_string(), text);
+        }
+        for text in ["", "endpoint", "endpoint for", "endpoint for ever", "agent for 5s", "endpoint  for 5s"]
+        {
+            assert!(text.parse::<Outage>().is_err(), "{text}");
+        }
+    }
+}
