@@ -80,12 +80,13 @@ fn lasts<'f>(
     let step = evidence.cell.step(&one.path).filter(|_| one.report.outcome == "ok")?;
     let connected = step.connect.as_ref().and_then(|connect| connect.pause);
     let sent = step.send.as_ref().and_then(|send| Some(send.pause? * send.count.saturating_sub(1)));
+    let least = connected.or(sent)?;
     // A call of several flows stays in none of them for as long.
     let alone = evidence.documents.iter().filter(|other| {
         address(other, "dst_ip").is_some_and(|other| other.to_canonical() == ip)
             && number(other, "dst_port") == port
     });
-    (alone.count() == 1).then_some(connected.or(sent))?
+    (alone.count() == 1).then_some(least)
 }
 
 #[cfg(test)]
