@@ -243,10 +243,8 @@ impl Exporter {
     /// An answer. What it rejects is counted under the container, where it says whose it is.
     fn accepted(&mut self, group: &[Letter], response: &ExportLogsServiceResponse, rejected: &mut Rejected) {
         self.health.up(Component::Export);
-        let partial = response.partial_success.clone().unwrap_or_default();
-        let message = shortened(&partial.error_message);
         let sent = group.len() as u64;
-        let count = u64::try_from(partial.rejected_log_records).unwrap_or(0).min(sent);
+        let Answer { rejected: count, message } = Answer::of(response, sent);
         if count == 0 {
             if !message.is_empty() {
                 tracing::warn!(event = "backend_warned", sent, message);
@@ -287,6 +285,27 @@ impl Exporter {
 
     fn limit(&self) -> usize {
         self.endpoint.limit.unwrap_or(self.batch)
+    }
+}
+
+/// What an endpoint's answer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How many of the records it rejects, for good.
+    pub rejected: u64,
+    /// Its words, cut.
+    pub message: String,
+}
+
+impl Answer {
+    /// Of a request of `sent` records; what cannot be is taken as far as it can.
+    pub fn of(response: &ExportLogsServiceResponse, sent: u64) -> Self {
+        let partial = response.partial_success.as_ref();
+        let rejected = partial.map_or(0, |partial| partial.rejected_log_records);
+        Self {
+            rejected: u64::try_from(rejected).unwrap_or(0).min(sent),
+            message: partial.map_or_else(String::new, |partial| shortened(&partial.error_message)),
+        }
     }
 }
 
