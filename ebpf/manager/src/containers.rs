@@ -111,9 +111,10 @@ impl Manager {
     /// If the cgroup is not one, is enrolled, lies above or below one that is, or holds processes
     /// that could go around the hooks; or if the kernel refuses. Nothing stays behind then.
     pub fn enrol(&self, request: &EnrolRequest) -> Result<Enrolment> {
-        let _lock = self.lock_changes()?;
         let refuse = |problem: String| Error::Enrol { cgroup: request.cgroup.clone(), problem };
         let cgroup_id = cgroup_id(&request.cgroup)?;
+        self.clear_earlier(cgroup_id)?;
+        let _lock = self.lock_changes()?;
         let permits = permits(&request.rules)?;
         if let Some(problem) = request.network.problem() {
             return Err(refuse(problem));
@@ -218,18 +219,21 @@ impl Manager {
     }
 
     /// Detaches a container's programs and forgets its settings. Its counters, names and enrolment
-    /// file stay: records of it may still be on their way.
+    /// file stay: records of it may still be on their way. Returns once what was folded is documented, or within a
+    /// second where no reader documents it.
     ///
     /// # Errors
     /// If it is not enrolled, or a map or file refuses.
     pub fn retire(&self, cgroup_id: u64) -> Result<()> {
-        let _lock = self.lock_changes()?;
+        let lock = self.lock_changes()?;
         let path = self.enrolment_path(cgroup_id);
         let enrolment = read_json::<Enrolment>(&path)?.filter(|enrolment| enrolment.retired_ns.is_none());
         let Some(mut enrolment) = enrolment else { return Err(Error::NotEnrolled(cgroup_id)) };
         self.forget(cgroup_id)?;
         enrolment.retired_ns = Some(boot_ns());
-        write_json(&path, &enrolment)
+        write_json(&path, &enrolment)?;
+        drop(lock);
+        self.await_folds(cgroup_id)
     }
 
     fn forget(&self, cgroup_id: u64) -> Result<()> {

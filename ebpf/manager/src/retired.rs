@@ -5,7 +5,12 @@
 //! their sum is written to `ledgers/<cgroup id>.json` and they are removed, in this order: a manager that is killed in
 //! between finds the life in the file already, and only removes. A cgroup id that is enrolled again goes on from there.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use abi::{Enrolment, FoldKey, Hook, Ledger};
 use aya::maps::MapError;
@@ -23,8 +28,12 @@ use crate::{
 const FOLDER: &str = "ledgers";
 /// The file of those that are not told apart any more.
 const GONE: &str = "gone.json";
-/// A hook that was running when it was detached has ended long before: 1 s.
-const QUIET_NS: u64 = 1_000_000_000;
+/// A hook that was running when it was detached has ended long before: 10 ms.
+const QUIET_NS: u64 = 10_000_000;
+/// How long `retire` waits for what the reader does within 250 ms, if there is one.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long a retired container keeps its files, for records of it that are still to be attributed: a day.
 const KEPT_NS: u64 = 86_400_000_000_000;
 /// Most retired containers that keep their files.
@@ -121,6 +130,32 @@ impl Manager {
             }
         }
         Ok(cleared)
+    }
+
+    /// Waits until every fold of a container that was just retired is documented, as its own; or until it is clear that
+    /// no reader is there to do so.
+    pub(crate) fn await_folds(&self, cgroup_id: u64) -> Result<()> {
+        let deadline = Instant::now().checked_add(PATIENCE);
+        while deadline.is_some_and(|deadline| Instant::now() < deadline) {
+            match self.undocumented(cgroup_id) {
+                // The daemon has cleared it meanwhile.
+                Ok(0) | Err(Error::NotEnrolled(_)) => return Ok(()),
+                Ok(_) => thread::sleep(LOOK),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the counters of an earlier life of a cgroup id out of the way, if nothing of it is under way. If something
+    /// is, they go on, and what was folded in both lives is nobody's: the container must not wait for its enrolment.
+    pub(crate) fn clear_earlier(&self, cgroup_id: u64) -> Result<()> {
+        let enrolled = found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_some();
+        if !enrolled && !self.is_cleared(cgroup_id)? {
+            let folded = self.folds_of(&[cgroup_id])?.remove(&cgroup_id).unwrap_or_default();
+            self.clear_one(cgroup_id, &folded)?;
+        }
+        Ok(())
     }
 
     /// Containers that have counters, and are not enrolled.
