@@ -20,22 +20,15 @@ pub struct Attributor {
     enrolments: Enrolments,
     names: Box<dyn DomainNames>,
     node: String,
-    nonce: u64,
     fault: Fault,
     /// Whom [`Fault::DeadLabel`] names.
     first: Option<Owner>,
 }
 
 impl Attributor {
-    /// `node` and `nonce` go into every `event_id`: the same two for the life of a spool.
-    pub fn new(
-        enrolments: Enrolments,
-        names: Box<dyn DomainNames>,
-        node: String,
-        nonce: u64,
-        fault: Fault,
-    ) -> Self {
-        Self { enrolments, names, node, nonce, fault, first: None }
+    /// `node` goes into every `event_id`: the same for the life of a spool.
+    pub fn new(enrolments: Enrolments, names: Box<dyn DomainNames>, node: String, fault: Fault) -> Self {
+        Self { enrolments, names, node, fault, first: None }
     }
 
     /// Call before each batch: sees what was enrolled and retired since the last one.
@@ -53,7 +46,7 @@ impl Attributor {
     /// A byte that is no member of its set: the entry cannot be read, now or later.
     pub fn attribute(&mut self, entry: &Entry, clock: Offset) -> Result<EgressDocument, UnknownWord> {
         let owner = self.owner(entry, clock);
-        let id = EventId { node: &self.node, nonce: self.nonce, sequence: entry.sequence };
+        let id = EventId { node: &self.node, nonce: entry.nonce, sequence: entry.sequence };
         let record = match &entry.content {
             Content::Record(record) => record,
             Content::Loss(loss) => return Ok(EgressDocument::of_loss(loss, id, owner)),

@@ -130,6 +130,7 @@ struct Stages {
     client: Client,
     spool: Arc<Spool>,
     spool_dir: PathBuf,
+    _spool_lock: Arc<ConsumerLock>,
     recovered: Recovered,
     counters: Arc<Counters>,
     health: Arc<Health>,
@@ -146,6 +147,7 @@ impl Stages {
         };
         let spool_dir = options.spool_dir.clone().unwrap_or_else(|| options.state_dir.join(spool::FOLDER));
         let client = Client::new(&options.endpoint, &options.tls)?;
+        let spool_lock = ConsumerLock::take(&spool_dir)?;
         let (spool, recovered) = Spool::open(&spool_dir, options.queue)?;
         if spool.depth() > 0 {
             tracing::info!(event = "spool_resumed", records = spool.depth(), path = %spool_dir.display());
@@ -155,6 +157,7 @@ impl Stages {
             client,
             spool: Arc::new(spool),
             spool_dir,
+            _spool_lock: Arc::new(spool_lock),
             counters: Arc::new(Counters::resume(&recovered)),
             recovered,
             health: Arc::default(),
@@ -216,7 +219,6 @@ impl Stages {
                     Enrolments::new(&self.options.state_dir, Arc::clone(&self.counters)),
                     Box::new(names),
                     self.node.clone(),
-                    self.spool.nonce(),
                     self.options.fault,
                 ),
                 counters: Arc::clone(&self.counters),

@@ -49,7 +49,7 @@ use writer::Writer;
 
 /// Folder below the state directory.
 pub const FOLDER: &str = "spool";
-/// Where a table's own row says how far the consumer is.
+/// Where the consumer's own row says how far it is.
 const CURSOR: usize = 5;
 
 /// A bounded queue in files: one producer, one consumer.
@@ -71,7 +71,7 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Makes it part of every `event_id`: chosen when the spool was made, kept for its life.
+    /// A part of every `event_id`: chosen when the spool was made, kept for its life.
     pub const fn nonce(&self) -> u64 {
         self.nonce
     }
@@ -155,7 +155,12 @@ impl Spool {
             let earlier = (header.ring.boot != self.boot).then(|| Offset::new(0, header.wall));
             for (sequence, slot) in format::slots(&bytes, header.seed(), first) {
                 match slot {
-                    Some(slot) => batch.entries.push(Entry { sequence, content: slot.content, earlier }),
+                    Some(slot) => batch.entries.push(Entry {
+                        sequence,
+                        nonce: header.nonce,
+                        content: slot.content,
+                        earlier,
+                    }),
                     None => batch.damaged.push(sequence),
                 }
                 batch.through = sequence.saturating_add(1);

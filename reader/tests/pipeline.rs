@@ -58,7 +58,6 @@ fn pipeline(url: &str, tls: &TlsOptions, batch: usize, fault: Fault) -> Pipeline
             Enrolments::new(state.path(), Arc::clone(&counters)),
             Box::new(OneName),
             "node".to_owned(),
-            spool.nonce(),
             fault,
         ),
         counters: Arc::clone(&counters),

@@ -8,10 +8,11 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
-use abi::{FoldKey, flow_flag};
+use abi::{FoldKey, LossPoint, flow_flag};
 
 use super::{
-    CURSOR, Content, Intake, Outcome, Ring, Spool,
+    Content, Intake, Outcome, Ring, Spool,
+    counts::UNKNOWN,
     format::{self, HEADER, Header, VERSION},
     segment::{self, Piece, Writable},
     table::{SELF, Table, Values},
@@ -75,8 +76,9 @@ fn open(dir: &Path, bound: u64) -> io::Result<(Spool, Recovered)> {
     let (mut outcome_table, mut outcome_rows) = Table::open(&outcome_path, ROWS)?;
     let identity = intake_rows.remove(&SELF).and_then(|own| Identity::of(&own));
     let mut own = outcome_rows.remove(&SELF);
-    if identity.is_none() && !(intake_rows.is_empty() && outcome_rows.is_empty() && own.is_none()) {
-        // Not the tables of a spool of this format: nothing in them, or in the segments, can be trusted.
+    let damaged = identity.is_none() && !(intake_rows.is_empty() && outcome_rows.is_empty() && own.is_none());
+    if damaged {
+        // Not the tables of a spool of this format, or not any more: the counts are gone, the records are not.
         drop((intake_table, outcome_table));
         for path in [&intake_path, &outcome_path] {
             segment::set_aside(path, "its own row cannot be read, or is of another format")?;
@@ -88,13 +90,17 @@ fn open(dir: &Path, bound: u64) -> io::Result<(Spool, Recovered)> {
     let rebooted = identity.is_some_and(|identity| identity.boot != boot);
     let nonce = identity.map_or_else(|| fastrand::u64(1..), |identity| identity.nonce);
     intake_table.store(SELF, &Identity { nonce, boot }.values());
+    let segments = segments(dir)?;
 
     let mut head = own.unwrap_or_default();
-    let cursor = head.get(CURSOR).copied().unwrap_or(0);
-    let [magic, ..] = &mut head;
+    let [magic, _, _, _, _, cursor, ..] = &mut head;
     *magic = MAGIC;
+    if own.is_none() {
+        // How far the endpoint has answered is not known, so all that is there is sent, some of it again.
+        *cursor = segments.front().map_or(0, |piece| piece.header.first);
+    }
+    let cursor = *cursor;
     outcome_table.store(SELF, &head);
-    let segments = segments(dir, nonce)?;
     let mut recovered = Recovered {
         outcomes: outcome_rows.iter().map(|(key, values)| (*key, Outcome::of(values))).collect(),
         ..Recovered::default()
@@ -119,6 +125,12 @@ fn open(dir: &Path, bound: u64) -> io::Result<(Spool, Recovered)> {
         }
     }
     let counted = writer.intakes.values().map(|intake| intake.through).max().unwrap_or(0);
+    if damaged {
+        writer.lose(UNKNOWN, LossPoint::SpoolDamaged, 1, now_ns);
+        for piece in segments.iter().rev().skip(1).rev() {
+            replay(piece, &mut writer, &mut recovered)?;
+        }
+    }
     if let Some(last) = segments.back() {
         let used = replay(last, &mut writer, &mut recovered)?;
         writer.next = last.header.first.saturating_add(used);
@@ -130,7 +142,8 @@ fn open(dir: &Path, bound: u64) -> io::Result<(Spool, Recovered)> {
     writer.next = writer.next.max(counted).max(cursor);
     writer.flush();
     if rebooted {
-        writer.rebooted(now_ns);
+        // How much was on its way is not known.
+        writer.lose(UNKNOWN, LossPoint::Reboot, 1, now_ns);
     }
     recovered.intakes = writer.intakes.clone();
     let spool = Spool {
@@ -151,7 +164,7 @@ fn open(dir: &Path, bound: u64) -> io::Result<(Spool, Recovered)> {
 }
 
 /// The segments in order; those that cannot be read are set aside.
-fn segments(dir: &Path, nonce: u64) -> io::Result<VecDeque<Piece>> {
+fn segments(dir: &Path) -> io::Result<VecDeque<Piece>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -163,10 +176,10 @@ fn segments(dir: &Path, nonce: u64) -> io::Result<VecDeque<Piece>> {
         let mut header = [0; HEADER];
         let read = std::os::unix::fs::FileExt::read_at(&file, &mut header, 0)?;
         match format::header(header.get(..read).unwrap_or_default(), len) {
-            Ok(header) if header.nonce == nonce && header.first == first => {
+            Ok(header) if header.first == first => {
                 found.push(Piece { header, path, file: Arc::new(file) });
             }
-            Ok(_) => segment::set_aside(&path, "it is of another spool, or has another's name")?,
+            Ok(_) => segment::set_aside(&path, "it has the name of another")?,
             Err(damage) => segment::set_aside(&path, &damage.to_string())?,
         }
     }
@@ -174,8 +187,8 @@ fn segments(dir: &Path, nonce: u64) -> io::Result<VecDeque<Piece>> {
     Ok(found.into())
 }
 
-/// Counts what the rows do not count yet, and returns how many slots are used. Only the last segment can have such:
-/// before another is made, all rows are written.
+/// Counts what the rows do not count yet, and returns how many slots are used. Only the last segment can have such, if
+/// the rows are whole: before another is made, all rows are written.
 fn replay(piece: &Piece, writer: &mut Writer, recovered: &mut Recovered) -> io::Result<u64> {
     let header: &Header = &piece.header;
     recovered.ring = header.ring;
@@ -236,7 +249,7 @@ pub(super) fn pretend_another_boot(dir: &Path) {
     let (mut table, rows) = Table::open(&dir.join("intake"), ROWS).unwrap();
     let identity = Identity::of(&rows[&SELF]).unwrap();
     table.store(SELF, &Identity { boot: 1, ..identity }.values());
-    for piece in segments(dir, identity.nonce).unwrap() {
+    for piece in segments(dir).unwrap() {
         let mut header = piece.header;
         header.ring.boot = 1;
         piece.file.write_all_at(&header.encode(), 0).unwrap();

@@ -13,6 +13,8 @@ use crate::clock::Offset;
 pub struct Entry {
     /// Place among all that this spool accepted, from 0.
     pub sequence: u64,
+    /// Of the spool that gave the sequence.
+    pub nonce: u64,
     /// What it is.
     pub content: super::Content,
     /// For an entry of an earlier boot, whose times are of that boot's clock: that clock.

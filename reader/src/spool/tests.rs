@@ -235,25 +235,60 @@ fn a_batch_that_is_answered_twice_is_counted_once() {
     assert_eq!(recovered.outcomes[&2].attempts, 4);
 }
 
+/// The counts are gone, and it is said so; the records are not, and keep the identity that they may have been sent with.
 #[test]
-fn tables_of_something_else_are_set_aside() {
+fn damaged_tables_cost_the_counts_and_no_record() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, recovered) = open(folder.path(), 100);
     let nonce = spool.nonce();
     let mut producer = spool.producer();
     producer.attach(3, CLOCK, &recovered);
-    producer.push(&record(1, 1), 0, 0);
+    for at in 0..5 {
+        producer.push(&record(1, at), at.into(), 0);
+    }
     drop(producer);
+    spool.settle(&spool.read(2).unwrap(), &Rejected::new());
     drop(spool);
     // Both cells of the table's own row.
     let file = fs::OpenOptions::new().write(true).open(folder.path().join("intake")).unwrap();
-    file.write_all_at(&[7; 512], 0).unwrap();
+    file.write_all_at(&[7; table::ROW], 0).unwrap();
     let (spool, recovered) = open(folder.path(), 100);
-    assert_ne!(spool.nonce(), nonce, "the old one's event_id are not given again");
-    assert_eq!(recovered, Recovered::default());
-    for name in ["intake.bad", "outcome.bad", "00000000000000000000.segment.bad"] {
+    for name in ["intake.bad", "outcome.bad"] {
         assert!(folder.path().join(name).exists(), "{name}");
     }
+    assert_ne!(spool.nonce(), nonce, "numbers may be given again, so they are numbers of another spool");
+    let batch = spool.read(9).unwrap();
+    assert!(batch.damaged.is_empty());
+    let ids: Vec<_> = batch.entries.iter().map(|entry| (entry.nonce, entry.sequence)).collect();
+    assert_eq!(ids, (0..5).map(|sequence| (nonce, sequence)).collect::<Vec<_>>());
+    assert_eq!(recovered.intakes[&1].records, 5);
+    let mut producer = spool.producer();
+    producer.attach(3, CLOCK, &recovered);
+    assert_eq!(producer.push(&record(1, 4), 4, 0), Stored::Again);
+    producer.document_losses();
+    drop(producer);
+    assert_eq!(losses(&spool).iter().map(|loss| loss.point).collect::<Vec<_>>(), [LossPoint::SpoolDamaged]);
+}
+
+/// Without the consumer's table it is not known what was answered: all that is there is sent, and nothing is called
+/// damaged for it.
+#[test]
+fn without_the_consumers_table_all_is_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let slots = u64::from(writer::SLOTS);
+    let (spool, recovered) = open(folder.path(), 1 << 20);
+    let mut producer = spool.producer();
+    producer.attach(3, CLOCK, &recovered);
+    for at in 0..slots + 3 {
+        producer.push(&record(1, 1), at, 0);
+    }
+    drop(producer);
+    spool.settle(&spool.read(slots as usize + 1).unwrap(), &Rejected::new());
+    drop(spool);
+    fs::remove_file(folder.path().join("outcome")).unwrap();
+    let (spool, _) = open(folder.path(), 1 << 20);
+    let batch = spool.read(usize::MAX).unwrap();
+    assert_eq!((batch.entries.len(), batch.damaged.len()), (3, 0));
 }
 
 #[test]

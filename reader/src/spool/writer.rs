@@ -100,7 +100,7 @@ impl Writer {
     }
 
     /// Counts a loss, in the table before anything else happens: no slot tells of it.
-    fn lose(&mut self, cgroup_id: u64, point: LossPoint, count: u64, now_ns: u64) {
+    pub fn lose(&mut self, cgroup_id: u64, point: LossPoint, count: u64, now_ns: u64) {
         let (ring, accounted) = (self.ring.id, self.accounted);
         let key = self.key(cgroup_id);
         let intake = self.intake(cgroup_id);
@@ -210,11 +210,6 @@ impl Writer {
             }
         }
         self.dirty.insert(key);
-    }
-
-    /// The machine was started anew: how much was on its way is not known.
-    pub fn rebooted(&mut self, now_ns: u64) {
-        self.lose(UNKNOWN, LossPoint::Reboot, 1, now_ns);
     }
 
     /// The container's own row, or the one of all that have none.
