@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi::{Fold, FoldKey, LossPoint};
+use abi::{Fold, FoldKey, LossPoint, Noted};
 #[cfg(test)]
 pub(crate) use decode::encode;
 pub use decode::{DecodeError, decode};
@@ -66,17 +66,17 @@ pub trait Source {
     /// Where they cannot be read.
     fn folds(&mut self) -> io::Result<Vec<(FoldKey, Fold)>>;
 
-    /// How much of an entry is noted as documented.
+    /// How much of an entry is noted as documented; None: the entry is not there any more.
     ///
     /// # Errors
     /// Where that cannot be read.
-    fn noted(&self, key: &FoldKey) -> io::Result<u64>;
+    fn noted(&self, key: &FoldKey, fold: &Fold) -> io::Result<Option<u64>>;
 
     /// Notes how much of an entry is documented.
     ///
     /// # Errors
     /// Where that cannot be written.
-    fn note(&mut self, key: &FoldKey, count: u64) -> io::Result<()>;
+    fn note(&mut self, key: &FoldKey, noted: Noted) -> io::Result<()>;
 
     /// Whether something else has taken this source's place, so that nothing will come from it.
     ///
@@ -191,18 +191,19 @@ impl Drain {
             if readings.is_old(&key, &fold) {
                 continue;
             }
-            let noted = source.noted(&key)?;
+            let Some(noted) = source.noted(&key, &fold)? else { continue };
+            let note = |count| Noted { first_ns: fold.first_ns, count };
             match readings.added(&key, &fold, noted) {
                 Added::Record(record) if producer.push_fold(&record) => {
                     self.counters.folded(record.event_count);
                     readings.documented(key, &fold);
-                    source.note(&key, fold.count)?;
+                    source.note(&key, note(fold.count))?;
                 }
                 Added::Record(_) => {}
                 Added::Note(count) => {
                     readings.documented(key, &fold);
                     if count != noted {
-                        source.note(&key, count)?;
+                        source.note(&key, note(count))?;
                     }
                 }
             }

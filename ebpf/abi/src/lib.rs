@@ -18,7 +18,7 @@ pub use enums::{CloseReason, Direction, Hook, LossPoint, Reason, Unknown, Verdic
 pub use maps::{
     BUDGET_WINDOW_NS, Budget, Bypass, Container, DENIAL_BUDGET, DNS_NAMES, DnsEntry, DnsKey, DnsName,
     DomainName, FOLD_QUOTA, FlowKey, Fold, FoldKey, HOOKS, Identity, LOSS_POINTS, Ledger, MetricKey,
-    NAME_LEN, PORT_RANGES, PortRange, Prefix, PrefixKey, Routes, Sock, sock_flag, socket_kind,
+    NAME_LEN, Noted, PORT_RANGES, PortRange, Prefix, PrefixKey, Routes, Sock, sock_flag, socket_kind,
 };
 pub use record::{Address, COMM_LEN, Flow, Record, flow_flag, v4_mapped};
 #[cfg(feature = "user")]

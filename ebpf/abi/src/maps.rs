@@ -362,6 +362,16 @@ pub struct Fold {
     pub flags: u8,
 }
 
+/// Value of `fold_readings`: how much of an entry of `folds`, or of [`Ledger::overflow`], is documented.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// The entry's [`Fold::first_ns`], or [`Ledger::since_ns`]: a note about another entry says nothing.
+    pub first_ns: u64,
+    /// Attempts.
+    pub count: u64,
+}
+
 /// Value of `budgets`, by cgroup id: what a container has used of [`DENIAL_BUDGET`]. Only a guide: processors
 /// may race on it.
 #[repr(C)]

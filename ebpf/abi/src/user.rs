@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Budget, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Fold, FoldKey, Identity, Ledger,
-    MetricKey, Prefix, PrefixKey, Record, Routes, Sock,
+    MetricKey, Noted, Prefix, PrefixKey, Record, Routes, Sock,
 };
 
 macro_rules! pod {
@@ -22,7 +22,7 @@ macro_rules! pod {
 
 pod!(
     Budget, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Fold, FoldKey, Identity, Ledger,
-    MetricKey, Prefix, PrefixKey, Record, Routes, Sock,
+    MetricKey, Noted, Prefix, PrefixKey, Record, Routes, Sock,
 );
 
 /// The pins that the reader knows too, below a pin directory; the manager knows them all.
@@ -35,7 +35,7 @@ pub mod pin {
     pub const EVENTS: &str = "events_ringbuf";
     /// Hash, [`FoldKey`](crate::FoldKey) → [`Fold`](crate::Fold).
     pub const FOLDS: &str = "folds";
-    /// Hash, [`FoldKey`](crate::FoldKey) → how much of its count is documented. The reader writes it.
+    /// Hash, [`FoldKey`](crate::FoldKey) → [`Noted`](crate::Noted). The reader writes it.
     pub const FOLD_READINGS: &str = "fold_readings";
     /// Hash, cgroup id → [`Ledger`](crate::Ledger).
     pub const LEDGER: &str = "ledger";
@@ -110,6 +110,7 @@ mod tests {
             ("Identity", 16),
             ("Ledger", 6 * 8 + 5 * 8 + 8),
             ("MetricKey", 16),
+            ("Noted", 16),
             ("Prefix", 16 * 8 + 8),
             ("PrefixKey", 24),
             ("Record", 16 + 168),

@@ -98,8 +98,20 @@ impl Manager {
             "folds",
             rows("folds", pins.folds()?.iter(), |key, fold| {
                 // The reader writes an entry once it has documented something.
-                let documented = readings.get(&key, 0).unwrap_or(0);
-                fold_row(&key, &fold, documented)
+                let noted = readings.get(&key, 0).unwrap_or_default();
+                fold_row(&key, &fold, if noted.first_ns == fold.first_ns { noted.count } else { 0 })
+            })?,
+        );
+        maps.insert("fold_readings", rows("fold_readings", pins.fold_readings()?.iter(), |key, noted| json!({
+            "cgroup_id": key.cgroup_id, "dst": ip(key.dst), "dst_port": key.dst_port, "l4_proto": key.l4_proto,
+            "hook": word(Hook::try_from(key.hook)), "first_ns": noted.first_ns, "count": noted.count,
+        }))?);
+        maps.insert(
+            "budgets",
+            rows("budgets", pins.budgets()?.iter(), |id, budget| {
+                json!({
+                    "cgroup_id": id, "window": budget.window, "used": budget.used,
+                })
             })?,
         );
         maps.insert("metrics_map", rows("metrics_map", pins.metrics()?.iter(), |key, count| json!({

@@ -7,7 +7,7 @@ use std::{
 
 use abi::{
     ABI_VERSION, Budget, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Fold, FoldKey,
-    Identity, Ledger, MetricKey, Prefix, PrefixKey, Routes, pin,
+    Identity, Ledger, MetricKey, Noted, Prefix, PrefixKey, Routes, pin,
 };
 #[expect(deprecated, reason = "its successor, BPF_MAP_TYPE_CGRP_STORAGE, needs Linux 6.2")]
 use aya::maps::CgroupStorage;
@@ -62,7 +62,7 @@ impl Pins {
         /// Denied attempts that were counted instead of recorded.
         folds: "folds", HashMap<FoldKey, Fold>, HashMap;
         /// How much of it is documented.
-        fold_readings: "fold_readings", HashMap<FoldKey, u64>, HashMap;
+        fold_readings: "fold_readings", HashMap<FoldKey, Noted>, HashMap;
         /// What containers have used of their records' budget.
         budgets: "budgets", HashMap<u64, Budget>, HashMap;
         /// Debugging counters.

@@ -1,6 +1,6 @@
 //! What stays of a container that is retired: its counters, in a file, once nothing of it is under way.
 //!
-//! Its entries of `ledger`, `folds`, `fold_readings` and `budgets` make room for others only when they say all that
+//! Its entries of `ledger`, `folds` and `fold_readings` make room for others only when they say all that
 //! they ever will: its flows have ended, each record is in the ring or beyond, and every fold is documented. Then
 //! their sum is written to `ledgers/<cgroup id>.json` and they are removed, in this order: a manager that is killed in
 //! between finds the life in the file already, and only removes. A cgroup id that is enrolled again goes on from there.
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi::{Enrolment, FoldKey, Hook, Ledger};
+use abi::{Enrolment, FoldKey, Hook, Ledger, Noted, Reason};
 use aya::maps::MapError;
 use serde::{Deserialize, Serialize};
 
@@ -90,20 +90,23 @@ pub struct Gone {
     pub containers: u64,
     /// Their sum.
     pub totals: Totals,
-    /// The last one: its files may still be there if the manager was killed.
-    pub last: Option<u64>,
+    /// The last one, and when it was enrolled: its files may still be there if the manager was killed.
+    pub last: Option<(u64, u64)>,
 }
 
 /// What the maps say of a retired container's folds.
 #[derive(Default)]
 struct Folded {
     keys: Vec<FoldKey>,
+    /// Of notes, whether or not there still is an entry.
+    noted: Vec<FoldKey>,
     count: u64,
     undocumented: u64,
 }
 
 impl Folded {
-    fn add(&mut self, key: FoldKey, count: u64, documented: u64) {
+    fn add(&mut self, key: FoldKey, count: u64, first_ns: u64, noted: Option<Noted>) {
+        let documented = noted.filter(|noted| noted.first_ns == first_ns).map_or(0, |noted| noted.count);
         self.keys.push(key);
         self.count = self.count.saturating_add(count);
         self.undocumented = self.undocumented.saturating_add(count.saturating_sub(documented));
@@ -182,8 +185,17 @@ impl Manager {
                 Err(cause) => return Err(Error::Map { map: "folds", cause }),
             };
             if retired.contains(&key.cgroup_id) {
-                let documented = found("fold_readings", readings.get(&key, 0))?.unwrap_or(0);
-                folds.entry(key.cgroup_id).or_default().add(key, fold.count, documented);
+                let noted = found("fold_readings", readings.get(&key, 0))?;
+                folds.entry(key.cgroup_id).or_default().add(key, fold.count, fold.first_ns, noted);
+            }
+        }
+        for key in readings.keys() {
+            match key {
+                Ok(key) if retired.contains(&key.cgroup_id) => {
+                    folds.entry(key.cgroup_id).or_default().noted.push(key);
+                }
+                Ok(_) | Err(MapError::KeyNotFound) => {}
+                Err(cause) => return Err(Error::Map { map: "fold_readings", cause }),
             }
         }
         Ok(folds)
@@ -195,8 +207,8 @@ impl Manager {
         let mut folded = Folded::default();
         for (hook, count) in Hook::ALL.iter().zip(ledger.overflow) {
             let key = FoldKey::various(cgroup_id, *hook);
-            let documented = found("fold_readings", readings.get(&key, 0))?.unwrap_or(0);
-            folded.add(key, count, documented);
+            let noted = found("fold_readings", readings.get(&key, 0))?;
+            folded.add(key, count, ledger.since_ns, noted);
         }
         Ok(folded)
     }
@@ -224,31 +236,43 @@ impl Manager {
         };
         let mut ledgers = self.pins.ledger()?;
         let Some(ledger) = found("ledger", ledgers.get(&cgroup_id, 0))? else { return Ok(false) };
-        let overflow = self.overflow(cgroup_id, &ledger)?;
-        let count = folded.count.saturating_add(overflow.count);
-        let undocumented = folded.undocumented.saturating_add(overflow.undocumented);
-        let quiet = boot_ns().saturating_sub(retired_ns) >= QUIET_NS;
-        let ended = ledger.opened == ledger.closed;
-        let handed =
-            ledger.denied.saturating_add(ledger.closed) == ledger.submitted.saturating_add(ledger.folded);
-        if !(quiet && ended && handed && undocumented == 0 && count == ledger.folded) {
-            return Ok(false);
-        }
         let path = self.ledger_path(cgroup_id);
         let mut past: Past = read_json(&path)?.unwrap_or(Past { cgroup_id, ..Past::default() });
+        // Where the manager was killed in between, this life is in the file already, and some of its entries are gone.
         if past.enrolled_ns != enrolment.enrolled_ns {
+            if boot_ns().saturating_sub(retired_ns) < QUIET_NS
+                || !self.is_at_rest(cgroup_id, &ledger, folded)?
+            {
+                return Ok(false);
+            }
             past.enrolled_ns = enrolment.enrolled_ns;
             past.totals.add(ledger.into());
             write_json(&path, &past)?;
         }
         let (mut folds, mut readings) = (self.pins.folds()?, self.pins.fold_readings()?);
-        let various = Hook::ALL.iter().map(|hook| FoldKey::various(cgroup_id, *hook));
-        for key in folded.keys.iter().copied().chain(various) {
-            found("folds", folds.remove(&key))?;
-            found("fold_readings", readings.remove(&key))?;
+        for key in &folded.keys {
+            found("folds", folds.remove(key))?;
+        }
+        // An entry before the note about it: whoever finds the entry there finds its note as well. And notes before
+        // the ledger's entry, which is what is looked for; those about itself say nothing about the next one.
+        for key in folded.noted.iter().filter(|key| key.reason != Reason::Various as u8) {
+            found("fold_readings", readings.remove(key))?;
         }
         found("ledger", ledgers.remove(&cgroup_id))?;
+        for hook in Hook::ALL {
+            found("fold_readings", readings.remove(&FoldKey::various(cgroup_id, *hook)))?;
+        }
         Ok(true)
+    }
+
+    /// Whether all that a container ever did is in the ring or beyond.
+    fn is_at_rest(&self, cgroup_id: u64, ledger: &Ledger, folded: &Folded) -> Result<bool> {
+        let overflow = self.overflow(cgroup_id, ledger)?;
+        let count = folded.count.saturating_add(overflow.count);
+        let undocumented = folded.undocumented.saturating_add(overflow.undocumented);
+        let handed =
+            ledger.denied.saturating_add(ledger.closed) == ledger.submitted.saturating_add(ledger.folded);
+        Ok(ledger.opened == ledger.closed && handed && undocumented == 0 && count == ledger.folded)
     }
 
     /// Counters of a container's lives that are over, the present one's aside.
@@ -309,21 +333,22 @@ impl Manager {
         let _lock = self.lock_changes()?;
         let path = self.enrolment_path(cgroup_id);
         let enrolment: Option<Enrolment> = read_json(&path)?;
-        if !self.is_cleared(cgroup_id)? || enrolment.is_none_or(|enrolment| enrolment.retired_ns.is_none()) {
+        let Some(enrolment) = enrolment.filter(|enrolment| enrolment.retired_ns.is_some()) else {
+            return Ok(false);
+        };
+        if !self.is_cleared(cgroup_id)? {
             return Ok(false);
         }
         let mut gone = self.gone()?;
-        if gone.last != Some(cgroup_id) {
+        let last = Some((cgroup_id, enrolment.enrolled_ns));
+        if gone.last != last {
             gone.containers = gone.containers.saturating_add(1);
             gone.totals.add(self.past(cgroup_id)?.unwrap_or_default().totals);
-            gone.last = Some(cgroup_id);
+            gone.last = last;
             write_json(&self.ledgers().join(GONE), &gone)?;
         }
         remove_file(&self.ledger_path(cgroup_id))?;
         remove_file(&path)?;
-        // From here on this id is a new one.
-        gone.last = None;
-        write_json(&self.ledgers().join(GONE), &gone)?;
         Ok(true)
     }
 

@@ -178,7 +178,9 @@ fn each_failure_is_said_once_and_has_its_exit_code() {
 
     // Where whoever is not root can run it.
     let binary = set.state.path().join("ebpf-manager");
-    fs::copy(BINARY, &binary).unwrap();
+    // By a process of its own: one that another test starts meanwhile would hold the file open for writing, and a file
+    // that is written to is not run.
+    assert!(Command::new("cp").arg(BINARY).arg(&binary).status().unwrap().success());
     fs::set_permissions(set.state.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let output = set.command(&binary, &["load"]).uid(65_534).gid(65_534).output().unwrap();
     expect(said(&output), 1, "this is not root");

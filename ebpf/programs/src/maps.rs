@@ -2,7 +2,7 @@
 
 use abi::{
     Budget, Bypass, Container, DnsEntry, DnsKey, DomainName, Flow, FlowKey, Fold, FoldKey, Identity, Ledger,
-    MetricKey, Prefix, PrefixKey, Record, Routes, Sock,
+    MetricKey, Noted, Prefix, PrefixKey, Record, Routes, Sock,
 };
 #[expect(deprecated, reason = "its successor, BPF_MAP_TYPE_CGRP_STORAGE, needs Linux 6.2")]
 use aya_ebpf::btf_maps::CgroupStorage;
@@ -63,7 +63,7 @@ pub static FOLDS: HashMap<FoldKey, Fold, 16384> = HashMap::new();
 
 /// How much of an entry's count is documented; written by the reader alone. Overflow has entries too.
 #[btf_map(name = "fold_readings")]
-pub static FOLD_READINGS: HashMap<FoldKey, u64, 49152, 1> = HashMap::new();
+pub static FOLD_READINGS: HashMap<FoldKey, Noted, 49152, 1> = HashMap::new();
 
 /// Cgroup id → how much of its records' budget is used.
 #[btf_map(name = "budgets")]

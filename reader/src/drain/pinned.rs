@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use abi::{Fold, FoldKey, Hook, Ledger};
+use abi::{Fold, FoldKey, Hook, Ledger, Noted, Reason};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::{
@@ -23,7 +23,7 @@ use crate::{clock::boot_ns, observe::chain};
 pub struct PinnedRing {
     ring: RingBuf<MapData>,
     folds: HashMap<MapData, FoldKey, Fold>,
-    readings: HashMap<MapData, FoldKey, u64>,
+    readings: HashMap<MapData, FoldKey, Noted>,
     ledger: HashMap<MapData, u64, Ledger>,
     /// The page with the ring's position, which lives as long as the ring: it tells whether an item was stored by a
     /// reader that was killed before it could release it.
@@ -71,6 +71,14 @@ fn position(consumer: &MmapRaw) -> u64 {
     // position is its first word, and is only ever accessed as an atomic (aya writes it, in this thread).
     let position = unsafe { &*consumer.as_ptr().cast::<AtomicUsize>() };
     position.load(Ordering::Relaxed) as u64
+}
+
+fn found<T>(got: Result<T, MapError>) -> io::Result<Option<T>> {
+    match got {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(io::Error::other(error)),
+    }
 }
 
 fn check_abi(path: &Path) -> Result<(), OpenError> {
@@ -150,16 +158,20 @@ impl Source for PinnedRing {
         Ok(folds)
     }
 
-    fn noted(&self, key: &FoldKey) -> io::Result<u64> {
-        match self.readings.get(key, 0) {
-            Ok(count) => Ok(count),
-            Err(MapError::KeyNotFound) => Ok(0),
-            Err(error) => Err(io::Error::other(error)),
-        }
+    fn noted(&self, key: &FoldKey, fold: &Fold) -> io::Result<Option<u64>> {
+        let noted = found(self.readings.get(key, 0))?.filter(|noted| noted.first_ns == fold.first_ns);
+        // After the note: a note is removed after its entry.
+        let first_ns = if key.reason == Reason::Various as u8 {
+            found(self.ledger.get(&key.cgroup_id, 0))?.map(|ledger| ledger.since_ns)
+        } else {
+            found(self.folds.get(key, 0))?.map(|fold| fold.first_ns)
+        };
+        let is_there = first_ns == Some(fold.first_ns);
+        Ok(is_there.then(|| noted.map_or(0, |noted| noted.count)))
     }
 
-    fn note(&mut self, key: &FoldKey, count: u64) -> io::Result<()> {
-        self.readings.insert(key, count, 0).map_err(io::Error::other)
+    fn note(&mut self, key: &FoldKey, noted: Noted) -> io::Result<()> {
+        self.readings.insert(key, noted, 0).map_err(io::Error::other)
     }
 
     fn is_replaced(&self) -> io::Result<bool> {

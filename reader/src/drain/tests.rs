@@ -45,13 +45,13 @@ impl Source for Canned {
         Ok(self.folds.iter().map(|(key, fold, _)| (*key, *fold)).collect())
     }
 
-    fn noted(&self, key: &FoldKey) -> io::Result<u64> {
-        Ok(self.folds.iter().find(|(one, ..)| one == key).map_or(0, |(.., noted)| *noted))
+    fn noted(&self, key: &FoldKey, _fold: &Fold) -> io::Result<Option<u64>> {
+        Ok(self.folds.iter().find(|(one, ..)| one == key).map(|(.., noted)| *noted))
     }
 
-    fn note(&mut self, key: &FoldKey, count: u64) -> io::Result<()> {
-        for (.., noted) in self.folds.iter_mut().filter(|(one, ..)| one == key) {
-            *noted = count;
+    fn note(&mut self, key: &FoldKey, noted: Noted) -> io::Result<()> {
+        for (.., count) in self.folds.iter_mut().filter(|(one, ..)| one == key) {
+            *count = noted.count;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-use abi::{DomainName, Fold, FoldKey, Ledger, Record};
+use abi::{DomainName, Fold, FoldKey, Ledger, Noted, Record};
 
 /// `enum bpf_cmd`.
 #[derive(Clone, Copy)]
@@ -101,7 +101,7 @@ impl Pins {
         let ring = create(MapType::Ring, 0, 0, bytes);
         for (name, key, value) in [
             (abi::pin::FOLDS, size_of::<FoldKey>(), size_of::<Fold>()),
-            (abi::pin::FOLD_READINGS, size_of::<FoldKey>(), size_of::<u64>()),
+            (abi::pin::FOLD_READINGS, size_of::<FoldKey>(), size_of::<Noted>()),
             (abi::pin::LEDGER, size_of::<u64>(), size_of::<Ledger>()),
         ] {
             pin(&create(MapType::Hash, key, value, 8), &self.dir.join(name));
