@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use manager::{EnrolRequest, LoadOptions, Manager, rules::Rule};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use serde_json::json;
 
 use crate::{
@@ -36,8 +37,7 @@ impl Chain {
     pub fn load() -> anyhow::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("clawker-bench-{}-{}", process::id(), NEXT.fetch_add(1, Relaxed));
-        // As in production, where the state directory is below /run: not on a disk.
-        let state = tempfile::Builder::new().prefix("clawker-bench-").tempdir_in("/run")?;
+        let state = tempfile::Builder::new().prefix("clawker-bench-").tempdir_in(memory())?;
         let options = LoadOptions {
             pin_dir: Path::new("/sys/fs/bpf").join(name),
             state_dir: state.path().to_owned(),
@@ -110,6 +110,13 @@ impl Chain {
         self.manager.sweep(None)?;
         Ok(())
     }
+}
+
+/// A folder that is not on a disk, as /run is not, where the state directory is in production.
+fn memory() -> &'static str {
+    let in_memory =
+        |folder: &&str| statfs(*folder).is_ok_and(|folder| folder.filesystem_type() == TMPFS_MAGIC);
+    ["/run", "/dev/shm"].into_iter().find(in_memory).unwrap_or("/tmp")
 }
 
 impl Drop for Chain {

@@ -114,7 +114,7 @@ impl Endpoint {
             Server::builder()
                 .tls_config(tls)?
                 .add_service(logs)
-                .serve_with_incoming(TcpIncoming::from(listener))
+                .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
         };
         runtime.spawn(server);
         Ok(Self { counts, url, tls: files, _runtime: runtime })

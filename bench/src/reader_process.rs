@@ -154,7 +154,7 @@ impl ReaderProcess {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
         };
-        // The state directory is on a tmpfs, so the spool's pages are RssShmem.
+        // The state directory is in memory, so the spool's pages are RssShmem.
         Ok(Memory { own: bytes("RssAnon") + bytes("RssFile"), resident: bytes("VmRSS") })
     }
 }

@@ -14,8 +14,9 @@ mod letter;
 use std::{sync::Arc, time::Duration};
 
 use abi::LossPoint;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
-use opentelemetry_proto::tonic::{collector::logs::v1::ExportLogsServiceResponse, logs::v1::LogRecord};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
@@ -42,6 +43,8 @@ const CLOSING: Duration = Duration::from_millis(500);
 const TRIES: u32 = 3;
 /// How long requests hold records of one container only, after an answer that did not say whose it rejected.
 const CAREFUL: Duration = Duration::from_secs(600);
+/// Encoded records share allocations of this many bytes.
+const ROOM: usize = 256 << 10;
 /// Bytes of the endpoint's text that are logged.
 const MESSAGE: usize = 512;
 
@@ -75,7 +78,7 @@ pub struct Exporter {
 #[derive(Debug, Default)]
 pub struct Endpoint {
     /// A document that it took. To send it again adds no event to the store.
-    proof: Option<LogRecord>,
+    proof: Option<Bytes>,
     /// Most records it takes at once, where that is less than the batch.
     limit: Option<usize>,
     /// Until when requests hold records that are alike.
@@ -174,16 +177,23 @@ impl Exporter {
     fn letters(&mut self, batch: &mut Batch, clock: Offset) -> Vec<Letter> {
         let mut letters = Vec::with_capacity(batch.entries.len());
         let mut unreadable = Vec::new();
+        let (mut encoded, mut room) = (Vec::new(), BytesMut::new());
         for entry in &batch.entries {
             match self.attributor.attribute(entry, clock) {
                 Ok(document) => {
                     self.counters.attributed(document.attribution);
                     let (_, end_ns) = entry.content.times();
                     let end = entry.earlier.unwrap_or(clock).wall_of(end_ns);
+                    encoded.clear();
+                    document.encode(end, clock.now_unix_ns(), &mut encoded);
+                    if room.capacity() < encoded.len() {
+                        room.reserve(ROOM.max(encoded.len()));
+                    }
+                    room.extend_from_slice(&encoded);
                     letters.push(Letter {
                         cgroup_id: entry.content.cgroup_id(),
                         attempts: entry.content.attempts(),
-                        record: document.into_log_record(end, clock.now_unix_ns()),
+                        record: room.split().freeze(),
                     });
                 }
                 Err(error) => {
@@ -250,7 +260,8 @@ impl Exporter {
                 tracing::warn!(event = "backend_warned", sent, message);
             }
             if let Some(letter) = group.last() {
-                self.endpoint.proof = Some(letter.record.clone());
+                // A copy of its own: the letter's bytes lie among those of the whole batch.
+                self.endpoint.proof = Some(Bytes::copy_from_slice(&letter.record));
             }
             return self.endpoint.grow(group.len(), self.batch);
         }
