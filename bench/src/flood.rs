@@ -20,7 +20,7 @@ pub struct Flood {
     pub attempts: u64,
     /// Those that neither a document nor a loss tells of; negative: told of twice.
     pub residual: f64,
-    /// Documents of the quiet container's flows that were acknowledged.
+    /// Records of the quiet container's flows that reached the ring; where the residual is 0, all were acknowledged.
     pub quiet: u64,
     /// Documents in all.
     pub documents: u64,

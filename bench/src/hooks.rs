@@ -4,6 +4,8 @@
 
 use std::{os::fd::OwnedFd, thread, time::Duration};
 
+use manager::Program;
+
 use crate::{
     bpf::{Null, Runs, Statistics},
     caller::{Call, Caller, SERVED, UNLISTED},
@@ -48,6 +50,8 @@ pub struct PerRun {
     pub opened: f64,
     /// `connect()` that opens a flow, of a TCP socket.
     pub opened_tcp: f64,
+    /// All programs together, for one TCP connection that is opened and reset.
+    pub connection: f64,
     /// A datagram of a flow that is open.
     pub datagram: f64,
     /// Denied, with a record.
@@ -103,13 +107,14 @@ impl Hooks {
     /// If a caller or the kernel fails.
     pub fn per_run(&mut self, rounds: u32, flood: u32) -> anyhow::Result<PerRun> {
         let _statistics = Statistics::enable()?;
-        let mut values: [Vec<f64>; 8] = Default::default();
+        let mut values: [Vec<f64>; 9] = Default::default();
         for round in 0..=rounds {
             let now = [
                 mean(self.null_connect.program(), &mut self.idle, Call::Connect, SERVED, 2000)?,
                 mean(self.null_send.program(), &mut self.idle, Call::Send, SERVED, 2000)?,
                 mean(&self.connect4, &mut self.enrolled, Call::Connect, SERVED, 1000)?,
                 mean(&self.connect4, &mut self.enrolled, Call::Tcp, SERVED, 200)?,
+                self.connection(200)?,
                 mean(&self.sendmsg4, &mut self.enrolled, Call::Send, SERVED, 1000)?,
                 {
                     thread::sleep(WINDOW);
@@ -129,9 +134,32 @@ impl Hooks {
                 values.iter_mut().zip(now).for_each(|(values, now)| values.push(now));
             }
         }
-        let [null, null_send, opened, opened_tcp, datagram, denied, denied_slowly, folded] =
+        let [null, null_send, opened, opened_tcp, connection, datagram, denied, denied_slowly, folded] =
             values.map(median);
-        Ok(PerRun { null, null_send, opened, opened_tcp, datagram, denied, denied_slowly, folded })
+        Ok(PerRun {
+            null,
+            null_send,
+            opened,
+            opened_tcp,
+            connection,
+            datagram,
+            denied,
+            denied_slowly,
+            folded,
+        })
+    }
+
+    /// Nanoseconds of all programs for each of `count` connections.
+    fn connection(&mut self, count: u32) -> anyhow::Result<f64> {
+        let programs: Vec<OwnedFd> = Program::ALL
+            .iter()
+            .map(|program| self.chain.program(program.name()))
+            .collect::<Result<_, _>>()?;
+        let total =
+            || programs.iter().map(|program| Ok(Runs::of(program)?.time_ns)).sum::<anyhow::Result<u64>>();
+        let before = total()?;
+        self.enrolled.call(Call::Tcp, SERVED, count, Duration::ZERO)?;
+        Ok((total()? - before) as f64 / f64::from(count))
     }
 
     /// Measures a call where nothing is attached, with a program that does nothing, and with ours, `rounds` times.

@@ -1,16 +1,23 @@
 //! What comes out of the ring: the ring's own ceiling, drain to spool, and ring to acknowledged document.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use abi::{CloseReason, Direction, Enrolment, Flow, Hook, Reason, Record, Verdict, v4_mapped};
 use anyhow::Context as _;
+use nix::time::{ClockId, clock_gettime};
 use reader::{
-    clock::boot_ns,
+    Fault,
+    attribute::{Attributor, Enrolments, NoNames},
+    clock::{Offset, boot_ns},
     drain::{PinnedRing, Source as _},
+    spool::{Content, Entry},
 };
 
 use crate::{
@@ -134,23 +141,46 @@ pub fn ceiling(count: u64) -> anyhow::Result<f64> {
     let chain = Chain::load()?;
     let producer = chain.producer()?;
     let mut ring = PinnedRing::open(chain.pin_dir())?;
-    let produced = AtomicBool::new(false);
+    let failed = AtomicBool::new(false);
     let start = Instant::now();
     let taken = thread::scope(|scope| {
         let consumer = scope.spawn(|| {
             let mut taken = 0_u64;
-            while taken < count && !(produced.load(Relaxed) && taken >= count) {
+            while taken < count && !failed.load(Relaxed) {
                 let _ = ring.wait(Duration::from_millis(50));
                 while ring.next(&mut |_, _| taken += 1) {}
             }
             taken
         });
         let result = produce(&producer, count, 1, || Ok(0), u64::MAX);
-        produced.store(true, Relaxed);
+        failed.store(result.is_err(), Relaxed);
         let taken = consumer.join().unwrap_or(0);
         result.map(|()| taken)
     })?;
     Ok(taken as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Documents a CPU second that one thread makes of records of `containers` containers: attributed and encoded.
+pub fn attribute(count: u64, containers: u64) -> anyhow::Result<f64> {
+    let chain = Chain::load()?;
+    enrolments(&chain, containers)?;
+    let enrolments = Enrolments::new(chain.state_dir(), Arc::default());
+    let mut attributor = Attributor::new(enrolments, Box::new(NoNames), "bench".to_owned(), 7, Fault::None);
+    let clock = Offset::measure()?;
+    let mut encoded = Vec::new();
+    let mut bytes = 0;
+    attributor.refresh(clock).map_err(anyhow::Error::msg)?;
+    let start = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    for sequence in 0..count {
+        let content = Content::Record(record(sequence / u64::from(BURST) % containers));
+        let document = attributor.attribute(&Entry { sequence, content, earlier: None }, clock)?;
+        encoded.clear();
+        document.encode(clock.now_unix_ns(), clock.now_unix_ns(), &mut encoded);
+        bytes += encoded.len();
+    }
+    let took = Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)? - start);
+    anyhow::ensure!(bytes > 0, "no document has a byte");
+    Ok(count as f64 / took.as_secs_f64())
 }
 
 /// Drain to spool, while nobody answers.

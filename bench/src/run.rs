@@ -88,6 +88,8 @@ fn hooks(figures: &mut Figures, quick: bool) -> anyhow::Result<()> {
     figures.add(PART, "connect, allowed, flow recorded, UDP", run.opened, "ns", Bar::AtMost(465.0));
     figures.add(PART, "connect, allowed, flow recorded, TCP", run.opened_tcp, "ns", Bar::AtMost(465.0));
     figures.add(PART, "the UDP one over the null program", run.opened - run.null, "ns", Bar::AtMost(350.0));
+    let what = "all programs, one TCP connection opened and reset";
+    figures.add(PART, what, run.connection, "ns", Bar::Reference);
     figures.add(PART, "sendto, a datagram of an open flow", run.datagram, "ns", Bar::Reference);
     figures.add(PART, "connect, denied, in the ring", run.denied, "ns", Bar::AtMost(730.0));
     figures.add(PART, "the same at 500/s, reader asleep", run.denied_slowly, "ns", Bar::AtMost(7_000.0));
@@ -137,6 +139,8 @@ fn ring(figures: &mut Figures, quick: bool) -> anyhow::Result<()> {
 
 fn export(figures: &mut Figures, quick: bool) -> anyhow::Result<Curve> {
     const PART: &str = "ring to OTLP over mTLS";
+    let attributed = pipeline::attribute(if quick { 300_000 } else { 2_000_000 }, 1)?;
+    figures.add(PART, "attributed and encoded, one thread", attributed, "documents/CPU s", Bar::Reference);
     let (rounds, count) = if quick { (1, 500_000) } else { (3, 2_000_000) };
     let sizes: &[u64] = if quick { &[1, 100] } else { &[1, 100, 1000] };
     let mut points = Vec::new();

@@ -36,12 +36,17 @@ pub(super) fn are_alike(group: &[Letter]) -> bool {
 
 /// Groups of at most `limit`, in order; if `careful`, of letters that are alike.
 pub(super) fn groups(mut letters: Vec<Letter>, limit: usize, careful: bool) -> Vec<Vec<Letter>> {
-    if !careful {
-        return letters.chunks(limit.max(1)).map(<[Letter]>::to_vec).collect();
+    if letters.is_empty() {
+        return Vec::new();
     }
-    letters.sort_by_key(Letter::kind);
+    if !careful && letters.len() <= limit {
+        return vec![letters];
+    }
+    if careful {
+        letters.sort_by_key(Letter::kind);
+    }
     letters
-        .chunk_by(|a, b| a.kind() == b.kind())
+        .chunk_by(|a, b| !careful || a.kind() == b.kind())
         .flat_map(|alike| alike.chunks(limit.max(1)))
         .map(<[Letter]>::to_vec)
         .collect()
