@@ -6,6 +6,8 @@ mod names;
 pub use enrolments::Enrolments;
 pub use names::{DomainNames, NoNames, PinnedNames};
 
+use std::sync::Arc;
+
 use abi::flow_flag;
 
 use crate::{
@@ -55,7 +57,7 @@ impl Attributor {
         // Identities of names are given anew at each boot.
         let domain = if entry.earlier.is_some() { 0 } else { record.flow.domain };
         let dst_host = match domain {
-            0 => String::new(),
+            0 => Arc::default(),
             domain => self.names.name(domain).unwrap_or_default(),
         };
         Ok(EgressDocument::new(record, words, id, owner, dst_host))

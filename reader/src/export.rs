@@ -11,12 +11,15 @@ mod dead_letters;
 mod isolate;
 mod letter;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use abi::LossPoint;
-use futures_util::future::join_all;
-use opentelemetry_proto::tonic::{collector::logs::v1::ExportLogsServiceResponse, logs::v1::LogRecord};
-use tokio::time::{Instant, sleep, timeout};
+use bytes::{Bytes, BytesMut};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, timeout},
+};
 use tonic::Status;
 
 pub use backoff::Backoff;
@@ -28,7 +31,7 @@ use crate::{
     attribute::Attributor,
     clock::Offset,
     observe::{Component, Counters, Health, with_causes},
-    spool::{Batch, Rejected, Spool, counts::UNKNOWN},
+    spool::{Batch, Entry, Rejected, Spool, counts::UNKNOWN},
 };
 use letter::{Letter, groups, request};
 
@@ -38,10 +41,14 @@ const IDLE: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_secs(10);
 /// Longest wait between attempts once the spool is closed: the time to empty it is bounded.
 const CLOSING: Duration = Duration::from_millis(500);
+/// Requests of one reading of the spool, after which it is settled, for each that may be under way at once.
+const ROUNDS: usize = 4;
 /// Attempts before the reason is looked for in the batch.
 const TRIES: u32 = 3;
 /// How long requests hold records of one container only, after an answer that did not say whose it rejected.
 const CAREFUL: Duration = Duration::from_secs(600);
+/// Encoded records share allocations of this many bytes.
+const ROOM: usize = 256 << 10;
 /// Bytes of the endpoint's text that are logged.
 const MESSAGE: usize = 512;
 
@@ -71,11 +78,14 @@ pub struct Exporter {
     pub endpoint: Endpoint,
 }
 
+/// What came of a request, and what was in it.
+type Delivered = (Result<ExportLogsServiceResponse, Status>, Vec<Letter>);
+
 /// What is known of the endpoint from its answers.
 #[derive(Debug, Default)]
 pub struct Endpoint {
     /// A document that it took. To send it again adds no event to the store.
-    proof: Option<LogRecord>,
+    proof: Option<Bytes>,
     /// Most records it takes at once, where that is less than the batch.
     limit: Option<usize>,
     /// Until when requests hold records that are alike.
@@ -131,7 +141,8 @@ impl Exporter {
 
     /// Takes the oldest entries and stays with them until the endpoint has answered for all.
     async fn deliver(&mut self) {
-        let mut batch = match self.spool.read(self.batch.saturating_mul(self.in_flight)) {
+        let limit = self.batch.saturating_mul(self.in_flight).saturating_mul(ROUNDS);
+        let mut batch = match self.spool.read(limit) {
             Ok(batch) => batch,
             Err(error) => {
                 self.health.down(Component::Export, &format!("the spool cannot be read: {error}"));
@@ -143,27 +154,9 @@ impl Exporter {
             return sleep(CLOSING).await;
         };
         sleep(self.fault.delay()).await;
-        let letters = self.letters(&mut batch, clock);
         let mut rejected = Rejected::new();
         sleep(self.fault.delay()).await;
-        let careful = self.endpoint.careful.is_some_and(|until| Instant::now() < until);
-        let groups = groups(letters, self.limit(), careful);
-        let mut refused = Vec::new();
-        for window in groups.chunks(self.in_flight) {
-            let answers = window.iter().map(|group| {
-                let (mut client, request) = (self.client.clone(), request(letter::records(group)));
-                async move { client.export(request).await }
-            });
-            for (group, answer) in window.iter().zip(join_all(answers).await) {
-                match answer {
-                    Ok(response) => self.accepted(group, &response, &mut rejected),
-                    Err(status) => {
-                        self.failed(&status);
-                        refused.push(group.clone());
-                    }
-                }
-            }
-        }
+        let Some(refused) = self.send(&mut batch, clock, &mut rejected).await else { return };
         for group in refused {
             self.insist(group, &mut rejected).await;
         }
@@ -171,29 +164,97 @@ impl Exporter {
         self.settle(&batch, &rejected);
     }
 
-    fn letters(&mut self, batch: &mut Batch, clock: Offset) -> Vec<Letter> {
-        let mut letters = Vec::with_capacity(batch.entries.len());
-        let mut unreadable = Vec::new();
-        for entry in &batch.entries {
+    /// Sends a batch, some requests at a time, while the next ones are being made. Returns what was refused; None:
+    /// a request broke, and everything is to be sent again. After a refusal no more is sent, and the batch ends there.
+    async fn send(
+        &mut self,
+        batch: &mut Batch,
+        clock: Offset,
+        rejected: &mut Rejected,
+    ) -> Option<Vec<Vec<Letter>>> {
+        let careful = self.endpoint.careful.is_some_and(|until| Instant::now() < until);
+        let limit = self.limit().max(1);
+        let entries = std::mem::take(&mut batch.entries);
+        let (mut sending, mut refused, mut sent) = (JoinSet::new(), Vec::new(), 0_usize);
+        // Letters that are alike may lie anywhere in the batch.
+        for part in entries.chunks(if careful { entries.len().max(1) } else { limit }) {
+            if !refused.is_empty() {
+                break;
+            }
+            sent = sent.saturating_add(part.len());
+            let letters = self.letters(part, batch, clock);
+            for group in groups(letters, limit, careful) {
+                if sending.len() >= self.in_flight {
+                    self.answered(sending.join_next().await?, &mut refused, rejected)?;
+                }
+                let (mut client, request) = (self.client.clone(), request(letter::records(&group)));
+                sending.spawn(async move { (client.export(request).await, group) });
+            }
+        }
+        while let Some(answer) = sending.join_next().await {
+            self.answered(answer, &mut refused, rejected)?;
+        }
+        if let Some(rest) = entries.get(sent) {
+            batch.through = rest.sequence;
+            batch.damaged.retain(|sequence| *sequence < rest.sequence);
+        }
+        batch.entries = entries;
+        batch.entries.truncate(sent);
+        if !batch.damaged.is_empty() {
+            let damaged: HashSet<u64> = batch.damaged.iter().copied().collect();
+            batch.entries.retain(|entry| !damaged.contains(&entry.sequence));
+        }
+        Some(refused)
+    }
+
+    fn answered(
+        &mut self,
+        answer: Result<Delivered, JoinError>,
+        refused: &mut Vec<Vec<Letter>>,
+        rejected: &mut Rejected,
+    ) -> Option<()> {
+        match answer {
+            Ok((Ok(response), group)) => self.accepted(&group, &response, rejected),
+            Ok((Err(status), group)) => {
+                self.failed(&status);
+                refused.push(group);
+            }
+            Err(error) => {
+                self.health.down(Component::Export, &format!("a request broke: {error}"));
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// The documents of some entries of a batch. What cannot be read is noted in the batch as damaged.
+    fn letters(&mut self, entries: &[Entry], batch: &mut Batch, clock: Offset) -> Vec<Letter> {
+        let mut letters = Vec::with_capacity(entries.len());
+        let (mut encoded, mut room) = (Vec::new(), BytesMut::new());
+        for entry in entries {
             match self.attributor.attribute(entry, clock) {
                 Ok(document) => {
                     self.counters.attributed(document.attribution);
                     let (_, end_ns) = entry.content.times();
                     let end = entry.earlier.unwrap_or(clock).wall_of(end_ns);
+                    encoded.clear();
+                    document.encode(end, clock.now_unix_ns(), &mut encoded);
+                    if room.capacity() < encoded.len() {
+                        room.reserve(ROOM.max(encoded.len()));
+                    }
+                    room.extend_from_slice(&encoded);
                     letters.push(Letter {
                         cgroup_id: entry.content.cgroup_id(),
                         attempts: entry.content.attempts(),
-                        record: document.into_log_record(end, clock.now_unix_ns()),
+                        record: room.split().freeze(),
                     });
                 }
                 Err(error) => {
                     tracing::warn!(event = "record_unreadable", sequence = entry.sequence, %error);
-                    unreadable.push(entry.sequence);
+                    batch.damaged.push(entry.sequence);
                 }
             }
         }
-        batch.entries.retain(|entry| !unreadable.contains(&entry.sequence));
-        batch.damaged.extend(unreadable);
         letters
     }
 
@@ -250,7 +311,8 @@ impl Exporter {
                 tracing::warn!(event = "backend_warned", sent, message);
             }
             if let Some(letter) = group.last() {
-                self.endpoint.proof = Some(letter.record.clone());
+                // A copy of its own: the letter's bytes lie among those of the whole batch.
+                self.endpoint.proof = Some(Bytes::copy_from_slice(&letter.record));
             }
             return self.endpoint.grow(group.len(), self.batch);
         }

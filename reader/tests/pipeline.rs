@@ -32,8 +32,8 @@ use tonic::{Code, Status};
 struct OneName;
 
 impl DomainNames for OneName {
-    fn name(&mut self, domain: u32) -> Option<String> {
-        (domain == 5).then(|| "api.test".to_owned())
+    fn name(&mut self, domain: u32) -> Option<Arc<str>> {
+        (domain == 5).then(|| "api.test".into())
     }
 }
 

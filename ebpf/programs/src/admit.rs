@@ -56,7 +56,9 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook, asked: 
     let now = facts::now();
     let bypass_epoch = facts::bypass_epoch(cgroup_id, now);
 
-    if asked != Asked::Astray
+    // A connect is a new generation of its socket, and no flow has its key.
+    if hook != Hook::Connect
+        && asked != Asked::Astray
         && let Some(known) = FLOWS.get_ptr_mut(key)
     {
         // SAFETY: a live map value.
@@ -180,7 +182,8 @@ pub fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
         Some(container) => unsafe { (*container).flow_quota },
         None => 0,
     };
-    if ledger::open_flows(flow.cgroup_id) >= quota {
+    let Some(counts) = ledger::of(flow.cgroup_id) else { return false };
+    if ledger::open_flows(counts) >= quota {
         return false;
     }
     if FLOWS.insert(key, flow, BPF_NOEXIST.into()).is_err() {
@@ -196,7 +199,7 @@ pub fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
             None => false,
         };
     }
-    ledger::opened(flow.cgroup_id);
+    ledger::opened(counts);
     // SAFETY: non-null socket storage.
     unsafe {
         (*sock).key = *key;

@@ -15,10 +15,11 @@ pub fn denied(cgroup_id: u64) {
     count(cgroup_id, offset_of!(Ledger, denied), 1);
 }
 
-/// A flow that was let through.
+/// A flow that was let through, in counts of [`of`].
 #[inline(always)]
-pub fn opened(cgroup_id: u64) {
-    count(cgroup_id, offset_of!(Ledger, opened), 1);
+pub fn opened(counts: *mut Ledger) {
+    // SAFETY: a live map value.
+    unsafe { atomic::add(&raw mut (*counts).opened, 1) };
 }
 
 /// A flow that ended and left the table.
@@ -74,21 +75,18 @@ fn count(cgroup_id: u64, offset: usize, amount: u64) {
 
 /// The container's counters. Whoever has none is counted under 0, which always exists.
 #[inline(always)]
-fn of(cgroup_id: u64) -> Option<*mut Ledger> {
+pub fn of(cgroup_id: u64) -> Option<*mut Ledger> {
     LEDGER.get_ptr_mut(cgroup_id).or_else(|| LEDGER.get_ptr_mut(0))
 }
 
-/// Flows this container has open; may lag behind other CPUs by a few.
+/// Flows that a container has open by its counts of [`of`]; may lag behind other CPUs by a few.
 #[inline(always)]
-pub fn open_flows(cgroup_id: u64) -> u64 {
-    match of(cgroup_id) {
-        // SAFETY: a live map value; whole-word reads. A flow is counted after it is in the table, and may
-        // have ended by then, so the difference can be negative for a moment.
-        Some(ledger) => unsafe {
-            let closed = core::ptr::read_volatile(&raw const (*ledger).closed);
-            core::ptr::read_volatile(&raw const (*ledger).opened).saturating_sub(closed)
-        },
-        None => 0,
+pub fn open_flows(counts: *const Ledger) -> u64 {
+    // SAFETY: a live map value; whole-word reads. A flow is counted after it is in the table, and may
+    // have ended by then, so the difference can be negative for a moment.
+    unsafe {
+        let closed = core::ptr::read_volatile(&raw const (*counts).closed);
+        core::ptr::read_volatile(&raw const (*counts).opened).saturating_sub(closed)
     }
 }
 

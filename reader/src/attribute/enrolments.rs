@@ -48,8 +48,30 @@ pub struct Enrolments {
 /// Who held one cgroup id; oldest first.
 #[derive(Debug, Default)]
 struct History {
-    holders: Vec<Enrolment>,
+    holders: Vec<Holder>,
     stamp: Option<Stamp>,
+}
+
+/// One who held an id, in a form that every document of its flows can share.
+#[derive(Debug)]
+struct Holder {
+    enrolled_ns: u64,
+    retired_ns: Option<u64>,
+    agent: Arc<str>,
+    project: Arc<str>,
+    container_id: Arc<str>,
+}
+
+impl From<Enrolment> for Holder {
+    fn from(enrolment: Enrolment) -> Self {
+        Self {
+            enrolled_ns: enrolment.enrolled_ns,
+            retired_ns: enrolment.retired_ns,
+            agent: enrolment.agent.into(),
+            project: enrolment.project.into(),
+            container_id: enrolment.container_id.into(),
+        }
+    }
 }
 
 /// What changes when a file's content does.
@@ -128,9 +150,9 @@ impl Enrolments {
         let over = [holder.retired_ns, successor].into_iter().flatten().any(|left| left <= end_ns);
         Owner {
             attribution: if over { Attribution::Late } else { Attribution::Known },
-            agent: holder.agent.clone(),
-            project: holder.project.clone(),
-            container_id: holder.container_id.clone(),
+            agent: Arc::clone(&holder.agent),
+            project: Arc::clone(&holder.project),
+            container_id: Arc::clone(&holder.container_id),
         }
     }
 
@@ -156,9 +178,9 @@ impl Enrolments {
                 history.stamp = Some(stamp);
                 let mut enrolment = enrolment;
                 for holder in std::mem::take(&mut enrolment.earlier) {
-                    history.add(holder);
+                    history.add(holder.into());
                 }
-                history.add(enrolment);
+                history.add(enrolment.into());
             }
             Err(Unread::Absent) => {
                 if let Some(history) = self.ids.get_mut(&id) {
@@ -183,7 +205,7 @@ impl Enrolments {
 }
 
 impl History {
-    fn add(&mut self, new: Enrolment) {
+    fn add(&mut self, new: Holder) {
         match self.holders.iter_mut().find(|old| old.enrolled_ns == new.enrolled_ns) {
             Some(old) => *old = new,
             None => {

@@ -20,7 +20,7 @@ const CHECK: Duration = Duration::from_secs(1);
 /// A source of names.
 pub trait DomainNames: Send {
     /// The name of an identity other than 0.
-    fn name(&mut self, domain: u32) -> Option<String>;
+    fn name(&mut self, domain: u32) -> Option<Arc<str>>;
 
     /// Called before each batch.
     fn refresh(&mut self) {}
@@ -31,7 +31,7 @@ pub trait DomainNames: Send {
 pub struct NoNames;
 
 impl DomainNames for NoNames {
-    fn name(&mut self, _domain: u32) -> Option<String> {
+    fn name(&mut self, _domain: u32) -> Option<Arc<str>> {
         None
     }
 }
@@ -41,7 +41,7 @@ pub struct PinnedNames {
     path: PathBuf,
     counters: Arc<Counters>,
     map: Option<(u32, BpfHashMap<MapData, u32, DomainName>)>,
-    cache: HashMap<u32, String>,
+    cache: HashMap<u32, Arc<str>>,
     checked: Option<Instant>,
 }
 
@@ -65,12 +65,12 @@ impl PinnedNames {
 }
 
 impl DomainNames for PinnedNames {
-    fn name(&mut self, domain: u32) -> Option<String> {
+    fn name(&mut self, domain: u32) -> Option<Arc<str>> {
         if self.cache.len() >= KEPT {
             self.cache.clear();
         }
         let vacant = match self.cache.entry(domain) {
-            Entry::Occupied(known) => return Some(known.get().clone()),
+            Entry::Occupied(known) => return Some(Arc::clone(known.get())),
             Entry::Vacant(vacant) => vacant,
         };
         let read = self.map.as_ref().and_then(|(_, map)| map.get(&domain, 0).ok());
@@ -78,7 +78,7 @@ impl DomainNames for PinnedNames {
             self.counters.name_missing();
             return None;
         };
-        Some(vacant.insert(name).clone())
+        Some(Arc::clone(vacant.insert(name.into())))
     }
 
     /// Another map under the same pin counts its identities anew: what was cached is then wrong.

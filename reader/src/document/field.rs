@@ -1,8 +1,7 @@
 //! How a field's Rust type decides its kind in the store and its OTLP value.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use serde::Serialize;
 
 /// One attribute of a document.
@@ -42,92 +41,65 @@ impl Kind {
     }
 }
 
+/// A field's value, as OTLP has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Written as text.
+    Address(IpAddr),
+    /// OTLP has signed numbers only.
+    Number(i64),
+    /// True or false.
+    Truth(bool),
+}
+
 /// A type that a document's field may have.
 pub trait FieldValue {
     /// How the store indexes it.
     const KIND: Kind;
 
     /// Its OTLP value; `None` leaves the attribute out.
-    fn into_value(self) -> Option<Value>;
-}
-
-impl FieldValue for String {
-    const KIND: Kind = Kind::Keyword;
-    fn into_value(self) -> Option<Value> {
-        Some(Value::StringValue(self))
-    }
-}
-
-impl FieldValue for Cow<'static, str> {
-    const KIND: Kind = Kind::Keyword;
-    fn into_value(self) -> Option<Value> {
-        Some(Value::StringValue(self.into_owned()))
-    }
+    fn scalar(&self) -> Option<Scalar<'_>>;
 }
 
 impl<T: FieldValue> FieldValue for Option<T> {
     const KIND: Kind = T::KIND;
-    fn into_value(self) -> Option<Value> {
-        self.and_then(T::into_value)
+    fn scalar(&self) -> Option<Scalar<'_>> {
+        self.as_ref().and_then(T::scalar)
     }
 }
 
-impl FieldValue for IpAddr {
-    const KIND: Kind = Kind::Ip;
-    fn into_value(self) -> Option<Value> {
-        Some(Value::StringValue(self.to_string()))
-    }
-}
-
-impl FieldValue for u64 {
-    const KIND: Kind = Kind::Long;
-    /// OTLP has signed numbers only; a count above their range stays at its end.
-    fn into_value(self) -> Option<Value> {
-        Some(Value::IntValue(i64::try_from(self).unwrap_or(i64::MAX)))
-    }
-}
-
-impl FieldValue for u32 {
-    const KIND: Kind = Kind::Long;
-    fn into_value(self) -> Option<Value> {
-        Some(Value::IntValue(self.into()))
-    }
-}
-
-impl FieldValue for u16 {
-    const KIND: Kind = Kind::Long;
-    fn into_value(self) -> Option<Value> {
-        Some(Value::IntValue(self.into()))
-    }
-}
-
-impl FieldValue for bool {
-    const KIND: Kind = Kind::Boolean;
-    fn into_value(self) -> Option<Value> {
-        Some(Value::BoolValue(self))
-    }
-}
-
-/// Closed sets are keywords: their word is their value.
-macro_rules! word {
-    ($($set:ty),+ $(,)?) => {$(
-        impl FieldValue for $set {
-            const KIND: Kind = Kind::Keyword;
-            fn into_value(self) -> Option<Value> {
-                Some(Value::StringValue(self.as_str().to_owned()))
+macro_rules! value {
+    ($($kind:ident $value:ty = $this:ident => $scalar:expr;)+) => {$(
+        impl FieldValue for $value {
+            const KIND: Kind = Kind::$kind;
+            fn scalar(&self) -> Option<Scalar<'_>> {
+                let $this = self;
+                Some($scalar)
             }
         }
     )+};
 }
 
-word!(
-    abi::Verdict,
-    abi::Reason,
-    abi::Hook,
-    abi::CloseReason,
-    abi::Direction,
-    abi::LossPoint,
-    super::Attribution,
-    super::L7Proto,
-    super::RecordType,
-);
+value! {
+    Keyword String = text => Scalar::Text(text);
+    Keyword Arc<str> = text => Scalar::Text(text);
+    Keyword Cow<'static, str> = text => Scalar::Text(text);
+    Ip IpAddr = address => Scalar::Address(*address);
+    // A count above the range of OTLP's numbers stays at its end.
+    Long u64 = number => Scalar::Number(i64::try_from(*number).unwrap_or(i64::MAX));
+    Long u32 = number => Scalar::Number(i64::from(*number));
+    Long u16 = number => Scalar::Number(i64::from(*number));
+    Boolean bool = truth => Scalar::Truth(*truth);
+    // Closed sets are keywords: their word is their value.
+    Keyword abi::Verdict = word => Scalar::Text(word.as_str());
+    Keyword abi::Reason = word => Scalar::Text(word.as_str());
+    Keyword abi::Hook = word => Scalar::Text(word.as_str());
+    Keyword abi::CloseReason = word => Scalar::Text(word.as_str());
+    Keyword abi::Direction = word => Scalar::Text(word.as_str());
+    Keyword abi::LossPoint = word => Scalar::Text(word.as_str());
+    Keyword super::Attribution = word => Scalar::Text(word.as_str());
+    Keyword super::L7Proto = word => Scalar::Text(word.as_str());
+    Keyword super::RecordType = word => Scalar::Text(word.as_str());
+}

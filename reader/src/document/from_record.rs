@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     fmt,
     net::{IpAddr, Ipv6Addr},
+    sync::Arc,
 };
 
 use abi::{Address, LossPoint, Reason, Record, flow_flag};
@@ -17,17 +18,17 @@ pub struct Owner {
     /// How it was found.
     pub attribution: Attribution,
     /// Raw label `dev.clawker.agent`.
-    pub agent: String,
+    pub agent: Arc<str>,
     /// Raw label `dev.clawker.project`.
-    pub project: String,
+    pub project: Arc<str>,
     /// The runtime's identifier.
-    pub container_id: String,
+    pub container_id: Arc<str>,
 }
 
 impl Owner {
     /// Nobody, and why.
-    pub const fn nobody(attribution: Attribution) -> Self {
-        Self { attribution, agent: String::new(), project: String::new(), container_id: String::new() }
+    pub fn nobody(attribution: Attribution) -> Self {
+        Self { attribution, agent: Arc::default(), project: Arc::default(), container_id: Arc::default() }
     }
 }
 
@@ -51,7 +52,7 @@ impl fmt::Display for EventId<'_> {
 impl EgressDocument {
     /// The document of `record`, whose decoded sets are `words`; `dst_host` is the name that led to
     /// its destination, empty if none did.
-    pub fn new(record: &Record, words: Words, id: EventId<'_>, owner: Owner, dst_host: String) -> Self {
+    pub fn new(record: &Record, words: Words, id: EventId<'_>, owner: Owner, dst_host: Arc<str>) -> Self {
         let flow = &record.flow;
         let dst_ip = address(flow.dst);
         let actual_dst_ip = address(flow.actual_dst);

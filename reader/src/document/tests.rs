@@ -1,6 +1,9 @@
 use std::{collections::HashSet, fmt::Write as _};
 
 use abi::{LossPoint, v4_mapped};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use prost::Message as _;
 
 use super::*;
 use crate::spool::Loss;
@@ -8,15 +11,30 @@ use crate::spool::Loss;
 fn owner() -> Owner {
     Owner {
         attribution: Attribution::Known,
-        agent: "scout \"α\"".to_owned(),
-        project: " demo ".to_owned(),
-        container_id: "c0ffee".to_owned(),
+        agent: "scout \"α\"".into(),
+        project: " demo ".into(),
+        container_id: "c0ffee".into(),
     }
 }
 
 fn document(record: &abi::Record) -> EgressDocument {
     let id = EventId { node: "node-1", nonce: 0xabc, sequence: 12 };
-    EgressDocument::new(record, Words::of(record).unwrap(), id, owner(), "api.test".to_owned())
+    EgressDocument::new(record, Words::of(record).unwrap(), id, owner(), "api.test".into())
+}
+
+/// What another reads of the document's bytes, which are those that it would have written.
+fn log_record(document: &EgressDocument, end_unix_ns: u64, observed_unix_ns: u64) -> LogRecord {
+    let mut bytes = Vec::new();
+    document.encode(end_unix_ns, observed_unix_ns, &mut bytes);
+    let record = LogRecord::decode(bytes.as_slice()).unwrap();
+    assert_eq!(record.encode_to_vec(), bytes);
+    record
+}
+
+fn names(document: &EgressDocument) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    document.attributes(|name, _| names.push(name));
+    names
 }
 
 fn listing(record: &LogRecord) -> String {
@@ -32,15 +50,14 @@ fn listing(record: &LogRecord) -> String {
 
 #[test]
 fn a_full_document() {
-    let record =
-        document(&sample::record()).into_log_record(1_700_000_000_000_000_000, 1_700_000_001_000_000_000);
+    let document = document(&sample::record());
+    let record = log_record(&document, 1_700_000_000_000_000_000, 1_700_000_001_000_000_000);
     insta::assert_snapshot!(listing(&record));
 }
 
 #[test]
 fn a_full_document_has_every_field_in_order() {
-    let attributes = document(&sample::record()).into_attributes();
-    let names: Vec<&str> = attributes.iter().map(|pair| pair.key.as_str()).collect();
+    let names = names(&document(&sample::record()));
     let of_a_flow = EgressDocument::field_names().filter(|name| *name != "loss_point");
     assert_eq!(names, of_a_flow.collect::<Vec<_>>());
     assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "names are unique");
@@ -64,8 +81,8 @@ fn what_is_not_known_is_left_out() {
     record.flow.actual_dst = [0; 16];
     let document = document(&record);
     assert_eq!(document.summary(), "ALLOWED tcp at connect");
-    let present: HashSet<String> = document.into_attributes().into_iter().map(|pair| pair.key).collect();
-    let absent: Vec<&str> = EgressDocument::field_names().filter(|name| !present.contains(*name)).collect();
+    let present: HashSet<&str> = names(&document).into_iter().collect();
+    let absent: Vec<&str> = EgressDocument::field_names().filter(|name| !present.contains(name)).collect();
     let expected =
         ["src_ip", "src_port", "dst_ip", "dst_port", "actual_dst_ip", "actual_dst_port", "loss_point"];
     assert_eq!(absent, expected);
@@ -84,7 +101,7 @@ fn a_loss_says_what_is_known_and_nothing_else() {
     };
     let document = EgressDocument::of_loss(&loss(LossPoint::SpoolFull), id, owner());
     assert_eq!(document.summary(), "LOST 40 at spool_full");
-    insta::assert_snapshot!(listing(&document.into_log_record(3_500_000_000, 4_000_000_000)));
+    insta::assert_snapshot!(listing(&log_record(&document, 3_500_000_000, 4_000_000_000)));
     let reboot = EgressDocument::of_loss(&loss(LossPoint::Reboot), id, owner());
     assert_eq!(reboot.event_count, None);
     assert_eq!(reboot.summary(), "LOST an unknown number at reboot");
@@ -137,7 +154,40 @@ fn counts_beyond_otlp_stay_at_its_end_and_time_does_not_run_backwards() {
     record.end_ns = 0;
     let document = document(&record);
     assert_eq!(document.duration_ms, 0);
-    assert_eq!(document.bytes_in.into_value(), Some(Value::IntValue(i64::MAX)));
+    assert_eq!(document.bytes_in.scalar(), Some(Scalar::Number(i64::MAX)));
+}
+
+proptest::proptest! {
+    /// Whatever a record holds, another reads of its bytes what was written, and would have written the same.
+    #[test]
+    fn any_document_is_read_by_others(
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), size_of::<abi::Record>()),
+        zeros in proptest::collection::vec(0..size_of::<abi::Record>(), 0..64),
+        times in proptest::prelude::any::<(u64, u64)>(),
+        name in ".{0,300}",
+    ) {
+        let mut noise = noise;
+        zeros.into_iter().for_each(|at| noise[at] = 0);
+        // SAFETY: the size is right, and every bit pattern is a record.
+        let mut record = unsafe { noise.as_ptr().cast::<abi::Record>().read_unaligned() };
+        let words = Words::of(&sample::record()).unwrap();
+        record.flow.reason = words.reason as u8;
+        let id = EventId { node: &name, nonce: times.0, sequence: times.1 };
+        let document = EgressDocument::new(&record, words, id, owner(), name.as_str().into());
+        let read = log_record(&document, times.0.max(1), times.1.max(1));
+        proptest::prop_assert_eq!((read.time_unix_nano, read.observed_time_unix_nano), (times.0.max(1), times.1.max(1)));
+        let mut expected = Vec::new();
+        document.attributes(|name, value| expected.push((name.to_owned(), match value {
+            Scalar::Text(text) => format!("{:?}", Value::StringValue(text.to_owned())),
+            Scalar::Address(address) => format!("{:?}", Value::StringValue(address.to_string())),
+            Scalar::Number(number) => format!("{:?}", Value::IntValue(number)),
+            Scalar::Truth(truth) => format!("{:?}", Value::BoolValue(truth)),
+        })));
+        let found: Vec<_> = read.attributes.iter().map(|pair| {
+            (pair.key.clone(), format!("{:?}", pair.value.as_ref().and_then(|value| value.value.as_ref()).unwrap()))
+        }).collect();
+        proptest::prop_assert_eq!(found, expected);
+    }
 }
 
 #[test]

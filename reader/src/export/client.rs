@@ -2,14 +2,17 @@
 
 use std::{fs, io, net::IpAddr, path::PathBuf, time::Duration};
 
-use opentelemetry_proto::tonic::collector::logs::v1::{
-    ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_client::LogsServiceClient,
-};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use tonic::{
     Status,
+    client::Grpc,
+    codegen::http::uri::PathAndQuery,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
+use tonic_prost::ProstCodec;
+
+use super::letter::Request;
 use crate::{TlsOptions, observe::chain};
 
 /// Longest time for a connection to come about.
@@ -17,10 +20,13 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time for an answer: that of a store which is slow to index, not of a network.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// What is called.
+const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
 /// An OTLP/gRPC logs client.
 #[derive(Clone, Debug)]
 pub struct Client {
-    logs: LogsServiceClient<Channel>,
+    logs: Grpc<Channel>,
 }
 
 /// Why the endpoint as given cannot be used.
@@ -79,18 +85,22 @@ impl Client {
             }
             _ => return Err(ClientError::Scheme(endpoint.to_owned())),
         }
-        Ok(Self { logs: LogsServiceClient::new(channel.connect_lazy()) })
+        Ok(Self { logs: Grpc::new(channel.connect_lazy()) })
     }
 
     /// Sends one request and waits for the answer.
     ///
     /// # Errors
     /// Anything but an answer.
-    pub async fn export(
-        &mut self,
-        request: ExportLogsServiceRequest,
-    ) -> Result<ExportLogsServiceResponse, Status> {
-        self.logs.export(request).await.map(tonic::Response::into_inner)
+    pub async fn export(&mut self, request: Request) -> Result<ExportLogsServiceResponse, Status> {
+        self.logs
+            .ready()
+            .await
+            .map_err(|error| Status::unavailable(format!("the connection is not ready: {error}")))?;
+        let codec = ProstCodec::<Request, ExportLogsServiceResponse>::default();
+        let answer =
+            self.logs.unary(tonic::Request::new(request), PathAndQuery::from_static(EXPORT), codec).await?;
+        Ok(answer.into_inner())
     }
 }
 

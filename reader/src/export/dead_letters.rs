@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::{common::v1::any_value::Value, logs::v1::LogRecord};
+use prost::Message as _;
 use serde_json::{Map, json};
 
 use super::Letter;
@@ -60,7 +61,9 @@ impl DeadLetters {
 }
 
 fn attributes(letter: &Letter) -> serde_json::Value {
-    let pairs = letter.record.attributes.iter().filter_map(|pair| {
+    // What the reader encoded itself can be decoded.
+    let record = LogRecord::decode(letter.record.clone()).unwrap_or_default();
+    let pairs = record.attributes.iter().filter_map(|pair| {
         let value = match pair.value.as_ref()?.value.as_ref()? {
             Value::StringValue(text) => json!(text),
             Value::IntValue(number) => json!(number),

@@ -4,8 +4,7 @@
 //! endpoint takes another record at the same time: one that it took before, or one of the batch. To send a document
 //! again adds no event to the store, where its `event_id` is already.
 
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
-
+use bytes::Bytes;
 use tonic::Status;
 
 use super::{Exporter, Letter, cause, request};
@@ -75,7 +74,7 @@ impl Exporter {
         self.takes(proof).await
     }
 
-    async fn takes(&mut self, record: LogRecord) -> bool {
+    async fn takes(&mut self, record: Bytes) -> bool {
         let answer = self.client.export(request(vec![record])).await;
         answer.inspect_err(|status| self.failed(status)).is_ok()
     }

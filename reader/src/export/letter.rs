@@ -1,23 +1,20 @@
 //! A document on its way, and what goes together in one request.
 
+use bytes::Bytes;
 use opentelemetry_proto::tonic::{
-    collector::logs::v1::ExportLogsServiceRequest,
-    common::v1::any_value::Value,
-    logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    common::v1::{AnyValue, KeyValue, any_value::Value},
     resource::v1::Resource,
 };
 
-use crate::{
-    document::{STREAM, key_value},
-    spool::Rejected,
-};
+use crate::{document::STREAM, spool::Rejected};
 
 /// A document, and what it counts for.
 #[derive(Clone, Debug)]
 pub(super) struct Letter {
     pub cgroup_id: u64,
     pub attempts: u64,
-    pub record: LogRecord,
+    /// The OTLP log record, encoded.
+    pub record: Bytes,
 }
 
 impl Letter {
@@ -39,33 +36,54 @@ pub(super) fn are_alike(group: &[Letter]) -> bool {
 
 /// Groups of at most `limit`, in order; if `careful`, of letters that are alike.
 pub(super) fn groups(mut letters: Vec<Letter>, limit: usize, careful: bool) -> Vec<Vec<Letter>> {
-    if !careful {
-        return letters.chunks(limit.max(1)).map(<[Letter]>::to_vec).collect();
+    if letters.is_empty() {
+        return Vec::new();
     }
-    letters.sort_by_key(Letter::kind);
+    if !careful && letters.len() <= limit {
+        return vec![letters];
+    }
+    if careful {
+        letters.sort_by_key(Letter::kind);
+    }
     letters
-        .chunk_by(|a, b| a.kind() == b.kind())
+        .chunk_by(|a, b| !careful || a.kind() == b.kind())
         .flat_map(|alike| alike.chunks(limit.max(1)))
         .map(<[Letter]>::to_vec)
         .collect()
 }
 
-/// The OTLP records of a group.
-pub(super) fn records(group: &[Letter]) -> Vec<LogRecord> {
+/// The records of a group.
+pub(super) fn records(group: &[Letter]) -> Vec<Bytes> {
     group.iter().map(|letter| letter.record.clone()).collect()
 }
 
-pub(super) fn request(log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
-    let resource = Resource {
-        attributes: vec![key_value("service.name", Value::StringValue(STREAM.to_owned()))],
-        ..Resource::default()
-    };
-    let scope_logs = if log_records.is_empty() {
-        Vec::new()
-    } else {
-        vec![ScopeLogs { log_records, ..ScopeLogs::default() }]
-    };
-    ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs { resource: Some(resource), scope_logs, ..ResourceLogs::default() }],
-    }
+/// `ExportLogsServiceRequest`, whose records are encoded already: on the wire a message is the same as its bytes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Request {
+    #[prost(message, repeated, tag = "1")]
+    resource_logs: Vec<ResourceLogs>,
+}
+
+/// `ResourceLogs`, likewise.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ResourceLogs {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<Resource>,
+    #[prost(message, repeated, tag = "2")]
+    scope_logs: Vec<ScopeLogs>,
+}
+
+/// `ScopeLogs`, likewise.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ScopeLogs {
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    log_records: Vec<Bytes>,
+}
+
+pub(super) fn request(log_records: Vec<Bytes>) -> Request {
+    let service = AnyValue { value: Some(Value::StringValue(STREAM.to_owned())) };
+    let service = KeyValue { key: "service.name".to_owned(), value: Some(service), ..KeyValue::default() };
+    let resource = Resource { attributes: vec![service], ..Resource::default() };
+    let scope_logs = if log_records.is_empty() { Vec::new() } else { vec![ScopeLogs { log_records }] };
+    Request { resource_logs: vec![ResourceLogs { resource: Some(resource), scope_logs }] }
 }

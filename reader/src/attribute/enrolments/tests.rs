@@ -34,7 +34,7 @@ impl World {
     fn owner(&mut self, id: u64, start_ns: u64, end_ns: u64) -> (Attribution, String) {
         self.enrolments.refresh(self.clock).unwrap();
         let owner = self.enrolments.owner(id, start_ns, end_ns, self.clock);
-        (owner.attribution, owner.agent)
+        (owner.attribution, owner.agent.to_string())
     }
 }
 
