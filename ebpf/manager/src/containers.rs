@@ -237,6 +237,7 @@ impl Manager {
     }
 
     fn forget(&self, cgroup_id: u64) -> Result<()> {
+        self.not_ready(cgroup_id)?;
         self.detach(cgroup_id)?;
         self.clear_prefixes(cgroup_id)?;
         let mut routes = self.pins.routes()?;

@@ -51,7 +51,8 @@ impl Manager {
         let mut told = None;
         let (mut sweeping, mut looking, mut telling) =
             (Trouble::new("sweep"), Trouble::new("views"), Trouble::new("run_file"));
-        let (mut clearing, mut forgetting) = (Trouble::new("retired"), Trouble::new("gone"));
+        let (mut clearing, mut forgetting, mut readying) =
+            (Trouble::new("retired"), Trouble::new("gone"), Trouble::new("ready"));
         let mut rounds = interval(FORGET);
         tracing::info!(event = "manager_running", pin_dir = %self.pins.dir().display());
         loop {
@@ -67,7 +68,10 @@ impl Manager {
                     sweeping.note(self.sweep(None));
                     clearing.note(self.clear_retired());
                     looking.note(serving.refresh(self).await);
-                    let daemon = Daemon { pid: std::process::id(), views: serving.states() };
+                    let states = serving.states();
+                    let view = |cgroup_id| states.get(&cgroup_id).cloned().unwrap_or(ViewState::Starting);
+                    readying.note(self.refresh_ready(view));
+                    let daemon = Daemon { pid: std::process::id(), views: states };
                     if told.as_ref() != Some(&daemon) && telling.note(write_json(&self.run_file(), &daemon)) {
                         told = Some(daemon);
                     }

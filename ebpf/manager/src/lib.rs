@@ -28,6 +28,7 @@ mod lock;
 mod names;
 mod network;
 mod pins;
+mod ready;
 mod refuse;
 pub mod resolver;
 mod retired;

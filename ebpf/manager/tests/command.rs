@@ -186,6 +186,38 @@ fn each_failure_is_said_once_and_has_its_exit_code() {
     expect(said(&output), 1, "this is not root");
 }
 
+/// What a start gate waits for is there only while every hook is attached and the resolver's view answers.
+#[test]
+fn the_sign_of_a_complete_enrolment() {
+    let set = Set::new("ready");
+    assert_eq!(set.run(&["load"]).1, Some(0));
+    let view = ["--resolver", "127.0.0.1:5353", "--upstream", "203.0.113.53:53"];
+    assert_eq!(set.enrol(&view).1, Some(0));
+    let id = set.status()["containers"][0]["cgroup_id"].to_string();
+    let sign = set.state.path().join("ready").join(&id);
+    assert!(!sign.exists(), "nobody serves its view");
+    let daemon = Daemon::start(&set);
+    set.until(|status| status["containers"][0]["resolver"]["state"] == "serving");
+    let until = |there: bool| {
+        let deadline = Instant::now() + LONG;
+        while sign.exists() != there {
+            assert!(Instant::now() < deadline, "the sign is {}there", if there { "not " } else { "" });
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until(true);
+    assert_eq!(sign.metadata().unwrap().len(), 0, "it says nothing but that");
+    // A hook that is detached takes the sign away.
+    fs::remove_file(set.pins.join("links").join(&id).join("connect4")).unwrap();
+    until(false);
+    assert_eq!(set.run(&["retire", &id]).1, Some(0));
+    assert_eq!(set.enrol(&[]).1, Some(0));
+    until(true);
+    assert_eq!(set.run(&["retire", &id]).1, Some(0));
+    assert!(!sign.exists(), "at once");
+    drop(daemon);
+}
+
 #[test]
 fn of_many_that_enrol_one_container_at_once_one_does() {
     let set = Set::new("race");

@@ -1,0 +1,74 @@
+//! The sign that an enrolment is complete, for the start gate in the container: a file named after its cgroup id, in a
+//! folder that says nothing else, so that a container may see it.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+};
+
+use crate::{
+    Manager,
+    attach::Program,
+    daemon::ViewState,
+    error::{Error, Result},
+    state::remove_file,
+};
+
+/// Folder below the state directory.
+const FOLDER: &str = "ready";
+
+impl Manager {
+    /// Makes the sign of every container whose enrolment is complete, and removes all others. `view` says how a
+    /// container's resolver view stands.
+    ///
+    /// # Errors
+    /// If a map or file refuses.
+    pub(crate) fn refresh_ready(&self, view: impl Fn(u64) -> ViewState) -> Result<()> {
+        // Whoever enrols holds this until every hook is attached and has its identity.
+        let _lock = self.lock_changes()?;
+        let folder = self.ready();
+        fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(Error::file(&folder))?;
+        let mut wanted = BTreeSet::new();
+        for cgroup_id in self.pins.containers()?.keys() {
+            let cgroup_id = cgroup_id.map_err(Error::map("container_map"))?;
+            if self.is_complete(cgroup_id, &view)? {
+                wanted.insert(cgroup_id.to_string());
+            }
+        }
+        for entry in fs::read_dir(&folder).map_err(Error::file(&folder))? {
+            let entry = entry.map_err(Error::file(&folder))?;
+            if !entry.file_name().to_str().is_some_and(|name| wanted.remove(name)) {
+                remove_file(&entry.path())?;
+            }
+        }
+        for name in wanted {
+            let path = folder.join(name);
+            File::create(&path).map_err(Error::file(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a container's sign away.
+    pub(crate) fn not_ready(&self, cgroup_id: u64) -> Result<()> {
+        remove_file(&self.ready().join(cgroup_id.to_string()))
+    }
+
+    fn is_complete(&self, cgroup_id: u64, view: impl Fn(u64) -> ViewState) -> Result<bool> {
+        let links = self.pins.links(cgroup_id);
+        let attached = match fs::read_dir(&links) {
+            Ok(links) => links.count(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(Error::file(&links)(error)),
+        };
+        let asks = self.view(cgroup_id)?.is_some_and(|view| view.resolver.is_some());
+        Ok(attached == Program::ALL.len() && (!asks || view(cgroup_id) == ViewState::Serving))
+    }
+
+    fn ready(&self) -> PathBuf {
+        self.state_dir().join(FOLDER)
+    }
+}
