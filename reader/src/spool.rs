@@ -1,8 +1,8 @@
 //! Records between the ring and the endpoint's answer, in files that survive the reader.
 //!
 //! One producer (the drain thread) and one consumer (the exporter), which share no lock but that of the list of
-//! segments: push, read without removing, settle. [`format`] has the layout and its reasons, [`table`] that of the
-//! counters.
+//! segments: push, read without removing, settle. [`format`] has the layout and its reasons, [`abi::spool::table`] that
+//! of the counters.
 //!
 //! # The equations
 //! For each container, in attempts (records weighted by `event_count`), at rest:
@@ -12,11 +12,9 @@
 //! answered           = distinct event_id in the store + backend_rejected
 //! ```
 
-pub mod counts;
-pub mod format;
 mod recovery;
 mod segment;
-pub mod table;
+mod table;
 mod tail;
 mod writer;
 
@@ -36,8 +34,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use counts::{Intake, Outcome, Tally};
-pub use format::{Content, Loss, Ring};
+pub use abi::spool::{Content, FOLDER, Intake, Loss, Outcome, Ring, Tally, counts, format};
 pub use recovery::{OpenError, Recovered};
 pub use tail::{Batch, Entry, Rejected, Settled};
 pub use writer::Stored;
@@ -46,11 +43,6 @@ use crate::clock::{Offset, boot_ns};
 use segment::Piece;
 use tail::Tail;
 use writer::Writer;
-
-/// Folder below the state directory.
-pub const FOLDER: &str = "spool";
-/// Where the consumer's own row says how far it is.
-const CURSOR: usize = 5;
 
 /// A bounded queue in files: one producer, one consumer.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 
+use abi::spool::table;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use reader::{
@@ -13,7 +14,6 @@ use reader::{
     spool::{
         Content, Spool,
         format::{self, Header, Ring, Slot},
-        table,
     },
 };
 use support::record;

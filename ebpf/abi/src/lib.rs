@@ -1,6 +1,6 @@
 //! The shapes that cross a boundary: kernel to reader, manager to kernel.
 //!
-//! This crate knows nobody. It has no logic beyond naming and decoding, and every shape in it is
+//! This crate knows nobody. It has no logic beyond naming, encoding and decoding, and every shape in it is
 //! `repr(C)` without padding, so that both sides of the kernel boundary agree byte for byte.
 //!
 //! Conventions: addresses are 16 bytes in network order, IPv4 as `::ffff:a.b.c.d`; ports and
@@ -11,6 +11,8 @@
 mod enums;
 mod maps;
 mod record;
+#[cfg(feature = "user")]
+pub mod spool;
 #[cfg(feature = "user")]
 mod user;
 

@@ -25,6 +25,22 @@ pod!(
     MetricKey, Noted, Prefix, PrefixKey, Record, Routes, Sock,
 );
 
+impl Record {
+    /// As it lies in the ring or in a file, whatever it says.
+    pub fn from_bytes(bytes: &[u8; size_of::<Self>()]) -> Self {
+        // SAFETY: the array has its size; it is `aya::Pod`, so every bit pattern is a valid one; `read_unaligned` asks
+        // for no alignment.
+        unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() }
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; size_of::<Self>()] {
+        // SAFETY: no padding (`no_padding`), so each of its bytes is initialised; the array has its size, and lives
+        // as long as the reference.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}
+
 /// The pins that the reader knows too, below a pin directory; the manager knows them all.
 pub mod pin {
     /// Where the maps are pinned unless told otherwise.

@@ -48,6 +48,24 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// A file of the reader's spool that cannot be counted.
+    #[error("{path} cannot be counted: {problem}. Use the manager and the reader of one release; a reader that starts sets damaged files aside.", path = path.display())]
+    Spool {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// An export of the document store that is not one.
+    #[error("{path}: line {line}: {problem}. Each line is one document, as JSON.", path = path.display())]
+    Documents {
+        /// Which.
+        path: PathBuf,
+        /// From 1.
+        line: u64,
+        /// Why.
+        problem: String,
+    },
     /// Nothing is loaded there.
     #[error("no programs are pinned at {path}. Run `ebpf-manager load` first.", path = .0.display())]
     NotLoaded(PathBuf),
@@ -159,11 +177,14 @@ impl Error {
             | Self::Pin { .. }
             | Self::Listen { .. }
             | Self::State { .. }
+            | Self::Spool { .. }
             | Self::Program { .. }
             | Self::Object(_)
             | Self::Map { .. }
             | Self::Full { .. } => Kind::Failed,
-            Self::Resolver { .. } | Self::Rule { .. } | Self::RulesFile { .. } => Kind::Request,
+            Self::Resolver { .. } | Self::Rule { .. } | Self::RulesFile { .. } | Self::Documents { .. } => {
+                Kind::Request
+            }
             Self::NotLoaded(_)
             | Self::AlreadyLoaded(_)
             | Self::AbiVersion { .. }

@@ -16,6 +16,7 @@
 )]
 
 mod attach;
+pub mod audit;
 mod bypass;
 mod clock;
 mod compiled;
@@ -39,6 +40,7 @@ mod status;
 mod sweep;
 
 pub use attach::Program;
+pub use audit::{Audit, AuditRequest};
 pub use compiled::Compiled;
 pub use containers::EnrolRequest;
 pub use daemon::{Daemon, ViewState};

@@ -9,19 +9,29 @@
 
 use std::{
     fmt,
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     str::FromStr,
+    thread,
     time::Duration,
 };
 
 use abi::{Enrolment, pin};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use manager::{EnrolRequest, Kind, LoadOptions, Manager, Network, Proxy, ResolverAddresses, rules};
+use manager::{
+    AuditRequest, EnrolRequest, Kind, LoadOptions, Manager, Network, Proxy, ResolverAddresses, rules,
+};
 use nix::unistd::geteuid;
 use tracing_subscriber::EnvFilter;
+
+const AUDIT_EXIT_CODES: &str = "\
+Exit codes:
+  0  closed: nothing is missing at any hop
+  1  open: more or less is there than was handed over
+  2  cannot be read";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -77,6 +87,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show, for every container and hop, whether every attempt is accounted for.
+    #[command(after_help = AUDIT_EXIT_CODES)]
+    Audit(AuditArgs),
     /// Sweep flows and answer DNS, until terminated.
     Run,
     /// Unpin everything.
@@ -114,6 +127,22 @@ enum BypassCommand {
         /// Cgroup id of the container.
         cgroup_id: u64,
     },
+}
+
+#[derive(Args)]
+struct AuditArgs {
+    /// As JSON, one object an audit; docs/ledger.md has its fields.
+    #[arg(long)]
+    json: bool,
+    /// Again and again, with so many seconds in between, until interrupted.
+    #[arg(long, value_name = "SECONDS")]
+    watch: Option<Seconds>,
+    /// Folder of the reader's spool. Default: `spool` in the state directory.
+    #[arg(long)]
+    spool_dir: Option<PathBuf>,
+    /// Documents of the store, as JSON, one a line. Without them the last hop is not asked.
+    #[arg(long, value_name = "FILE")]
+    documents: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -212,9 +241,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,hickory_server=warn"));
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(io::stderr).init();
+    let is_audit = matches!(cli.command, Command::Audit(_));
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("ebpf-manager: {error:#}");
             let kind = error.downcast_ref().map_or(Kind::Failed, manager::Error::kind);
@@ -222,6 +252,8 @@ fn main() -> ExitCode {
                 eprintln!("ebpf-manager: this is not root, which it needs to be");
             }
             match kind {
+                // What it found has the others.
+                _ if is_audit => ExitCode::from(2),
                 Kind::Failed => ExitCode::FAILURE,
                 Kind::Request => ExitCode::from(2),
                 Kind::Refused => ExitCode::from(3),
@@ -230,7 +262,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let open = || Manager::open(&cli.pin_dir, &cli.state_dir);
     match cli.command {
         Command::Load { ring_bytes } => {
@@ -289,6 +321,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let status = open()?.status()?;
             if json { println!("{}", serde_json::to_string_pretty(&status)?) } else { println!("{status}") }
         }
+        Command::Audit(args) => {
+            let spool_dir = args.spool_dir.unwrap_or_else(|| cli.state_dir.join(abi::spool::FOLDER));
+            return audit(
+                &open()?,
+                &AuditRequest { spool_dir, documents: args.documents },
+                args.json,
+                args.watch,
+            );
+        }
         Command::Run => {
             let manager = open()?;
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -307,5 +348,27 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             println!("unloaded; {containers} container(s) detached");
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn audit(
+    manager: &Manager,
+    request: &AuditRequest,
+    json: bool,
+    watch: Option<Seconds>,
+) -> anyhow::Result<ExitCode> {
+    loop {
+        let audit = manager.audit(request)?;
+        let mut out = io::stdout().lock();
+        match (json, watch) {
+            (true, Some(_)) => writeln!(out, "{}", serde_json::to_string(&audit)?)?,
+            (true, None) => writeln!(out, "{}", serde_json::to_string_pretty(&audit)?)?,
+            (false, _) => writeln!(out, "{audit}")?,
+        }
+        match watch {
+            Some(pause) => thread::sleep(pause.0),
+            None if audit.closed => return Ok(ExitCode::SUCCESS),
+            None => return Ok(ExitCode::from(1)),
+        }
+    }
 }

@@ -357,6 +357,18 @@ impl Manager {
         Ok(read_json(&self.ledgers().join(GONE))?.unwrap_or_default())
     }
 
+    /// Containers of which a life is in a file.
+    pub(crate) fn with_a_past(&self) -> Result<Vec<u64>> {
+        let dir = self.ledgers();
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::file(dir)(error)),
+        };
+        let id = |name: &std::path::Path| name.file_stem()?.to_str()?.parse().ok();
+        Ok(entries.flatten().filter_map(|entry| id(&entry.path())).collect())
+    }
+
     fn ledgers(&self) -> PathBuf {
         self.state_dir().join(FOLDER)
     }

@@ -120,7 +120,7 @@ impl Manager {
 
 /// A label as a terminal may have it. Labels are whatever someone wrote: escaped, never codes that move the
 /// cursor or turn the writing around, and no longer than a column. `status --json` has them as they are.
-fn shown(label: &str) -> String {
+pub(crate) fn shown(label: &str) -> String {
     const COLUMN: usize = 48;
     let mut escaped = label.chars().flat_map(char::escape_debug);
     let mut text: String = escaped.by_ref().take(COLUMN).collect();

@@ -219,6 +219,53 @@ fn the_sign_of_a_complete_enrolment() {
 }
 
 #[test]
+fn an_audit_exits_with_what_it_found() {
+    use abi::spool::{INTAKE, Intake, format::VERSION, table};
+
+    let set = Set::new("audit");
+    assert_eq!(set.run(&["audit"]).1, Some(2), "nothing is loaded");
+    assert_eq!(set.run(&["load"]).1, Some(0));
+    assert_eq!(set.enrol(&[]).1, Some(0));
+    let (text, code) = set.run(&["audit"]);
+    assert!(code == Some(0) && text.contains("not asked") && text.contains("the ledger is closed"), "{text}");
+    let documents = set.state.path().join("export.jsonl");
+    fs::write(&documents, "no document").unwrap();
+    let (text, code) = set.run(&["audit", "--documents", documents.to_str().unwrap()]);
+    assert!(code == Some(2) && text.contains("line 1: "), "{text}");
+
+    // A spool that has what the kernel never handed over.
+    let cgroup_id = set.status()["containers"][0]["cgroup_id"].as_u64().unwrap();
+    let mut own = [0; table::VALUES];
+    own[..3].copy_from_slice(&[table::MAGIC, VERSION.into(), 7]);
+    let row = |key, values: &table::Values| {
+        let mut row: Vec<u8> =
+            table::seal(1, key, values).iter().flat_map(|word| word.to_ne_bytes()).collect();
+        row.resize(table::ROW, 0);
+        row
+    };
+    let intake = Intake { records: 5, ..Intake::default() };
+    let spool = set.state.path().join("elsewhere");
+    fs::create_dir(&spool).unwrap();
+    fs::write(spool.join(INTAKE), [row(table::SELF, &own), row(cgroup_id, &intake.values())].concat())
+        .unwrap();
+    let args = ["audit", "--spool-dir", spool.to_str().unwrap(), "--json"];
+    let output = set.command(Path::new(BINARY), &args).output().unwrap();
+    let audit: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let residuals = &audit["containers"][0]["residuals"];
+    assert_eq!(
+        (output.status.code(), &residuals["ring"]),
+        (Some(1), &serde_json::json!([-5, -5])),
+        "{audit:#}"
+    );
+    assert_eq!(residuals["spool"], serde_json::json!([5, 5]), "nothing became of them");
+    assert_eq!((&residuals["store"], &audit["closed"]), (&Value::Null, &Value::Bool(false)), "{audit:#}");
+
+    fs::write(spool.join(INTAKE), row(cgroup_id, &intake.values())).unwrap();
+    let (text, code) = set.run(&args);
+    assert!(code == Some(2) && text.contains("own row cannot be read"), "{text}");
+}
+
+#[test]
 fn of_many_that_enrol_one_container_at_once_one_does() {
     let set = Set::new("race");
     assert_eq!(set.run(&["load"]).1, Some(0));

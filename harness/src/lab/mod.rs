@@ -14,6 +14,7 @@ mod tier;
 
 use std::{
     any::Any,
+    path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -130,7 +131,7 @@ impl Lab {
     }
 
     /// Does that to the chain. What comes back by itself is not waited for.
-    pub(crate) fn disturb(&self, disturbance: Disturbance) {
+    pub fn disturb(&self, disturbance: Disturbance) {
         match disturbance {
             Disturbance::Kill(kill) => {
                 let mut instants: Vec<_> =
@@ -149,6 +150,11 @@ impl Lab {
             Disturbance::Stop(Outage { part: Stopped::Endpoint, length }) => self.endpoint.leave(length),
             Disturbance::Endpoint(answer) => self.endpoint.answer(answer),
         }
+    }
+
+    /// Where the manager and the reader keep their files.
+    pub fn state_dir(&self) -> &Path {
+        self.state.path()
     }
 
     /// What the reader counted up to now; `None` if it does not answer.

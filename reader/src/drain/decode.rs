@@ -20,20 +20,14 @@ pub enum DecodeError {
 /// # Errors
 /// Another size than a record's, or a byte that is no member of its set.
 pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
-    if bytes.len() != size_of::<Record>() {
-        return Err(DecodeError::Size(bytes.len()));
-    }
-    // SAFETY: the length was checked just now; `Record` is `aya::Pod` (integers and byte arrays, no
-    // padding), so every bit pattern is a valid one; `read_unaligned` asks for no alignment.
-    let record = unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() };
+    let record = Record::from_bytes(bytes.try_into().map_err(|_| DecodeError::Size(bytes.len()))?);
     Words::of(&record)?;
     Ok(record)
 }
 
 #[cfg(test)]
 pub(crate) fn encode(record: &Record) -> [u8; size_of::<Record>()] {
-    // SAFETY: `Record` has no padding (`abi`'s test `no_padding`), so each of its bytes is initialised.
-    unsafe { std::mem::transmute(*record) }
+    *record.as_bytes()
 }
 
 #[cfg(test)]

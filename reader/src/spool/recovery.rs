@@ -8,14 +8,20 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
-use abi::{FoldKey, LossPoint, flow_flag};
+use abi::{
+    FoldKey, LossPoint, flow_flag,
+    spool::{
+        INTAKE, OUTCOME,
+        table::{MAGIC, SELF, Values},
+    },
+};
 
 use super::{
     Content, Intake, Outcome, Ring, Spool,
     counts::UNKNOWN,
     format::{self, HEADER, Header, VERSION},
     segment::{self, Piece, Writable},
-    table::{SELF, Table, Values},
+    table::Table,
     tail::Tail,
     writer::Writer,
 };
@@ -23,8 +29,6 @@ use crate::{clock::boot_ns, drain::StoredFold};
 
 /// Rows of a table: containers, before the rest is counted as one.
 const ROWS: usize = 16_384;
-/// First value of a table's own row.
-const MAGIC: u64 = u64::from_ne_bytes(*b"clwtable");
 
 /// The spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +75,7 @@ fn open(dir: &Path, bound: u64) -> io::Result<(Spool, Recovered)> {
     }
     let boot = boot_id()?;
     let now_ns = boot_ns()?;
-    let (intake_path, outcome_path) = (dir.join("intake"), dir.join("outcome"));
+    let (intake_path, outcome_path) = (dir.join(INTAKE), dir.join(OUTCOME));
     let (mut intake_table, mut intake_rows) = Table::open(&intake_path, ROWS)?;
     let (mut outcome_table, mut outcome_rows) = Table::open(&outcome_path, ROWS)?;
     let identity = intake_rows.remove(&SELF).and_then(|own| Identity::of(&own));

@@ -12,13 +12,11 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::posix_fallocate;
 
-use super::format::{HEADER, Header, SLOT, Slot};
-
-const SUFFIX: &str = ".segment";
+use super::format::{EXTENSION, HEADER, Header, SLOT, Slot};
 
 /// The sequence in a segment's name, or None if it is another file's.
 pub(super) fn first_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?;
+    let digits = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| digits.parse().ok())
         .flatten()
@@ -35,7 +33,7 @@ pub(super) struct Piece {
 
 impl Piece {
     pub fn path(dir: &Path, first: u64) -> PathBuf {
-        dir.join(format!("{first:020}{SUFFIX}"))
+        dir.join(format!("{first:020}.{EXTENSION}"))
     }
 
     /// The bytes of at most `count` slots from `sequence` on.

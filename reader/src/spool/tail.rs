@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{
+use abi::spool::{
+    CURSOR,
     counts::{OTHERS, Outcome, UNKNOWN},
-    table::{SELF, Table, Values},
+    table::{SELF, Values},
 };
+
+use super::table::Table;
 use crate::clock::Offset;
 
 /// An entry with its place in the spool.
@@ -103,7 +106,7 @@ impl Tail {
             }
         }
         // Last: until then the batch would be sent again, and these rows know it.
-        if let Some(cursor) = self.head.get_mut(super::CURSOR) {
+        if let Some(cursor) = self.head.get_mut(CURSOR) {
             *cursor = batch.through;
         }
         self.table.store(SELF, &self.head);

@@ -220,7 +220,7 @@ fn a_batch_that_is_answered_twice_is_counted_once() {
     spool.settle(&spool.read(6).unwrap(), &rejected);
     drop(spool);
     let mut torn = fs::read(&outcome).unwrap();
-    torn[..table::ROW].copy_from_slice(&before[..table::ROW]);
+    torn[..abi::spool::table::ROW].copy_from_slice(&before[..abi::spool::table::ROW]);
     fs::write(&outcome, torn).unwrap();
 
     let (spool, _) = open(folder.path(), 100);
@@ -251,7 +251,7 @@ fn damaged_tables_cost_the_counts_and_no_record() {
     drop(spool);
     // Both cells of the table's own row.
     let file = fs::OpenOptions::new().write(true).open(folder.path().join("intake")).unwrap();
-    file.write_all_at(&[7; table::ROW], 0).unwrap();
+    file.write_all_at(&[7; abi::spool::table::ROW], 0).unwrap();
     let (spool, recovered) = open(folder.path(), 100);
     for name in ["intake.bad", "outcome.bad"] {
         assert!(folder.path().join(name).exists(), "{name}");
@@ -540,7 +540,7 @@ proptest! {
         if let Ok(segment) = format::recover(&bytes) {
             prop_assert!(segment.slots().count() > 0);
         }
-        let _ = table::rows(&bytes);
+        let _ = abi::spool::table::rows(&bytes);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the spool counts for each container: what came in, and what became of it.
 
-use abi::LossPoint;
+use crate::{LOSS_POINTS, LossPoint};
 
 use super::table::Values;
 
@@ -71,7 +71,7 @@ pub struct Intake {
     /// Attempts in records that tell of folded ones.
     pub folded: u64,
     /// Losses, by point; those of the consumer are copies.
-    pub losses: [Tally; abi::LOSS_POINTS],
+    pub losses: [Tally; LOSS_POINTS],
 }
 
 impl Intake {
@@ -85,7 +85,8 @@ impl Intake {
         self.losses.get_mut(usize::from(point as u8))
     }
 
-    pub(super) fn values(&self) -> Values {
+    /// As its row.
+    pub fn values(&self) -> Values {
         let head = [self.through, u64::from(self.ring), self.accounted, self.records, self.folded];
         let losses = self.losses.iter().flat_map(Tally::words);
         let mut values = head.into_iter().chain(losses);
@@ -124,7 +125,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn values(&self) -> Values {
+    /// As its row.
+    pub fn values(&self) -> Values {
         let head = [self.through, self.records, self.attempts];
         let tallies = [self.rejected.words(), self.damaged.words()];
         let mut values = head.into_iter().chain(tallies.into_iter().flatten());
@@ -150,7 +152,7 @@ fn next(words: &mut impl Iterator<Item = u64>) -> u64 {
 
 const _: () = {
     // A row has room for both.
-    assert!(5 + 4 * abi::LOSS_POINTS <= super::table::VALUES);
+    assert!(5 + 4 * LOSS_POINTS <= super::table::VALUES);
     assert!(3 + 4 * 2 <= super::table::VALUES);
 };
 

@@ -39,14 +39,14 @@
 //! to its end is deleted. Sequences have no gap from segment to segment, so a slot that cannot be read is known by
 //! its number.
 
-use abi::{LossPoint, Record};
-
-use crate::drain::decode;
+use crate::{CloseReason, Direction, Hook, LossPoint, Reason, Record, Verdict};
 
 /// First bytes of a segment.
 const MAGIC: [u8; 8] = *b"clwspool";
 /// Of this layout and that of the tables.
 pub const VERSION: u32 = 1;
+/// Ends a segment's name; before it is its first sequence, in twenty digits.
+pub const EXTENSION: &str = "segment";
 /// Bytes before the first slot.
 pub const HEADER: usize = 128;
 /// Bytes of a slot.
@@ -158,7 +158,7 @@ pub enum Damage {
     /// The header is whole, and of another layout.
     #[error(
         "it is of format {version} and ABI {abi}, this reader knows {VERSION} and {} only",
-        abi::ABI_VERSION
+        crate::ABI_VERSION
     )]
     Version {
         /// Its format.
@@ -192,7 +192,7 @@ impl Header {
         let mut bytes = [0; HEADER];
         put(&mut bytes, 0, &MAGIC);
         put(&mut bytes, 8, &VERSION.to_ne_bytes());
-        put(&mut bytes, 12, &abi::ABI_VERSION.to_ne_bytes());
+        put(&mut bytes, 12, &crate::ABI_VERSION.to_ne_bytes());
         put(&mut bytes, 16, &self.nonce.to_ne_bytes());
         put(&mut bytes, 24, &self.ring.boot.to_ne_bytes());
         put(&mut bytes, 40, &self.ring.id.to_ne_bytes());
@@ -211,7 +211,7 @@ impl Header {
             return Err(Damage::Header);
         }
         let (version, abi) = (u32::from_ne_bytes(part(bytes, 8)), u32::from_ne_bytes(part(bytes, 12)));
-        if (version, abi) != (VERSION, abi::ABI_VERSION) {
+        if (version, abi) != (VERSION, crate::ABI_VERSION) {
             return Err(Damage::Version { version, abi });
         }
         let header = Self {
@@ -248,10 +248,7 @@ impl Slot {
         put(&mut bytes, 16, &self.accounted.to_ne_bytes());
         let kind = match &self.content {
             Content::Record(record) => {
-                // SAFETY: `Record` has no padding (`abi`'s test `no_padding`), so each of its bytes is initialised;
-                // the array has its size, and lives as long as the reference.
-                let record: &[u8; size_of::<Record>()] = unsafe { &*std::ptr::from_ref(record).cast() };
-                put(&mut bytes, PAYLOAD, record);
+                put(&mut bytes, PAYLOAD, record.as_bytes());
                 RECORD
             }
             Content::Loss(loss) => {
@@ -279,7 +276,7 @@ impl Slot {
         }
         let payload = bytes.split_at(PAYLOAD).1;
         let content = match u32::from_ne_bytes(part(bytes, 4)) {
-            RECORD => Content::Record(decode(payload).ok()?),
+            RECORD => Content::Record(record(payload)?),
             LOSS => {
                 let word = |at: usize| u64::from_ne_bytes(part(payload, at));
                 Content::Loss(Loss {
@@ -295,6 +292,17 @@ impl Slot {
         };
         Some(Self { sequence, accounted: u64::from_ne_bytes(part(bytes, 16)), content })
     }
+}
+
+/// What was stored was a record that can be told of.
+fn record(payload: &[u8]) -> Option<Record> {
+    let record = Record::from_bytes(payload.first_chunk()?);
+    Verdict::try_from(record.flow.verdict).ok()?;
+    Reason::try_from(record.flow.reason).ok()?;
+    Hook::try_from(record.flow.hook).ok()?;
+    CloseReason::try_from(record.flow.close_reason).ok()?;
+    Direction::try_from(record.flow.direction).ok()?;
+    Some(record)
 }
 
 /// A segment's bytes, of which the header is known to be whole.
@@ -319,7 +327,7 @@ pub fn recover(bytes: &[u8]) -> Result<Segment<'_>, Damage> {
 ///
 /// # Errors
 /// Why it is not a segment.
-pub(super) fn header(bytes: &[u8], len: u64) -> Result<Header, Damage> {
+pub fn header(bytes: &[u8], len: u64) -> Result<Header, Damage> {
     let header = Header::decode(bytes.first_chunk().ok_or(Damage::Header)?)?;
     if header.size() > len { Err(Damage::Short) } else { Ok(header) }
 }
@@ -333,7 +341,7 @@ impl Segment<'_> {
 }
 
 /// The slots that lie in `bytes` one after the other, of which the first has the sequence `first`.
-pub(super) fn slots(bytes: &[u8], seed: u32, first: u64) -> impl Iterator<Item = (u64, Option<Slot>)> {
+pub fn slots(bytes: &[u8], seed: u32, first: u64) -> impl Iterator<Item = (u64, Option<Slot>)> {
     let (slots, _) = bytes.as_chunks::<SLOT>();
     (first..).zip(slots).map(move |(sequence, bytes)| (sequence, Slot::decode(bytes, seed, sequence)))
 }
