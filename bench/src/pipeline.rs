@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 use reader::{
     Fault,
-    attribute::{Attributor, Enrolments, NoNames},
+    attribute::{Attributor, Enrolments, NoNames, Owners},
     clock::{Offset, boot_ns},
     drain::{PinnedRing, Source as _},
     spool::{Content, Entry},
@@ -165,7 +165,8 @@ pub fn attribute(count: u64, containers: u64) -> anyhow::Result<f64> {
     let chain = Chain::load()?;
     enrolments(&chain, containers)?;
     let enrolments = Enrolments::new(chain.state_dir(), Arc::default());
-    let mut attributor = Attributor::new(enrolments, Box::new(NoNames), "bench".to_owned(), Fault::None);
+    let owners = Owners::new(enrolments, None, Arc::default());
+    let mut attributor = Attributor::new(owners, Box::new(NoNames), "bench".to_owned(), Fault::None);
     let clock = Offset::measure()?;
     let mut encoded = Vec::new();
     let mut bytes = 0;

@@ -1,10 +1,18 @@
 //! Who a record belongs to, and under which name it reached its destination.
 
+mod cgroup;
+mod containers;
+mod docker;
 mod enrolments;
+mod holders;
 mod names;
+mod owners;
 
+pub use containers::{Containers, Listed};
+pub use docker::Watch;
 pub use enrolments::Enrolments;
 pub use names::{DomainNames, NoNames, PinnedNames};
+pub use owners::{Contradiction, Owners};
 
 use std::sync::Arc;
 
@@ -13,13 +21,13 @@ use abi::flow_flag;
 use crate::{
     Fault,
     clock::Offset,
-    document::{Attribution, EgressDocument, EventId, Owner, UnknownWord, Words},
+    document::{Attribution, EgressDocument, EventId, Owner, UnknownWord, Words, address},
     spool::{Content, Entry},
 };
 
 /// The stage: entries in, documents out.
 pub struct Attributor {
-    enrolments: Enrolments,
+    owners: Owners,
     names: Box<dyn DomainNames>,
     node: String,
     fault: Fault,
@@ -29,8 +37,8 @@ pub struct Attributor {
 
 impl Attributor {
     /// `node` goes into every `event_id`: the same for the life of a spool.
-    pub fn new(enrolments: Enrolments, names: Box<dyn DomainNames>, node: String, fault: Fault) -> Self {
-        Self { enrolments, names, node, fault, first: None }
+    pub fn new(owners: Owners, names: Box<dyn DomainNames>, node: String, fault: Fault) -> Self {
+        Self { owners, names, node, fault, first: None }
     }
 
     /// Call before each batch: sees what was enrolled and retired since the last one.
@@ -39,7 +47,7 @@ impl Attributor {
     /// Why enrolments cannot be read at this time; what was read before is still used.
     pub fn refresh(&mut self, clock: Offset) -> Result<(), String> {
         self.names.refresh();
-        self.enrolments.refresh(clock)
+        self.owners.refresh(clock)
     }
 
     /// The document of one entry.
@@ -75,10 +83,14 @@ impl Attributor {
             Content::Loss(_) => true,
         };
         // A sum over several holders of a cgroup id is nobody's.
-        if is_sum && self.enrolments.changed_hands(cgroup_id, start_ns, end_ns, clock) {
+        if is_sum && self.owners.changed_hands(cgroup_id, start_ns, end_ns, clock) {
             return Owner::nobody(Attribution::Unknown);
         }
-        let mut owner = self.enrolments.owner(cgroup_id, start_ns, end_ns, clock);
+        let src = match &entry.content {
+            Content::Record(record) => address(record.flow.src),
+            Content::Loss(_) => None,
+        };
+        let mut owner = self.owners.owner(cgroup_id, start_ns, end_ns, src, clock);
         if self.fault == Fault::LabelSwapped {
             std::mem::swap(&mut owner.agent, &mut owner.project);
         }

@@ -48,6 +48,11 @@ impl Offset {
     pub const fn wall_of(self, boot_ns: u64) -> u64 {
         translate(boot_ns, self.boot, self.wall)
     }
+
+    /// Nanoseconds since boot of a time since 1970; 0 where that was before.
+    pub const fn boot_of(self, wall_ns: u64) -> u64 {
+        translate(wall_ns, self.wall, self.boot)
+    }
 }
 
 const fn translate(time: u64, from: u64, to: u64) -> u64 {
@@ -75,6 +80,9 @@ mod tests {
         let offset = Offset::new(1_000, 5_000_000);
         assert_eq!(offset.wall_of(400), 4_999_400);
         assert_eq!(offset.wall_of(1_600), 5_000_600);
+        assert_eq!(offset.boot_of(4_999_400), 400);
+        assert_eq!(offset.boot_of(5_000_600), 1_600);
+        assert_eq!(offset.boot_of(1), 0);
     }
 
     #[test]

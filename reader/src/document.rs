@@ -13,8 +13,8 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use abi::{CloseReason, Direction, Hook, LossPoint, Reason, Verdict};
 
 pub use field::{Field, FieldValue, Kind, Scalar};
-pub(crate) use from_record::text;
 pub use from_record::{EventId, Owner};
+pub(crate) use from_record::{address, text};
 pub use words::{Attribution, L7Proto, RecordType, UnknownWord, Words};
 
 /// The data stream, and the sender's `service.name`.
@@ -70,7 +70,7 @@ document! {
         close_reason: Option<CloseReason> = "How the flow ended; `none` if it was denied before it began.",
         event_count: Option<u64> = "Attempts this document stands for, 1 unless folded; of a loss, those that were lost, absent where that cannot be known.",
         event_id: String = "Identity of the event: node, spool, sequence. Delivery may repeat; count distinct values.",
-        attribution: Attribution = "Whether its container was enrolled: known, from start to end; late, retired before the end; gone, retired before the start; unknown, not by the start.",
+        attribution: Attribution = "Whether its container was enrolled, or ran: known, from start to end; late, it left before the end; gone, it left before the start; unknown, nobody is known to have been there.",
         dst_host_ambiguous: Option<bool> = "More than one live name leads to the destination.",
         cgroup_id: u64 = "Inode number of the enrolled cgroup; 0 is nobody.",
         pid: Option<u32> = "Thread group of the caller: evidence, not identity.",

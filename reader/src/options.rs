@@ -28,6 +28,11 @@ pub struct Options {
     #[arg(long, default_value = "127.0.0.1:9464")]
     pub listen: SocketAddr,
 
+    /// Docker's socket: container labels and addresses then come from the daemon too, and are compared with what
+    /// was enrolled. Without a value: /var/run/docker.sock.
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = "/var/run/docker.sock")]
+    pub docker: Option<PathBuf>,
+
     /// Name of this node in `event_id`. Default: the host name.
     #[arg(long)]
     pub node: Option<String>,

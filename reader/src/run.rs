@@ -14,14 +14,14 @@ use tokio::{
     net::TcpListener,
     runtime,
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
-    time::{Instant, sleep, timeout_at},
+    sync::{oneshot, watch},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     Fault, Options,
-    attribute::{Attributor, Enrolments, PinnedNames},
+    attribute::{Attributor, Containers, Enrolments, Owners, PinnedNames, Watch},
     drain::{ConsumerLock, Drain, OpenError, PinnedRing},
     export::{Client, DeadLetters, Endpoint, Exporter},
     observe::{Component, Counters, Health, Pages, serve},
@@ -30,6 +30,8 @@ use crate::{
 
 /// Longest time to export what is queued, after the stop.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// Longest time that records wait, once, for the containers that already run.
+const LISTING: Duration = Duration::from_secs(5);
 /// Before a stage that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -82,11 +84,11 @@ async fn process(options: Options) -> anyhow::Result<()> {
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", options.listen))?;
-    tracing::info!(event = "listening", address = %listener.local_addr()?, "/metrics and /healthz");
+    tracing::info!(event = "listening", address = %listener.local_addr()?, "/metrics, /healthz and /containers");
     let server = tokio::spawn(serve(listener, stages.pages()));
 
     let (stop, mut drained) = stages.start_drain()?;
-    let exporting = tokio::spawn(stages.clone().export());
+    let exporting = tokio::spawn(stages.clone().export(stages.watch_containers()));
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
@@ -134,6 +136,7 @@ struct Stages {
     recovered: Recovered,
     counters: Arc<Counters>,
     health: Arc<Health>,
+    containers: Option<Arc<Containers>>,
 }
 
 impl Stages {
@@ -161,6 +164,7 @@ impl Stages {
             counters: Arc::new(Counters::resume(&recovered)),
             recovered,
             health: Arc::default(),
+            containers: options.docker.as_ref().map(|_| Arc::default()),
             options: Arc::new(options.clone()),
         })
     }
@@ -170,6 +174,7 @@ impl Stages {
             counters: Arc::clone(&self.counters),
             health: Arc::clone(&self.health),
             spool: Arc::clone(&self.spool),
+            containers: self.containers.clone(),
         }
     }
 
@@ -208,15 +213,42 @@ impl Stages {
         Ok((stop, ended))
     }
 
+    /// Follows the container runtime, where it is asked, starting again after a panic. Tells when it has listed all
+    /// that run.
+    fn watch_containers(&self) -> watch::Receiver<bool> {
+        let (listed, told) = watch::channel(self.containers.is_none());
+        if let (Some(socket), Some(containers)) = (self.options.docker.clone(), self.containers.clone()) {
+            let watch =
+                Watch { containers, counters: Arc::clone(&self.counters), health: Arc::clone(&self.health) };
+            tokio::spawn(async move {
+                loop {
+                    let (following, socket, listed) = (watch.clone(), socket.clone(), listed.clone());
+                    // It ends by a panic alone.
+                    let _ = tokio::spawn(async move { following.run(&socket, listed).await }).await;
+                    watch.health.down(Component::Docker, "following Docker panicked; starting it again");
+                    sleep(RESTART).await;
+                }
+            });
+        }
+        told
+    }
+
+    fn owners(&self) -> Owners {
+        let enrolments = Enrolments::new(&self.options.state_dir, Arc::clone(&self.counters));
+        Owners::new(enrolments, self.containers.clone(), Arc::clone(&self.counters))
+    }
+
     /// Exports until the spool is closed and empty, starting again after a panic.
-    async fn export(self) {
+    async fn export(self, mut listed: watch::Receiver<bool>) {
+        // Where the runtime does not answer, records go out by their enrolments: health says so.
+        let _ = timeout(LISTING, listed.wait_for(|listed| *listed)).await;
         loop {
             let names = PinnedNames::new(&self.options.pin_dir, Arc::clone(&self.counters));
             let exporter = Exporter {
                 client: self.client.clone(),
                 spool: Arc::clone(&self.spool),
                 attributor: Attributor::new(
-                    Enrolments::new(&self.options.state_dir, Arc::clone(&self.counters)),
+                    self.owners(),
                     Box::new(names),
                     self.node.clone(),
                     self.options.fault,

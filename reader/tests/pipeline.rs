@@ -16,7 +16,7 @@ use abi::{LossPoint, Record};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use reader::{
     Fault, TlsOptions,
-    attribute::{Attributor, DomainNames, Enrolments},
+    attribute::{Attributor, DomainNames, Enrolments, Owners},
     export::{Client, DeadLetters, Exporter},
     observe::{Counters, Health},
     spool::{Producer, Spool, Stored},
@@ -55,7 +55,7 @@ fn pipeline(url: &str, tls: &TlsOptions, batch: usize, fault: Fault) -> Pipeline
         client: Client::new(url, tls).unwrap(),
         spool: Arc::clone(&spool),
         attributor: Attributor::new(
-            Enrolments::new(state.path(), Arc::clone(&counters)),
+            Owners::new(Enrolments::new(state.path(), Arc::clone(&counters)), None, Arc::clone(&counters)),
             Box::new(OneName),
             "node".to_owned(),
             fault,

@@ -4,37 +4,26 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener as StdListener, TcpStream},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-        mpsc::{Receiver, channel},
-    },
+    net::TcpListener as StdListener,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
 
 use abi::Record;
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::{Pid, geteuid},
-};
-use serde_json::Value;
+use libtest_mimic::Arguments;
+use nix::sys::signal::Signal;
 use support::{
     attribute,
-    bpf::Pins,
+    binary::{World, get, metric, until},
     endpoint::{Answer, Endpoint},
-    enrol, ports, record,
+    enrol, record, trials,
 };
-use tokio::runtime::Runtime;
 
 const RING: u32 = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() {
-    let trials = [
+    let tests = [
         ("a_record_of_a_real_ring_becomes_a_document", a_record_of_a_real_ring_becomes_a_document as fn()),
         ("what_is_no_record_is_a_counted_loss", what_is_no_record_is_a_counted_loss),
         ("a_full_queue_is_a_counted_loss", a_full_queue_is_a_counted_loss),
@@ -48,155 +37,15 @@ fn main() {
         ("another_abi_is_refused", another_abi_is_refused),
         ("a_second_reader_is_refused", a_second_reader_is_refused),
         ("the_swallowing_fault_is_announced_and_uncounted", the_swallowing_fault_is_announced_and_uncounted),
-    ]
-    .map(|(name, test)| {
-        Trial::ignorable_test(name, move || {
-            if !geteuid().is_root() {
-                return Ok(Completion::ignored_with("needs root: it makes a BPF ring"));
-            }
-            std::panic::catch_unwind(test).map_err(|panic| {
-                let text = panic.downcast_ref::<String>().cloned();
-                Failed::from(
-                    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-                        .unwrap_or_default(),
-                )
-            })?;
-            Ok(Completion::Completed)
-        })
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
+    ];
+    trials::run(&Arguments::from_args(), None, tests).exit();
 }
 
-/// A place for a reader: pins, state directory, and a runtime for the endpoint.
-struct World {
-    pins: Pins,
-    state: tempfile::TempDir,
-    runtime: Runtime,
-}
-
+/// With a container enrolled.
 fn world() -> World {
-    let world =
-        World { pins: Pins::new(), state: tempfile::tempdir().unwrap(), runtime: Runtime::new().unwrap() };
+    let world = World::new();
     enrol(world.state.path());
     world
-}
-
-impl World {
-    fn endpoint(&self, answers: impl IntoIterator<Item = Answer>) -> Endpoint {
-        self.runtime.block_on(Endpoint::start(answers))
-    }
-
-    fn reader(&self, url: &str, more: &[&str]) -> Reader {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_reader"))
-            .arg("--pin-dir")
-            .arg(&self.pins.dir)
-            .arg("--state-dir")
-            .arg(self.state.path())
-            .args(["--endpoint", url, "--listen", "127.0.0.1:0", "--node", "node", "--flush-ms", "10"])
-            .args(more)
-            .env("RUST_LOG", "info")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (send, lines) = channel();
-        thread::spawn(move || {
-            for line in stderr.lines() {
-                let Ok(line) = line else { return };
-                if send.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Reader { child, lines, seen: Vec::new() }
-    }
-
-    fn accepted(&self, endpoint: &Endpoint, count: usize) -> Vec<u16> {
-        ports(&self.runtime.block_on(endpoint.accepted(count)))
-    }
-}
-
-struct Reader {
-    child: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Reader {
-    /// Waits for a log line with this `event`.
-    fn event(&mut self, event: &str) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("no event {event} in:\n{}", self.seen.join("\n"));
-            };
-            self.seen.push(line.clone());
-            let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            if value["event"] == event {
-                return value;
-            }
-        }
-    }
-
-    fn address(&mut self) -> SocketAddr {
-        self.event("listening")["address"].as_str().unwrap().parse().unwrap()
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
-    }
-
-    fn exit(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the reader does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn stop(mut self) {
-        self.signal(Signal::SIGTERM);
-        assert!(self.exit().success());
-    }
-}
-
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: reader\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
-/// Asks until the answer is as wanted; returns it.
-fn until(address: SocketAddr, path: &str, wanted: impl Fn(u16, &str) -> bool) -> String {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let (status, body) = get(address, path);
-        if wanted(status, &body) {
-            return body;
-        }
-        assert!(Instant::now() < deadline, "{path} still says {status}: {body}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn metric(page: &str, name: &str) -> u64 {
-    let line =
-        page.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in:\n{page}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 fn a_record_of_a_real_ring_becomes_a_document() {

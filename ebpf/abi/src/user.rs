@@ -85,6 +85,10 @@ pub struct Enrolment {
 impl Enrolment {
     /// State directory unless told otherwise.
     pub const DEFAULT_STATE_DIR: &str = "/run/clawker";
+    /// The container label whose value is [`agent`](Self::agent).
+    pub const AGENT_LABEL: &str = "dev.clawker.agent";
+    /// The container label whose value is [`project`](Self::project).
+    pub const PROJECT_LABEL: &str = "dev.clawker.project";
     /// Folder of enrolment files below the state directory.
     pub const FOLDER: &str = "containers";
     /// Longest label or container identifier, bytes. Longer ones are not enrolled: readers need a bound.

@@ -20,6 +20,7 @@ use std::{
 
 use abi::Enrolment;
 
+use super::holders::{History, Holder};
 use crate::{
     clock::Offset,
     document::{Attribution, Owner},
@@ -28,45 +29,30 @@ use crate::{
 
 /// Longest enrolment file; a longer one is none of the manager's.
 const FILE_BYTES: u64 = Enrolment::MOST_FILE as u64;
-/// Holders remembered per cgroup id.
-const HOLDERS: usize = 8;
-/// How long a retired holder without a file is remembered, nanoseconds: a day.
-const REMEMBERED_NS: u64 = 86_400_000_000_000;
-
 /// Every enrolment read so far.
 #[derive(Debug)]
 pub struct Enrolments {
     folder: PathBuf,
     counters: Arc<Counters>,
-    ids: HashMap<u64, History>,
+    ids: HashMap<u64, Known>,
     /// Modification time of the folder when it was listed.
     listed: Option<SystemTime>,
     /// Files looked at since the last refresh.
     checked: HashSet<u64>,
 }
 
-/// Who held one cgroup id; oldest first.
+/// Who held one cgroup id, and the state of the file that says so.
 #[derive(Debug, Default)]
-struct History {
-    holders: Vec<Holder>,
+struct Known {
+    history: History,
     stamp: Option<Stamp>,
-}
-
-/// One who held an id, in a form that every document of its flows can share.
-#[derive(Debug)]
-struct Holder {
-    enrolled_ns: u64,
-    retired_ns: Option<u64>,
-    agent: Arc<str>,
-    project: Arc<str>,
-    container_id: Arc<str>,
 }
 
 impl From<Enrolment> for Holder {
     fn from(enrolment: Enrolment) -> Self {
         Self {
-            enrolled_ns: enrolment.enrolled_ns,
-            retired_ns: enrolment.retired_ns,
+            from_ns: enrolment.enrolled_ns,
+            until_ns: enrolment.retired_ns,
             agent: enrolment.agent.into(),
             project: enrolment.project.into(),
             container_id: enrolment.container_id.into(),
@@ -127,7 +113,7 @@ impl Enrolments {
             }
         }
         let now = clock.now_boot_ns();
-        self.ids.retain(|id, history| present.contains(id) || history.is_remembered(now));
+        self.ids.retain(|id, known| present.contains(id) || known.history.is_remembered(now));
         self.listed = Some(modified);
         Ok(())
     }
@@ -138,30 +124,17 @@ impl Enrolments {
             return Owner::nobody(Attribution::Unknown);
         }
         self.check(cgroup_id, clock);
-        let holders = self.ids.get(&cgroup_id).map(|history| history.holders.as_slice()).unwrap_or_default();
-        // The last one enrolled by then: whoever came before was retired by that.
-        let after = holders.partition_point(|holder| holder.enrolled_ns <= start_ns);
-        let (until_then, later) = holders.split_at_checked(after).unwrap_or((holders, &[]));
-        let Some(holder) = until_then.last() else { return Owner::nobody(Attribution::Unknown) };
-        if holder.retired_ns.is_some_and(|retired| retired <= start_ns) {
-            return Owner::nobody(Attribution::Gone);
-        }
-        let successor = later.first().map(|next| next.enrolled_ns);
-        let over = [holder.retired_ns, successor].into_iter().flatten().any(|left| left <= end_ns);
-        Owner {
-            attribution: if over { Attribution::Late } else { Attribution::Known },
-            agent: Arc::clone(&holder.agent),
-            project: Arc::clone(&holder.project),
-            container_id: Arc::clone(&holder.container_id),
-        }
+        self.ids.get(&cgroup_id).map_or_else(
+            || Owner::nobody(Attribution::Unknown),
+            |known| known.history.owner(start_ns, end_ns),
+        )
     }
 
     /// Whether another container was enrolled with this id between a start and an end: what lies between belongs to
     /// neither for sure.
     pub fn changed_hands(&mut self, cgroup_id: u64, start_ns: u64, end_ns: u64, clock: Offset) -> bool {
         self.check(cgroup_id, clock);
-        let holders = self.ids.get(&cgroup_id).map(|history| history.holders.as_slice()).unwrap_or_default();
-        holders.iter().any(|holder| holder.enrolled_ns > start_ns && holder.enrolled_ns <= end_ns)
+        self.ids.get(&cgroup_id).is_some_and(|known| known.history.changed_hands(start_ns, end_ns))
     }
 
     /// Looks at one file, once between two refreshes, and reads it if it changed.
@@ -170,22 +143,22 @@ impl Enrolments {
             return;
         }
         let path = self.folder.join(format!("{id}.json"));
-        let known = self.ids.get(&id).and_then(|history| history.stamp);
+        let known = self.ids.get(&id).and_then(|known| known.stamp);
         match read(&path, id, known) {
             Ok(None) => {}
             Ok(Some((stamp, enrolment))) => {
-                let history = self.ids.entry(id).or_default();
-                history.stamp = Some(stamp);
+                let known = self.ids.entry(id).or_default();
+                known.stamp = Some(stamp);
                 let mut enrolment = enrolment;
                 for holder in std::mem::take(&mut enrolment.earlier) {
-                    history.add(holder.into());
+                    known.history.add(holder.into());
                 }
-                history.add(enrolment.into());
+                known.history.add(enrolment.into());
             }
             Err(Unread::Absent) => {
-                if let Some(history) = self.ids.get_mut(&id) {
-                    history.stamp = None;
-                    history.retire(clock.now_boot_ns());
+                if let Some(known) = self.ids.get_mut(&id) {
+                    known.stamp = None;
+                    known.history.retire(clock.now_boot_ns());
                 }
             }
             Err(Unread::Bad { stamp, cause }) => {
@@ -201,34 +174,6 @@ impl Enrolments {
                 }
             }
         }
-    }
-}
-
-impl History {
-    fn add(&mut self, new: Holder) {
-        match self.holders.iter_mut().find(|old| old.enrolled_ns == new.enrolled_ns) {
-            Some(old) => *old = new,
-            None => {
-                self.holders.push(new);
-                self.holders.sort_by_key(|holder| holder.enrolled_ns);
-                if self.holders.len() > HOLDERS {
-                    self.holders.remove(0);
-                }
-            }
-        }
-    }
-
-    /// The file is gone, so whoever held the id has left it.
-    fn retire(&mut self, now_ns: u64) {
-        if let Some(last) = self.holders.last_mut() {
-            last.retired_ns.get_or_insert(now_ns);
-        }
-    }
-
-    fn is_remembered(&self, now_ns: u64) -> bool {
-        self.holders.iter().any(|holder| {
-            holder.retired_ns.is_none_or(|retired| now_ns.saturating_sub(retired) < REMEMBERED_NS)
-        })
     }
 }
 

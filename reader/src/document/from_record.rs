@@ -141,7 +141,8 @@ const fn milliseconds(start_ns: u64, end_ns: u64) -> u64 {
 }
 
 /// An address as people write it: v4-mapped as IPv4, all zero (not known, not named) as none.
-fn address(bytes: Address) -> Option<IpAddr> {
+/// The address, where there is one; IPv4 where it stands for that.
+pub(crate) fn address(bytes: Address) -> Option<IpAddr> {
     let v6 = Ipv6Addr::from(bytes);
     (!v6.is_unspecified()).then(|| v6.to_canonical())
 }

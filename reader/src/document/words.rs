@@ -52,14 +52,15 @@ fn known<T: TryFrom<u8, Error = Unknown>>(set: &'static str, byte: u8) -> Result
 /// not depend on when the reader came to read anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Attribution {
-    /// It was enrolled from the flow's start to its end. It is named.
+    /// It was enrolled, or ran, from the flow's start to its end. It is named.
     Known,
-    /// It was enrolled at the flow's start, and retired by the flow's end: the flow outlived it. It is named.
+    /// It was at the flow's start, and left by the flow's end: the flow outlived it. It is named.
     Late,
-    /// The last container with this cgroup id was retired before the flow started. Nobody is named,
+    /// The last container with this cgroup id left before the flow started. Nobody is named,
     /// because a reused id must not inherit.
     Gone,
-    /// No container with this cgroup id is known to have been enrolled by the flow's start. Nobody is named.
+    /// No container with this cgroup id is known to have been there by the flow's start, or two sources name two.
+    /// Nobody is named.
     Unknown,
 }
 

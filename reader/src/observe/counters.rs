@@ -8,7 +8,7 @@ use std::{
 
 use abi::LossPoint;
 
-use crate::{document::Attribution, spool::Recovered};
+use crate::{attribute::Contradiction, document::Attribution, spool::Recovered};
 
 /// Counters, each written by one stage. Those of the ledger go on from what the spool says at the start.
 ///
@@ -22,7 +22,9 @@ pub struct Counters {
     losses: [AtomicU64; abi::LOSS_POINTS],
     export_errors: AtomicU64,
     attributions: [AtomicU64; Attribution::ALL.len()],
+    contradictions: [AtomicU64; Contradiction::ALL.len()],
     unreadable_enrolments: AtomicU64,
+    unreadable_containers: AtomicU64,
     missing_names: AtomicU64,
 }
 
@@ -41,8 +43,12 @@ pub struct Reading {
     pub export_errors: u64,
     /// Documents by how their container was found.
     pub attributions: BTreeMap<&'static str, u64>,
+    /// Documents about which enrolment and runtime did not agree, by what about.
+    pub contradictions: BTreeMap<&'static str, u64>,
     /// Enrolment files that could not be read.
     pub unreadable_enrolments: u64,
+    /// Times that a container's cgroup or labels could not be had from the runtime.
+    pub unreadable_containers: u64,
     /// Documents whose record names a domain identity that has no name.
     pub missing_names: u64,
 }
@@ -56,7 +62,9 @@ impl Default for Counters {
             losses: array::from_fn(|_| AtomicU64::default()),
             export_errors: AtomicU64::default(),
             attributions: array::from_fn(|_| AtomicU64::default()),
+            contradictions: array::from_fn(|_| AtomicU64::default()),
             unreadable_enrolments: AtomicU64::default(),
+            unreadable_containers: AtomicU64::default(),
             missing_names: AtomicU64::default(),
         }
     }
@@ -124,6 +132,18 @@ impl Counters {
         }
     }
 
+    /// Enrolment and runtime did not agree about a document.
+    pub fn contradicted(&self, what: Contradiction) {
+        if let Some(counter) = self.contradictions.get(what as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A container's cgroup or labels could not be had from the runtime.
+    pub fn container_unreadable(&self) {
+        self.unreadable_containers.fetch_add(1, Relaxed);
+    }
+
     /// An enrolment file could not be read.
     pub fn enrolment_unreadable(&self) {
         self.unreadable_enrolments.fetch_add(1, Relaxed);
@@ -149,7 +169,14 @@ impl Counters {
                 .iter()
                 .filter_map(|how| Some((how.as_str(), self.attributions.get(*how as usize)?.load(Relaxed))))
                 .collect(),
+            contradictions: Contradiction::ALL
+                .iter()
+                .filter_map(|what| {
+                    Some((what.as_str(), self.contradictions.get(*what as usize)?.load(Relaxed)))
+                })
+                .collect(),
             unreadable_enrolments: self.unreadable_enrolments.load(Relaxed),
+            unreadable_containers: self.unreadable_containers.load(Relaxed),
             missing_names: self.missing_names.load(Relaxed),
         }
     }

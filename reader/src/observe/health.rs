@@ -22,11 +22,13 @@ pub enum Component {
     Attribute,
     /// The endpoint.
     Export,
+    /// The container runtime, where it is asked.
+    Docker,
 }
 
 impl Component {
     /// Every member.
-    pub const ALL: &'static [Self] = &[Self::Drain, Self::Attribute, Self::Export];
+    pub const ALL: &'static [Self] = &[Self::Drain, Self::Attribute, Self::Export, Self::Docker];
 
     /// The word in logs and on the pages.
     pub const fn as_str(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Component {
             Self::Drain => "drain",
             Self::Attribute => "attribute",
             Self::Export => "export",
+            Self::Docker => "docker",
         }
     }
 }

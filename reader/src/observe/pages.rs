@@ -1,9 +1,9 @@
-//! /metrics and /healthz as text.
+//! /metrics, /healthz and /containers as text.
 
 use std::{fmt::Write as _, sync::Arc};
 
 use super::{Component, Counters, Health, Report};
-use crate::{clock::boot_ns, spool::Spool};
+use crate::{attribute::Containers, clock::boot_ns, spool::Spool};
 
 /// What the pages are made of.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct Pages {
     pub health: Arc<Health>,
     /// For its depth.
     pub spool: Arc<Spool>,
+    /// What the container runtime runs, where it is asked.
+    pub containers: Option<Arc<Containers>>,
 }
 
 impl Pages {
@@ -23,6 +25,12 @@ impl Pages {
         let text =
             serde_json::to_string(&report).unwrap_or_else(|error| format!("{{\"status\":\"{error}\"}}"));
         (report.causes.is_empty(), text)
+    }
+
+    /// The containers that run, a JSON list of [`Listed`](crate::attribute::Listed); `None`: no runtime is asked.
+    pub fn containers(&self) -> Option<String> {
+        let list = self.containers.as_ref()?.list();
+        Some(serde_json::to_string(&list).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}")))
     }
 
     /// Everything, in Prometheus' text format. Label values are words of closed sets only.
@@ -71,6 +79,19 @@ impl Pages {
             "attribution",
             reading.attributions.iter().map(|(how, count)| (*how, *count)),
         );
+        page.each(
+            "contradictions_total",
+            "counter",
+            "Documents about which enrolment and container runtime did not agree, by what about.",
+            "by",
+            reading.contradictions.iter().map(|(what, count)| (*what, *count)),
+        );
+        page.one(
+            "containers_unreadable_total",
+            "counter",
+            "Times that a container's cgroup or labels could not be had from the runtime.",
+            reading.unreadable_containers,
+        );
         page.one(
             "enrolments_unreadable_total",
             "counter",
@@ -88,7 +109,10 @@ impl Pages {
             "gauge",
             "1 where the part works.",
             "component",
-            Component::ALL.iter().map(|component| (component.as_str(), up(component))),
+            Component::ALL
+                .iter()
+                .filter(|component| **component != Component::Docker || self.containers.is_some())
+                .map(|component| (component.as_str(), up(component))),
         );
         page.0
     }
@@ -144,7 +168,12 @@ mod tests {
     fn the_metrics_page() {
         let folder = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(folder.path(), 8).unwrap();
-        let pages = Pages { counters: Arc::default(), health: Arc::default(), spool: Arc::new(spool) };
+        let pages = Pages {
+            counters: Arc::default(),
+            health: Arc::default(),
+            spool: Arc::new(spool),
+            containers: None,
+        };
         for _ in 0..7 {
             pages.counters.drained();
         }

@@ -1,4 +1,4 @@
-//! GET /metrics and GET /healthz over HTTP/1.1.
+//! GET /metrics, /healthz and /containers over HTTP/1.1.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -66,7 +66,17 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
             let (ok, text) = pages.health();
             (if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, "application/json", text)
         }
-        (&Method::GET, _) => (StatusCode::NOT_FOUND, "text/plain", "/metrics or /healthz\n".to_owned()),
+        (&Method::GET, "/containers") => match pages.containers() {
+            Some(text) => (StatusCode::OK, "application/json", text),
+            None => (
+                StatusCode::NOT_FOUND,
+                "text/plain",
+                "no container runtime is asked; see --docker\n".to_owned(),
+            ),
+        },
+        (&Method::GET, _) => {
+            (StatusCode::NOT_FOUND, "text/plain", "/metrics, /healthz or /containers\n".to_owned())
+        }
         _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));

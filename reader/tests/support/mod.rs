@@ -1,10 +1,12 @@
 //! What the integration tests share.
 #![expect(dead_code, reason = "each test binary uses its own part of this")]
 
+pub mod binary;
 pub mod bpf;
 pub mod endpoint;
 #[path = "../../src/document/sample.rs"]
 mod sample;
+pub mod trials;
 
 use std::{fs, path::Path};
 
