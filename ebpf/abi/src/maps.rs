@@ -383,7 +383,8 @@ pub struct Budget {
     pub used: u64,
 }
 
-/// Key of `metrics_map`, a debugging surface outside the ledger: counts may be evicted.
+/// Key of `metrics_map`, a debugging surface outside the ledger: denied attempts and flows that ended. Counts may be
+/// evicted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MetricKey {

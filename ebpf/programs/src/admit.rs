@@ -1,8 +1,8 @@
 //! The one path from an attempt to its verdict, its counters and its state.
 
 use abi::{
-    CloseReason, Flow, FlowKey, Hook, ICMP, ICMPV6, Reason, Sock, TCP, UDP, Verdict, fault, flow_flag,
-    sock_flag,
+    Address, CloseReason, Flow, FlowKey, Hook, ICMP, ICMPV6, Reason, Sock, TCP, UDP, Verdict, fault,
+    flow_flag, sock_flag,
 };
 use aya_ebpf::bindings::BPF_NOEXIST;
 use policy::{Decision, Destination, Route, decide, is_v4};
@@ -45,15 +45,27 @@ pub enum Asked {
     Raw = 4,
 }
 
+/// An attempt that a hook sees.
+#[derive(Clone, Copy)]
+pub struct Attempt {
+    /// Whose.
+    pub cgroup_id: u64,
+    /// When, nanoseconds since boot. Read once for each attempt: that costs as much as a look-up.
+    pub now: u64,
+    /// Where.
+    pub hook: Hook,
+    /// What is asked about it.
+    pub asked: Asked,
+}
+
 /// Decides an attempt on `key`, which names the socket and what the container asked for. A known flow
 /// passes as decided before; a new one is counted, recorded or remembered.
 #[inline(never)]
-pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook, asked: Asked) -> u64 {
+pub fn admit(key: &FlowKey, sock: *mut Sock, attempt: &Attempt) -> u64 {
     if sock.is_null() {
         return Admission::Deny as u64;
     }
-    let dst = &Destination { addr: &key.remote, port: key.port, l4_proto: key.l4_proto };
-    let now = facts::now();
+    let &Attempt { cgroup_id, now, hook, asked } = attempt;
     let bypass_epoch = facts::bypass_epoch(cgroup_id, now);
 
     // A connect is a new generation of its socket, and no flow has its key.
@@ -79,35 +91,6 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook, asked: 
         flow::end(key, CloseReason::BypassEnded, now);
     }
 
-    let facts = Kernel { cgroup_id, now, bypass_epoch };
-    let mut decision = if cgroup_id == 0 {
-        Decision::denied(Reason::NotEnrolled)
-    } else if bypass_epoch == 0 && asked == Asked::Astray {
-        Decision::denied(Reason::DestinationMismatch)
-    } else if bypass_epoch == 0 && asked == Asked::PreEnrolment {
-        Decision::denied(Reason::PreEnrolment)
-    } else if bypass_epoch == 0 && asked == Asked::Raw {
-        Decision::denied(Reason::NoFlow)
-    } else {
-        decide(&facts, dst)
-    };
-    if decision.reason == Reason::Loopback {
-        return Admission::Pass as u64;
-    }
-    if hook == Hook::Egress && decision.reason == Reason::NoRule && !ruled_by_packet(key.l4_proto) {
-        decision.reason = Reason::NoFlow;
-    }
-    if crate::fault(fault::ICMP_UNRECORDED) && matches!(key.l4_proto, ICMP | ICMPV6) {
-        return u64::from(decision.verdict != Verdict::Denied);
-    }
-    if crate::fault(fault::VERDICT_FLIPPED) && decision.reason != Reason::Dns {
-        decision.verdict = match decision.verdict {
-            Verdict::Denied => Verdict::Allowed,
-            _ => Verdict::Denied,
-        };
-    }
-
-    let (domain, ambiguous) = facts.name(dst);
     let mut flow = flow::attempt(hook, now, cgroup_id, key.cookie);
     // SAFETY: non-null socket storage.
     (flow.comm, flow.pid, flow.uid) = unsafe { ((*sock).comm, (*sock).pid, (*sock).uid) };
@@ -116,57 +99,115 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, cgroup_id: u64, hook: Hook, asked: 
     flow.actual_dst = key.remote;
     flow.dst_port = key.port;
     flow.actual_dst_port = key.port;
-    flow.domain = domain;
     flow.generation = key.generation;
     flow.l4_proto = key.l4_proto;
-    flow.verdict = decision.verdict as u8;
-    flow.reason = decision.reason as u8;
-    flow.flags = if ambiguous { flow_flag::AMBIGUOUS } else { 0 };
     if hook == Hook::Egress {
         flow.flags |= flow_flag::GATED;
     }
-    if decision.route != Route::Direct
-        && let Some(container) = CONTAINERS.get_ptr(cgroup_id)
-    {
-        // SAFETY: a live map value.
-        unsafe {
-            let (addr, port) = match decision.route {
-                Route::Proxy if is_v4(&key.remote) || (*container).proxy6 == [0; 16] => {
-                    (&raw const (*container).proxy, decision.listener)
-                }
-                Route::Proxy => (&raw const (*container).proxy6, decision.listener),
-                _ => {
-                    let (addr, port) = facts::resolver(container, &key.remote);
-                    (addr, *port)
-                }
-            };
-            flow.actual_dst = *addr;
-            flow.actual_dst_port = port;
-        }
+    judge(&mut flow, asked);
+    if flow.reason == Reason::Loopback as u8 {
+        return Admission::Pass as u64;
+    }
+    if crate::fault(fault::ICMP_UNRECORDED) && matches!(key.l4_proto, ICMP | ICMPV6) {
+        return u64::from(flow.verdict != Verdict::Denied as u8);
     }
     // The resolver itself, asked on its own address, needs no other.
     let elsewhere = flow.actual_dst_port != flow.dst_port || flow.actual_dst != flow.dst;
     // A packet cannot be sent elsewhere: it goes there already, or nowhere.
     // SAFETY: non-null socket storage.
     if elsewhere && hook == Hook::Egress && unsafe { !aimed(sock, &flow) } {
-        decision = Decision::denied(Reason::DestinationMismatch);
-        flow.verdict = decision.verdict as u8;
-        flow.reason = decision.reason as u8;
+        flow.verdict = Verdict::Denied as u8;
+        flow.reason = Reason::DestinationMismatch as u8;
         flow.actual_dst = flow.dst;
         flow.actual_dst_port = flow.dst_port;
     }
 
-    if decision.verdict != Verdict::Denied && !open(key, &flow, sock) {
+    if flow.verdict != Verdict::Denied as u8 && !open(key, &flow, sock) {
         flow.verdict = Verdict::Denied as u8;
         flow.reason = Reason::FlowTableFull as u8;
         flow.bypass_epoch = 0;
     }
-    ledger::metric(&flow);
     if flow.verdict == Verdict::Denied as u8 {
         deny(&flow);
         return Admission::Deny as u64;
     }
     if elsewhere { Admission::Redirect as u64 } else { Admission::Pass as u64 }
+}
+
+/// Writes the verdict on a flow into it, the names that led to it, and where it is sent. A call of its own, for the
+/// stack it takes.
+#[inline(never)]
+fn judge(flow: &mut Flow, asked: Asked) -> u64 {
+    let names = facts::names(flow);
+    if let Some(names) = names {
+        // SAFETY: a live map value.
+        unsafe {
+            flow.domain = (*names).latest;
+            if (*names).names[1].domain != 0 {
+                flow.flags |= flow_flag::AMBIGUOUS;
+            }
+        }
+    }
+    let facts = Kernel { flow, names };
+    let dst = &Destination { addr: &flow.dst, port: flow.dst_port, l4_proto: flow.l4_proto };
+    let bypassed = flow.bypass_epoch != 0;
+    let mut decision = if flow.cgroup_id == 0 {
+        Decision::denied(Reason::NotEnrolled)
+    } else if !bypassed && asked == Asked::Astray {
+        Decision::denied(Reason::DestinationMismatch)
+    } else if !bypassed && asked == Asked::PreEnrolment {
+        Decision::denied(Reason::PreEnrolment)
+    } else if !bypassed && asked == Asked::Raw {
+        Decision::denied(Reason::NoFlow)
+    } else {
+        decide(&facts, dst)
+    };
+    let by_packet = flow.flags & flow_flag::GATED != 0;
+    if by_packet && decision.reason == Reason::NoRule && !ruled_by_packet(flow.l4_proto) {
+        decision.reason = Reason::NoFlow;
+    }
+    if crate::fault(fault::VERDICT_FLIPPED) && !matches!(decision.reason, Reason::Dns | Reason::Loopback) {
+        decision.verdict = match decision.verdict {
+            Verdict::Denied => Verdict::Allowed,
+            _ => Verdict::Denied,
+        };
+    }
+    flow.verdict = decision.verdict as u8;
+    flow.reason = decision.reason as u8;
+    if decision.route != Route::Direct
+        && let Some(container) = CONTAINERS.get_ptr(flow.cgroup_id)
+    {
+        // SAFETY: a live map value.
+        unsafe {
+            let (addr, port) = match decision.route {
+                Route::Proxy if is_v4(&flow.dst) || (*container).proxy6 == [0; 16] => {
+                    (&raw const (*container).proxy, decision.listener)
+                }
+                Route::Proxy => (&raw const (*container).proxy6, decision.listener),
+                _ => {
+                    let (addr, port) = facts::resolver(container, &flow.dst);
+                    (addr, *port)
+                }
+            };
+            flow.actual_dst = by_words(addr);
+            flow.actual_dst_port = port;
+        }
+    }
+    0
+}
+
+/// An address as two words: by bytes it would be copied by a call of memmove.
+///
+/// # Safety
+/// `addr` is valid to read, and lies at a multiple of 8.
+#[inline(always)]
+unsafe fn by_words(addr: *const Address) -> Address {
+    // SAFETY: the caller's promise; both are 16 bytes without padding.
+    unsafe {
+        let words = addr.cast::<u64>();
+        let words = [core::ptr::read_volatile(words), core::ptr::read_volatile(words.add(1))];
+        core::mem::transmute::<[u64; 2], Address>(words)
+    }
 }
 
 /// Transports whose packets a rule can permit where no call was decided.
@@ -254,5 +295,6 @@ unsafe fn aimed(sock: *const Sock, flow: &Flow) -> bool {
 #[inline(always)]
 pub fn deny(flow: &Flow) {
     ledger::denied(flow.cgroup_id);
+    ledger::metric(flow);
     emit::record(flow);
 }

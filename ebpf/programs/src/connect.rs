@@ -4,7 +4,7 @@ use abi::{CloseReason, Hook, TCP, sock_flag};
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
 use crate::{
-    admit::{Admission, Asked, admit},
+    admit::{Admission, Asked, Attempt, admit},
     context::{self, Family},
     facts, flow,
 };
@@ -40,17 +40,19 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         (*sock).actual_port = 0;
         (*sock).denied_port = 0;
     }
+    let now = facts::now();
     if previous.cookie != 0 && previous.l4_proto == protocol as u8 {
         if protocol == u32::from(TCP) {
             // It never got to its close: a socket that is connected does not come here.
-            flow::end(&previous, CloseReason::Aborted, facts::now());
+            flow::end(&previous, CloseReason::Aborted, now);
         } else {
-            flow::leave(&previous, CloseReason::Closed, facts::now());
+            flow::leave(&previous, CloseReason::Closed, now);
         }
     }
 
     let key = context::flow_key(ctx, sock, family, protocol as u8);
-    let admission = admit(&key, sock, cgroup_id, Hook::Connect, Asked::Call);
+    let attempt = Attempt { cgroup_id, now, hook: Hook::Connect, asked: Asked::Call };
+    let admission = admit(&key, sock, &attempt);
     if admission == Admission::Redirect as u64 {
         context::redirect(ctx.sock_addr, family, sock);
     }

@@ -6,7 +6,7 @@ use aya_ebpf::{bindings::bpf_sock, macros::cgroup_skb, programs::SkBuffContext};
 use policy::is_loopback;
 
 use crate::{
-    admit::{Admission, Asked, admit},
+    admit::{Admission, Asked, Attempt, admit},
     atomic::add,
     context, facts, flow,
     maps::FLOWS,
@@ -84,7 +84,9 @@ fn gate(
             if tcp && denied_before(sock, packet, cgroup_id) {
                 return 0;
             }
-            let admission = admit(&key, sock, cgroup_id, Hook::Egress, asked(sock, packet, raw));
+            let asked = asked(sock, packet, raw);
+            let attempt = Attempt { cgroup_id, now: facts::now(), hook: Hook::Egress, asked };
+            let admission = admit(&key, sock, &attempt);
             if admission == Admission::Deny as u64 {
                 if tcp {
                     // SAFETY: non-null socket storage.

@@ -1,6 +1,6 @@
 //! The facts a decision needs, from the maps.
 
-use abi::{Address, Container, DNS_NAMES, DnsEntry, DnsKey, PrefixKey, Zone};
+use abi::{Address, Container, DNS_NAMES, DnsEntry, DnsKey, Flow, PrefixKey, Zone};
 use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_boot_ns};
 use policy::{Destination, Facts, Permit};
 
@@ -46,43 +46,29 @@ pub unsafe fn resolver(container: *const Container, dst: &Address) -> (*const Ad
     }
 }
 
-/// One container's facts at one instant.
-pub struct Kernel {
-    /// Whose.
-    pub cgroup_id: u64,
-    /// When.
-    pub now: u64,
-    /// Epoch of its bypass; 0 if off.
-    pub bypass_epoch: u64,
+/// The names that led a container to where a flow goes.
+#[inline(always)]
+pub fn names(flow: &Flow) -> Option<*const DnsEntry> {
+    DNS_CACHE.get_ptr(DnsKey { cgroup_id: flow.cgroup_id, addr: flow.dst })
 }
 
-impl Kernel {
-    /// The names that led this container to an address.
-    #[inline(always)]
-    pub fn names(&self, dst: &Destination<'_>) -> Option<*const DnsEntry> {
-        DNS_CACHE.get_ptr(DnsKey { cgroup_id: self.cgroup_id, addr: *dst.addr })
-    }
-
-    /// The latest name's identity, and whether there are others.
-    #[inline(always)]
-    pub fn name(&self, dst: &Destination<'_>) -> (u32, bool) {
-        match self.names(dst) {
-            // SAFETY: a live map value.
-            Some(entry) => unsafe { ((*entry).latest, (*entry).names[1].domain != 0) },
-            None => (0, false),
-        }
-    }
+/// What decides a flow, when it starts.
+pub struct Kernel<'a> {
+    /// Whose it is, and when it starts.
+    pub flow: &'a Flow,
+    /// The names that led to its destination.
+    pub names: Option<*const DnsEntry>,
 }
 
-impl Facts for Kernel {
+impl Facts for Kernel<'_> {
     #[inline(always)]
     fn bypassed(&self) -> bool {
-        self.bypass_epoch != 0
+        self.flow.bypass_epoch != 0
     }
 
     #[inline(always)]
     fn has_resolver(&self, dst: &Destination<'_>) -> bool {
-        match CONTAINERS.get_ptr(self.cgroup_id) {
+        match CONTAINERS.get_ptr(self.flow.cgroup_id) {
             // SAFETY: a live map value.
             Some(container) => unsafe { *resolver(container, dst.addr).1 != 0 },
             None => false,
@@ -91,7 +77,7 @@ impl Facts for Kernel {
 
     #[inline(always)]
     fn proxy(&self) -> (bool, bool) {
-        match CONTAINERS.get_ptr(self.cgroup_id) {
+        match CONTAINERS.get_ptr(self.flow.cgroup_id) {
             // SAFETY: a live map value.
             Some(container) => unsafe { ((*container).proxy != [0; 16], (*container).proxy6 != [0; 16]) },
             None => (false, false),
@@ -100,7 +86,8 @@ impl Facts for Kernel {
 
     #[inline(always)]
     fn address(&self, dst: &Destination<'_>) -> (Zone, Permit) {
-        let key = Key::new(192, PrefixKey { cgroup_id_be: self.cgroup_id.to_be_bytes(), addr: *dst.addr });
+        let key =
+            Key::new(192, PrefixKey { cgroup_id_be: self.flow.cgroup_id.to_be_bytes(), addr: *dst.addr });
         match PREFIXES.get(&key) {
             Some(prefix) => (
                 Zone::try_from(prefix.zone).unwrap_or(Zone::OwnSubnet),
@@ -112,13 +99,13 @@ impl Facts for Kernel {
 
     #[inline(always)]
     fn domain(&self, dst: &Destination<'_>) -> Permit {
-        let Some(entry) = self.names(dst) else { return Permit::No };
+        let Some(entry) = self.names else { return Permit::No };
         let mut slot = 0;
         while slot < DNS_NAMES {
             // SAFETY: a live map value, and the index is within the array.
             let name = unsafe { *(&raw const (*entry).names).cast::<abi::DnsName>().add(slot) };
             if name.domain != 0
-                && self.now < name.expires_ns
+                && self.flow.start_ns < name.expires_ns
                 && let Some(routes) = ROUTES.get_ptr(name.domain)
             {
                 // SAFETY: a live map value.
@@ -134,7 +121,7 @@ impl Facts for Kernel {
 
     #[inline(always)]
     fn catch_all(&self) -> Option<u16> {
-        let container = CONTAINERS.get_ptr(self.cgroup_id)?;
+        let container = CONTAINERS.get_ptr(self.flow.cgroup_id)?;
         // SAFETY: a live map value.
         let port = unsafe { (*container).catch_all };
         (port != 0).then_some(port)

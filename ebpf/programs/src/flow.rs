@@ -35,11 +35,11 @@ pub fn attempt(hook: Hook, now: u64, cgroup_id: u64, cookie: u64) -> Flow {
         socket_family: 0,
         l4_proto: 0,
         verdict: 0,
-        reason: 0,
+        reason: zero as u8,
         hook: hook as u8,
         close_reason: CloseReason::None as u8,
         direction: Direction::Outbound as u8,
-        flags: 0,
+        flags: zero as u8,
         socket_type: 0,
     }
 }
@@ -98,6 +98,8 @@ pub fn end(key: &FlowKey, reason: CloseReason, end_ns: u64) {
         return;
     }
     ledger::closed(cgroup_id);
+    // SAFETY: filled above, and ours until it is submitted.
+    ledger::metric(unsafe { &(*slot.as_mut_ptr()).flow });
     ledger::submitted(cgroup_id);
     emit::submit(slot);
 }

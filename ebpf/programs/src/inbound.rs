@@ -9,7 +9,7 @@ use policy::is_loopback;
 
 use crate::{
     admit::{deny, open},
-    context, facts, flow, ledger, sock_ops,
+    context, facts, flow, sock_ops,
 };
 
 /// A connection stands. Nobody can be refused here any more: one that finds no room in the flow table is
@@ -58,5 +58,4 @@ pub fn accepted(ctx: *mut c_void, ops: *const bpf_sock_ops, sk: *mut bpf_sock) {
             (*sock).denied_port = port;
         }
     }
-    ledger::metric(&flow);
 }

@@ -90,7 +90,8 @@ pub fn open_flows(counts: *const Ledger) -> u64 {
     }
 }
 
-/// The debugging counter of an attempt.
+/// The debugging counter of an attempt: of a denied one at once, of a flow when it ends, since an agent waits for
+/// its `connect` and not for that.
 #[inline(always)]
 pub fn metric(flow: &Flow) {
     let key = MetricKey {

@@ -4,8 +4,9 @@ use abi::Hook;
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
 use crate::{
-    admit::{Admission, Asked, admit},
+    admit::{Admission, Asked, Attempt, admit},
     context::{self, Family},
+    facts,
 };
 
 #[cgroup_sock_addr(sendmsg4)]
@@ -30,7 +31,8 @@ fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     // A v6 socket that is connected to an IPv4 address calls this hook on every send, with the
     // destination that connect has already rewritten.
     context::restore(sock, &mut key.remote, &mut key.port);
-    let admission = admit(&key, sock, cgroup_id, Hook::Sendmsg, Asked::Call);
+    let attempt = Attempt { cgroup_id, now: facts::now(), hook: Hook::Sendmsg, asked: Asked::Call };
+    let admission = admit(&key, sock, &attempt);
     if admission == Admission::Redirect as u64 {
         context::redirect(ctx.sock_addr, family, sock);
     }

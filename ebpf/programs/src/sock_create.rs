@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use policy::socket_permitted;
 
-use crate::{admit::deny, context, facts, flow, ledger, maps::CONTAINERS};
+use crate::{admit::deny, context, facts, flow, maps::CONTAINERS};
 
 #[cgroup_sock(sock_create)]
 pub fn sock_create(ctx: SockContext) -> i32 {
@@ -61,6 +61,5 @@ fn refuse(ctx: &SockContext, cgroup_id: u64, [family, kind, protocol]: [u32; 3])
         socket_type: kind as u8,
         ..flow::attempt(Hook::SockCreate, facts::now(), cgroup_id, context::cookie(ctx.as_ptr()))
     };
-    ledger::metric(&flow);
     deny(&flow);
 }
