@@ -12,7 +12,7 @@ use aya::programs::{
 use crate::{
     Manager,
     error::{Error, Result},
-    pins::remove_tree,
+    pins::{found, remove_tree},
 };
 
 /// A program that is attached to every container.
@@ -188,6 +188,19 @@ impl Manager {
             }
         }
         Ok(())
+    }
+
+    /// How many programs are attached to a container; none once its cgroup is gone, with which the kernel drops what it
+    /// stored for it. Links stay pinned then, to nothing.
+    pub(crate) fn attached(&self, cgroup_id: u64) -> Result<usize> {
+        let storage = self.pins.identity()?;
+        for program in Program::ALL.iter().filter(|program| program.reads_identity()) {
+            let key = CgroupStorageKey::new(cgroup_id, program.attach_type());
+            if found("identity", storage.get(key, 0))?.is_some() {
+                return Ok(fs::read_dir(self.pins.links(cgroup_id)).map_or(0, Iterator::count));
+            }
+        }
+        Ok(0)
     }
 
     /// Detaches a container's programs.

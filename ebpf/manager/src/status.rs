@@ -1,6 +1,6 @@
 //! What is enrolled, and how each container stands.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use abi::Enrolment;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
@@ -20,7 +20,7 @@ pub struct ContainerStatus {
     /// Who it is.
     #[serde(flatten)]
     pub enrolment: Enrolment,
-    /// Programs attached to it, and how many there should be.
+    /// Programs attached to it, and how many there should be; none of them once its cgroup is gone.
     pub attached: (usize, usize),
     /// How its resolver view stands.
     pub resolver: ViewState,
@@ -82,9 +82,8 @@ impl Manager {
                 retired.totals.add(ledger);
                 continue;
             }
-            let attached = fs::read_dir(self.pins.links(cgroup_id)).map_or(0, Iterator::count);
             containers.push(ContainerStatus {
-                attached: (attached, Program::ALL.len()),
+                attached: (self.attached(cgroup_id)?, Program::ALL.len()),
                 resolver: self.view_state(cgroup_id, daemon.as_ref())?,
                 bypass_left_ms: self
                     .bypass_left(cgroup_id)?
@@ -151,6 +150,7 @@ impl std::fmt::Display for Status {
             let enrolment = &container.enrolment;
             let programs = match enrolment.retired_ns {
                 Some(_) => "retired".to_owned(),
+                None if container.attached.0 == 0 => "none".to_owned(),
                 None => format!("{}/{}", container.attached.0, container.attached.1),
             };
             let bypass = container
@@ -180,6 +180,13 @@ impl std::fmt::Display for Status {
         }
         writeln!(f, "{table}")?;
         for container in &self.containers {
+            let Enrolment { cgroup_id, retired_ns, .. } = container.enrolment;
+            if container.attached.0 == 0 && retired_ns.is_none() {
+                writeln!(
+                    f,
+                    "{cgroup_id} is attached to nothing: its cgroup is gone; `retire {cgroup_id}` it"
+                )?;
+            }
             if let ViewState::Failed { cause } = &container.resolver {
                 writeln!(f, "resolver view of {}: {cause}", container.enrolment.cgroup_id)?;
             }

@@ -5,7 +5,8 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    process,
+    process, thread,
+    time::{Duration, Instant},
 };
 
 use manager::{EnrolRequest, LoadOptions, Manager, ResolverAddresses};
@@ -66,6 +67,24 @@ fn loads_enrols_retires_and_unloads() {
     assert!(manager.retire(enrolment.cgroup_id + 1).unwrap_err().to_string().contains("no container"));
     assert_eq!(manager.status().unwrap().containers[0].attached.0, 0);
     assert!(manager.dump().unwrap().to_string().contains("ledger"));
+}
+
+#[test]
+fn a_cgroup_that_is_gone_is_said() {
+    let Loaded { manager, cgroup, .. } = &load("gone");
+    let id = manager.enrol(&EnrolRequest::new(cgroup, "c1")).unwrap().cgroup_id;
+    assert!(!manager.status().unwrap().to_string().contains("is gone"));
+    fs::remove_dir(cgroup).unwrap();
+    // The kernel lets go of it in its own time.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while manager.status().unwrap().containers[0].attached != (0, 13) {
+        assert!(Instant::now() < deadline, "{}", manager.status().unwrap());
+        thread::sleep(Duration::from_millis(10));
+    }
+    let shown = manager.status().unwrap().to_string();
+    assert!(shown.contains(&format!("its cgroup is gone; `retire {id}` it")), "{shown}");
+    manager.retire(id).unwrap();
+    assert!(!manager.status().unwrap().to_string().contains("is gone"));
 }
 
 #[test]
