@@ -225,15 +225,19 @@ impl Manager {
     /// # Errors
     /// If it is not enrolled, or a map or file refuses.
     pub fn retire(&self, cgroup_id: u64) -> Result<()> {
-        let lock = self.lock_changes()?;
+        self.retire_now(cgroup_id)?;
+        self.await_folds(cgroup_id)
+    }
+
+    /// As [`retire`](Self::retire), without the wait.
+    pub(crate) fn retire_now(&self, cgroup_id: u64) -> Result<()> {
+        let _lock = self.lock_changes()?;
         let path = self.enrolment_path(cgroup_id);
         let enrolment = read_json::<Enrolment>(&path)?.filter(|enrolment| enrolment.retired_ns.is_none());
         let Some(mut enrolment) = enrolment else { return Err(Error::NotEnrolled(cgroup_id)) };
         self.forget(cgroup_id)?;
         enrolment.retired_ns = Some(boot_ns());
-        write_json(&path, &enrolment)?;
-        drop(lock);
-        self.await_folds(cgroup_id)
+        write_json(&path, &enrolment)
     }
 
     fn forget(&self, cgroup_id: u64) -> Result<()> {

@@ -124,35 +124,51 @@ impl Manager {
     /// # Errors
     /// If they are, if nothing is loaded, or a pin or a state file cannot be removed.
     pub fn unload_unused(&self) -> Result<()> {
-        let _lock = self.lock_changes()?;
         match self.pins.attached()? {
-            0 => self.remove(),
+            0 => self.unpin(),
             containers => Err(Error::StillEnrolled { containers }),
         }
     }
 
-    /// Detaches and unpins everything, of whatever version. Enforcement ends. Returns how many containers
-    /// programs were attached to.
+    /// Retires every container and unpins everything, of whatever version. Enforcement ends. Returns how many
+    /// containers programs were attached to.
     ///
     /// # Errors
-    /// If nothing is loaded, or a pin or a state file cannot be removed.
+    /// If nothing is loaded, a container was enrolled meanwhile, or a pin or a state file cannot be written or removed.
     pub fn unload(&self) -> Result<usize> {
-        let _lock = self.lock_changes()?;
         let containers = self.pins.attached()?;
-        self.remove().map(|()| containers)
+        if self.pins.is_whole() {
+            self.retire_all()?;
+        } else {
+            self.pins.detach_all()?;
+            self.call_retired()?;
+        }
+        self.unpin().map(|()| containers)
     }
 
-    fn remove(&self) -> Result<()> {
+    /// Enrolments and counters stay in the state directory, for what is still on its way. The counters of another
+    /// version do not, since nobody here can read them; of what is removed only in part, they were kept before.
+    fn unpin(&self) -> Result<()> {
         let dir = self.pins.dir();
         if !dir.try_exists().map_err(Error::file(dir))? {
             return Err(Error::NotLoaded(dir.to_owned()));
         }
+        let is_whole = self.pins.is_whole();
+        if is_whole {
+            self.settle()?;
+        }
+        let _lock = self.lock_changes()?;
+        match self.pins.attached()? {
+            0 => {}
+            containers => return Err(Error::StillEnrolled { containers }),
+        }
+        if is_whole {
+            self.keep_counters()?;
+        }
         self.pins.remove()?;
-        for folder in [Enrolment::FOLDER, VIEWS] {
-            let dir = self.state_dir.join(folder);
-            if dir.exists() {
-                fs::remove_dir_all(&dir).map_err(Error::file(&dir))?;
-            }
+        let views = self.state_dir.join(VIEWS);
+        if views.exists() {
+            fs::remove_dir_all(&views).map_err(Error::file(&views))?;
         }
         Ok(())
     }

@@ -118,14 +118,23 @@ impl Pins {
         }
     }
 
+    /// Whether all is pinned, and of this version: whoever removes it begins with the programs.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.check().is_ok() && self.program("sweep").exists()
+    }
+
+    /// Detaches every container's programs.
+    pub(crate) fn detach_all(&self) -> Result<()> {
+        remove_tree(&self.dir.join(LINKS))
+    }
+
     /// Removes every pin. Links go first, so that no hook runs half configured.
     ///
     /// # Errors
     /// If one cannot be removed.
     pub fn remove(&self) -> Result<()> {
-        for folder in [LINKS, "programs"] {
-            remove_tree(&self.dir.join(folder))?;
-        }
+        self.detach_all()?;
+        remove_tree(&self.dir.join("programs"))?;
         remove_tree(&self.dir)
     }
 }

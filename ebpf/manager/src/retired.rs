@@ -161,6 +161,57 @@ impl Manager {
         Ok(())
     }
 
+    /// Retires every container.
+    pub(crate) fn retire_all(&self) -> Result<()> {
+        for enrolment in self.enrolments()?.into_iter().filter(|one| one.retired_ns.is_none()) {
+            match self.retire_now(enrolment.cgroup_id) {
+                // Somebody else was faster.
+                Ok(()) | Err(Error::NotEnrolled(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes that every container is retired, where there are no maps to clear.
+    pub(crate) fn call_retired(&self) -> Result<()> {
+        let _lock = self.lock_changes()?;
+        for mut enrolment in self.enrolments()?.into_iter().filter(|one| one.retired_ns.is_none()) {
+            enrolment.retired_ns = Some(boot_ns());
+            write_json(&self.enrolment_path(enrolment.cgroup_id), &enrolment)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the flows of retired containers and moves their counters to their files; what cannot be within a second,
+    /// because the ring is full or no reader documents it, stays.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let deadline = Instant::now().checked_add(PATIENCE);
+        loop {
+            self.sweep(None)?;
+            self.clear_retired()?;
+            if self.unenrolled()?.is_empty() || deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+                return Ok(());
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Writes all counters that are in the kernel to their files: the maps are about to go. What was under way
+    /// then, an audit shows as missing. Under the lock.
+    pub(crate) fn keep_counters(&self) -> Result<()> {
+        // What has no container is last: its file has no life that would tell what is in it already.
+        let mut left = self.unenrolled()?;
+        left.push(0);
+        for cgroup_id in left {
+            let totals = self.totals(cgroup_id)?;
+            let enrolment: Option<Enrolment> = read_json(&self.enrolment_path(cgroup_id))?;
+            let enrolled_ns = enrolment.map_or(0, |enrolment| enrolment.enrolled_ns);
+            write_json(&self.ledger_path(cgroup_id), &Past { cgroup_id, enrolled_ns, totals })?;
+        }
+        Ok(())
+    }
+
     /// Containers that have counters, and are not enrolled.
     fn unenrolled(&self) -> Result<Vec<u64>> {
         let containers = self.pins.containers()?;
@@ -294,6 +345,8 @@ impl Manager {
         let live = found("ledger", self.pins.ledger()?.get(&cgroup_id, 0))?;
         let mut totals = past.map_or_else(Totals::default, |past| past.totals);
         match (past, live) {
+            // Its counters were of another version, and nobody could keep them.
+            (None, None) if self.enrolment_path(cgroup_id).exists() => {}
             (None, None) => return Err(Error::NotEnrolled(cgroup_id)),
             (_, None) => {}
             (past, Some(ledger)) => {

@@ -96,7 +96,7 @@ impl Manager {
                 enrolment,
             });
         }
-        let unowned = self.ledger(0)?;
+        let unowned = self.totals(0)?;
         Ok(Status {
             pin_dir: self.pins.dir().display().to_string(),
             daemon_pid: daemon.map(|daemon| daemon.pid),

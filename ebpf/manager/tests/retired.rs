@@ -1,7 +1,10 @@
 //! What stays of a container that is retired, also where the manager is killed on the way. Needs root, cgroup v2 and a
 //! BPF file system; says so where it is not run.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use abi::{Fold, FoldKey, Hook, Ledger, Noted};
 use aya::maps::{HashMap, Map, MapData};
@@ -44,12 +47,7 @@ fn world(name: &str) -> Option<World> {
     let name = format!("retired-{name}-{}", std::process::id());
     let state = tempfile::tempdir().unwrap();
     let pins = PathBuf::from("/sys/fs/bpf").join(&name);
-    let manager = Manager::load(&LoadOptions {
-        pin_dir: pins.clone(),
-        state_dir: state.path().to_owned(),
-        ..LoadOptions::default()
-    })
-    .unwrap();
+    let manager = load(&pins, state.path());
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let root = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
     let cgroup = PathBuf::from(root.split(' ').nth(1).unwrap()).join(&name);
@@ -71,7 +69,16 @@ fn world(name: &str) -> Option<World> {
     Some(world)
 }
 
+fn load(pins: &Path, state: &Path) -> Manager {
+    let options = LoadOptions { pin_dir: pins.into(), state_dir: state.into(), ..LoadOptions::default() };
+    Manager::load(&options).unwrap()
+}
+
 impl World {
+    fn load(&mut self) {
+        self.manager = load(&self.pins, self.state.path());
+    }
+
     fn enrol(&self) -> u64 {
         let mut request = EnrolRequest::new(&self.cgroup, "c0ffee");
         request.accept_unobserved = true;
@@ -110,6 +117,44 @@ fn counters_leave_the_kernel_for_a_file() {
     cleared(&world);
     assert_eq!(world.totals(), TOTALS);
     assert_eq!(world.manager.status().unwrap().retired.totals, TOTALS);
+}
+
+#[test]
+fn unloading_keeps_counters_and_enrolments() {
+    for (name, documented) in [("unloaded", 5), ("unloaded-early", 4)] {
+        let Some(mut world) = world(name) else { return };
+        let key = FoldKey { cgroup_id: world.cgroup_id, ..KEY };
+        let noted = Noted { first_ns: 3, count: documented };
+        world.map::<FoldKey, Noted>("fold_readings").insert(key, noted, 0).unwrap();
+        let nobody = Ledger { denied: 3, ..Ledger::default() };
+        world.map::<u64, Ledger>("ledger").insert(0, nobody, 0).unwrap();
+        for _ in 0..2 {
+            world.manager.unload().unwrap();
+            world.load();
+            let status = world.manager.status().unwrap();
+            assert_eq!((status.retired.containers, status.retired.totals), (1, TOTALS), "{name}");
+            assert_eq!((status.unowned, status.containers.len()), (3, 0), "{name}");
+            assert_eq!(world.totals(), TOTALS, "{name}");
+        }
+        assert_eq!(world.enrol(), world.cgroup_id);
+        assert_eq!(world.totals(), TOTALS, "{name}");
+        let file = world.state.path().join(format!("containers/{}.json", world.cgroup_id));
+        let enrolment: abi::Enrolment = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        assert!(enrolment.retired_ns.is_none() && enrolment.earlier.len() == 1, "{enrolment:?}");
+    }
+}
+
+/// Another version's maps, or what an unload that was killed has left of them.
+#[test]
+fn what_is_not_whole_is_unloaded_too() {
+    for (name, left) in [("other", "programs/sweep"), ("killed", "abi_version")] {
+        let Some(mut world) = world(name) else { return };
+        fs::remove_file(world.pins.join(left)).unwrap();
+        world.manager.unload().unwrap();
+        world.load();
+        assert_eq!(world.manager.status().unwrap().retired.containers, 1);
+        world.enrol();
+    }
 }
 
 #[test]
