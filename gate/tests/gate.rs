@@ -1,5 +1,5 @@
 //! The binary: what it waits for, what it becomes, and what it says where it does not. The sign is made by hand here;
-//! `harness/tests/gate.rs` has the manager make it.
+//! `container.rs` has the manager make it.
 
 use std::{
     fs,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use abi::Record;
-use daemon::{Daemon, listed};
+use daemon::Daemon;
 use libtest_mimic::Arguments;
 use nix::{
     sys::signal::{Signal, kill},
@@ -38,9 +38,12 @@ static DAEMON: Mutex<Option<Daemon>> = Mutex::new(None);
 fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let missing = daemon::missing();
-    if missing.is_none() && nix::unistd::geteuid().is_root() && !arguments.list {
-        *DAEMON.lock().unwrap() = Some(Daemon::start());
+    let mut missing = None;
+    if !arguments.list {
+        match Daemon::start(&["/bin/sleep"]) {
+            Ok(daemon) => *DAEMON.lock().unwrap() = Some(daemon),
+            Err(why) => missing = Some(why),
+        }
     }
     let tests = [
         ("a_containers_labels_are_in_its_documents", a_containers_labels_are_in_its_documents as fn()),
@@ -125,6 +128,11 @@ impl Beside {
             &format!("clawker_reader_contradictions_total{{by=\"{by}\"}}"),
         )
     }
+}
+
+/// A container on the reader's page.
+fn listed<'a>(page: &'a Value, id: &str) -> Option<&'a Value> {
+    page.as_array()?.iter().find(|listed| listed["container_id"] == id)
 }
 
 /// A flow of a cgroup between two times since boot.
@@ -315,7 +323,7 @@ fn many_that_come_and_go_leave_nothing() {
         );
     }
     // Too short to be seen while it runs.
-    let id = daemon.docker(&["run", "--rm", "--detach", "sleeper", "/bin/sleep", "0"]);
+    let id = daemon.docker(&["run", "--rm", "--detach", daemon::IMAGE, "/bin/sleep", "0"]);
     beside.without(&id);
     assert_eq!(get(beside.address, "/healthz").0, 200);
     beside.reader.stop();
@@ -330,11 +338,11 @@ fn a_daemon_that_is_gone_is_said_and_found_again() {
     let [stays_in, ends_in] = [&stays, &ends].map(|id| daemon.cgroup_id(id));
     beside.container(&stays, |_| true);
     beside.container(&ends, |_| true);
-    let pid = daemon.docker(&["inspect", "--format", "{{.State.Pid}}", &ends]);
+    let pid = daemon.pid(&ends);
     daemon.kill();
     let down = until(beside.address, "/healthz", |status, _| status == 503);
     assert!(down.contains("\"docker\":") && down.contains("docker.sock"), "{down}");
-    kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     assert_eq!(
         beside.said(flow(stays_in, now(), now())),
         words(["scout", "demo", "known"]),

@@ -1,6 +1,7 @@
 //! A Docker daemon of our own: in namespaces of its own, with nobody else's containers.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -11,26 +12,16 @@ use std::{
 
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, geteuid},
 };
-use serde_json::Value;
 
 /// Longest wait for it to start or end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// It wants cgroup v2 alone where it looks for cgroups, and its networks are in a namespace of its own.
 const START: &str = "umount -R /sys/fs/cgroup; mount -t sysfs sysfs /sys && mount -t cgroup2 cgroup2 /sys/fs/cgroup \
     && exec dockerd \"$@\"";
-/// The image of every container: a program that sleeps.
-const IMAGE: &str = "sleeper";
-
-/// Why no daemon can be started here.
-pub fn missing() -> Option<&'static str> {
-    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    ["dockerd", "docker", "unshare", "setpriv"]
-        .into_iter()
-        .find(|program| !has(program))
-        .map(|_| "needs dockerd, docker, unshare and setpriv (apt-get install docker.io util-linux)")
-}
+/// The image of every container.
+pub const IMAGE: &str = "programs";
 
 /// The daemon; ended with all its containers on drop.
 pub struct Daemon {
@@ -39,14 +30,27 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// One that answers.
-    pub fn start() -> Self {
+    /// One that answers, and has an image with these programs of this machine. Or why none can be started here.
+    pub fn start(programs: &[&str]) -> Result<Self, String> {
+        if !geteuid().is_root() {
+            return Err("needs root: it starts a Docker daemon".to_owned());
+        }
+        let has = |program: &&str| Command::new(program).arg("--version").output().is_ok();
+        if let Some(lacks) = ["dockerd", "docker", "unshare", "setpriv"].iter().find(|program| !has(program))
+        {
+            return Err(format!("needs {lacks}; ci/setup has it installed"));
+        }
         let folder = tempfile::tempdir().unwrap();
         let process = spawn(folder.path());
-        let daemon = Self { folder, process };
-        daemon.answers();
-        daemon.import();
-        daemon
+        let mut daemon = Self { folder, process };
+        if let Err(log) = daemon.answers() {
+            return Err(format!(
+                "no Docker daemon can be started here: {}",
+                log.lines().last().unwrap_or_default()
+            ));
+        }
+        daemon.import(programs);
+        Ok(daemon)
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -62,7 +66,7 @@ impl Daemon {
     /// Starts it where it was killed.
     pub fn start_again(&mut self) {
         self.process = spawn(self.folder.path());
-        self.answers();
+        self.answers().unwrap();
     }
 
     /// What `docker` prints for these arguments, which it has to succeed with.
@@ -78,9 +82,14 @@ impl Daemon {
         self.docker(&[&["run", "--detach", "--stop-timeout", "0"], options, &program].concat())
     }
 
+    /// First process of a running container.
+    pub fn pid(&self, container: &str) -> i32 {
+        self.docker(&["inspect", "--format", "{{.State.Pid}}", container]).parse().unwrap()
+    }
+
     /// Inode number of a running container's cgroup, by a way of our own: where its process is.
     pub fn cgroup_id(&self, container: &str) -> u64 {
-        let pid = self.docker(&["inspect", "--format", "{{.State.Pid}}", container]);
+        let pid = self.pid(container).to_string();
         // The daemon's own mount is the whole hierarchy.
         let root = format!("/proc/{}/root/sys/fs/cgroup", self.process.id());
         let id = self.docker(&["inspect", "--format", "{{.Id}}", container]);
@@ -95,24 +104,29 @@ impl Daemon {
         Command::new("docker").args(["--host", &host]).args(arguments).output().unwrap()
     }
 
-    fn answers(&self) {
+    /// Waits until it does; what it logged where it does not.
+    fn answers(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         while !self.run(&["version"]).status.success() {
-            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "the daemon does not answer:\n{log}");
+            if Instant::now() > deadline || self.process.try_wait().unwrap().is_some() {
+                return Err(std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
+            }
             thread::sleep(Duration::from_millis(50));
         }
+        Ok(())
     }
 
-    /// `sleep` with the libraries it needs.
-    fn import(&self) {
-        let libraries = Command::new("ldd").arg("/bin/sleep").output().unwrap();
+    /// An image of programs and the libraries that they need.
+    fn import(&self, programs: &[&str]) {
+        let libraries = Command::new("ldd").args(programs).output().unwrap();
         let libraries = String::from_utf8(libraries.stdout).unwrap();
-        let paths = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+        let libraries =
+            libraries.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
+        let paths: BTreeSet<&str> = programs.iter().copied().chain(libraries).collect();
         let archive = self.folder.path().join("image.tar");
         let mut tar = Command::new("tar");
-        tar.args(["-C", "/", "--dereference", "-cf"]).arg(&archive).arg("bin/sleep");
-        assert!(tar.args(paths.map(|path| path.trim_start_matches('/'))).status().unwrap().success());
+        tar.args(["-C", "/", "--dereference", "-cf"]).arg(&archive);
+        assert!(tar.args(paths.iter().map(|path| path.trim_start_matches('/'))).status().unwrap().success());
         self.docker(&["import", archive.to_str().unwrap(), IMAGE]);
     }
 }
@@ -130,11 +144,6 @@ impl Drop for Daemon {
         let _ = kill(pid, Signal::SIGTERM);
         let _ = self.process.wait();
     }
-}
-
-/// What `docker ps` of a running daemon shows, as the reader's page.
-pub fn listed<'a>(page: &'a Value, container: &str) -> Option<&'a Value> {
-    page.as_array()?.iter().find(|listed| listed["container_id"] == container)
 }
 
 fn spawn(folder: &Path) -> Child {
