@@ -108,7 +108,7 @@ fn first_attempt(daemon: &Daemon) -> Result<(), Failed> {
     let cgroup2 =
         mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).ok_or("no cgroup v2")?;
     let root = PathBuf::from(cgroup2.split(' ').nth(1).ok_or("no mount point")?);
-    let enrolment = set.manager.enrol(&EnrolRequest::new(&root.join("docker").join(&id), &id))?;
+    let enrolment = set.manager.enrol(&EnrolRequest::new(root.join("docker").join(&id), &id))?;
     assert_eq!(enrolment.cgroup_id, daemon.cgroup_id(&id));
     until("the agent runs", || name() == "sleep\n")?;
     assert_eq!(set.manager.totals(enrolment.cgroup_id)?.denied, 1, "its first attempt");
