@@ -119,6 +119,11 @@ impl Containers {
         self.read().running.keys().cloned().collect()
     }
 
+    /// Whether this container was entered, and has not ended.
+    pub fn runs_already(&self, container_id: &str) -> bool {
+        self.read().running.contains_key(container_id)
+    }
+
     /// Who lives in the network namespace of this container.
     pub fn within(&self, container_id: &str) -> Vec<Arc<str>> {
         let indexes = self.read();

@@ -163,10 +163,8 @@ impl Daemon<'_> {
             containers.ended(id, now_ns);
             return Ok(());
         };
-        let state = container.state.as_ref();
-        let finished = state.and_then(|state| unix_ns(state.finished_at.as_deref()?));
-        let pid = state.and_then(|state| u32::try_from(state.pid?).ok()).filter(|pid| *pid != 0);
-        let Some(pid) = pid else {
+        let finished = container.state.as_ref().and_then(|state| unix_ns(state.finished_at.as_deref()?));
+        let Some(pid) = pid(&container) else {
             containers.ended(id, finished.map_or(now_ns, |finished| clock.boot_of(finished)));
             return Ok(());
         };
@@ -178,8 +176,16 @@ impl Daemon<'_> {
             None => addresses(&container),
         };
         let labels = labels(container).unwrap_or_else(|cause| self.unread(id, cause));
-        let cgroup_id =
-            self.cgroups.id(pid, id).map_or_else(|cause| self.unread(id, &cause.to_string()), Some);
+        let cgroup_id = match self.cgroups.id(pid, id) {
+            Ok(cgroup_id) => Some(cgroup_id),
+            Err(cause) => {
+                if self.inspect(id).await?.as_ref().and_then(self::pid) != Some(pid) {
+                    // It has ended since, which is an event of its own.
+                    return Ok(());
+                }
+                self.unread(id, &cause.to_string())
+            }
+        };
         let running = Running { container_id: id.into(), labels, cgroup_id, addresses, within, since_ns };
         containers.runs(running, now_ns);
         Ok(())
@@ -194,7 +200,11 @@ impl Daemon<'_> {
         }
     }
 
+    /// Counts and says, once for each life of a container, that something of it cannot be had.
     fn unread<T>(&self, id: &str, cause: &str) -> Option<T> {
+        if self.watch.containers.runs_already(id) {
+            return None;
+        }
         self.watch.counters.container_unreadable();
         tracing::warn!(
             event = "container_unreadable",
@@ -204,6 +214,11 @@ impl Daemon<'_> {
         );
         None
     }
+}
+
+/// Its first process; `None` while it does not run.
+fn pid(container: &ContainerInspectResponse) -> Option<u32> {
+    u32::try_from(container.state.as_ref()?.pid?).ok().filter(|pid| *pid != 0)
 }
 
 /// The container whose network namespace it lives in.

@@ -47,7 +47,7 @@ pub struct Reading {
     pub contradictions: BTreeMap<&'static str, u64>,
     /// Enrolment files that could not be read.
     pub unreadable_enrolments: u64,
-    /// Times that a container's cgroup or labels could not be had from the runtime.
+    /// Containers whose cgroup or labels could not be had from the runtime.
     pub unreadable_containers: u64,
     /// Documents whose record names a domain identity that has no name.
     pub missing_names: u64,

@@ -89,7 +89,7 @@ impl Pages {
         page.one(
             "containers_unreadable_total",
             "counter",
-            "Times that a container's cgroup or labels could not be had from the runtime.",
+            "Containers whose cgroup or labels could not be had from the runtime.",
             reading.unreadable_containers,
         );
         page.one(
