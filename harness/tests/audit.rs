@@ -140,7 +140,8 @@ fn at_rest() -> Result<(), Failed> {
             audited.lab.disturb(Disturbance::Kill(from(json!("reader 5 times in 600ms"))));
         }
         // Whoever looks changes nothing.
-        (audited.lab.manager.status()?, audited.lab.manager.dump()?);
+        audited.lab.manager.status()?;
+        audited.lab.manager.dump()?;
         // While things move it may only say that they do.
         let moving = audited.audit()?;
         if !moving.closed {
