@@ -24,6 +24,9 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, step: &Step) {
         Some(Disturbance::Kill(kill)) if kill.times == 0 || kill.times > MOST_KILLS => {
             check.fault(&format!("{path}.kill"), format!("a step kills from 1 to {MOST_KILLS} times"));
         }
+        Some(Disturbance::Kill(kill)) if kill.times > 1 && kill.within.is_zero() => {
+            check.fault(&format!("{path}.kill"), "this time cannot be zero");
+        }
         Some(Disturbance::Stop(outage)) if outage.length.is_zero() => {
             check.fault(&format!("{path}.stop"), "this time cannot be zero");
         }
