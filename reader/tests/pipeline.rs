@@ -5,14 +5,21 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    future::{Ready, ready},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use abi::{LossPoint, Record};
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use reader::{
     Fault, TlsOptions,
@@ -26,8 +33,14 @@ use support::{
     endpoint::{Answer, Endpoint},
     enrol, enrol_as, ports, record,
 };
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tonic::{Code, Status};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::{Service, http},
+    server::NamedService,
+    transport::{Server, server::TcpIncoming},
+};
 
 struct OneName;
 
@@ -342,6 +355,55 @@ async fn a_partial_success_is_an_answer_and_its_rejections_are_losses() {
     assert_eq!(counted.losses[&LossPoint::BackendRejected], 3);
     assert_eq!((counted.exported, counted.export_errors), (17, 0));
     assert_eq!(endpoint.requests().len(), 2, "nothing is sent twice");
+}
+
+/// Begins to answer every request, and ends none: a proxy whose upstream stalls.
+#[derive(Clone)]
+struct Stalls(watch::Sender<u32>);
+
+impl NamedService for Stalls {
+    const NAME: &'static str = "opentelemetry.proto.collector.logs.v1.LogsService";
+}
+
+impl Service<http::Request<Body>> for Stalls {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        self.0.send_modify(|asked| *asked += 1);
+        let never = stream::pending::<Result<Frame<Bytes>, Status>>();
+        let answer = http::Response::builder().header("content-type", "application/grpc");
+        ready(Ok(answer.body(Body::new(StreamBody::new(never))).unwrap()))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_none_and_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = watch::Sender::new(0);
+    let server = Server::builder().add_service(Stalls(asked.clone()));
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    let pipeline = pipeline(&url, &TlsOptions::default(), 512, Fault::None);
+    pipeline.push(0..3);
+    for request in 1..3 {
+        timeout(Duration::from_secs(20), asked.subscribe().wait_for(|asked| *asked >= request))
+            .await
+            .unwrap_or_else(|_| panic!("request {request} does not come"))
+            .unwrap();
+        // Its answer has begun by now, or begins while the clock is still.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        tokio::time::resume();
+        pipeline.export_cause(|cause| cause.contains("no answer within 30 s")).await;
+    }
+    assert_eq!(pipeline.spool.depth(), 3, "nothing is forgotten without an answer");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::{fs, io, net::IpAddr, path::PathBuf, time::Duration};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+use tokio::time::timeout;
 use tonic::{
     Status,
     client::Grpc,
@@ -72,7 +73,6 @@ impl Client {
         let mut channel = Endpoint::from_shared(endpoint.to_owned())
             .map_err(failed)?
             .connect_timeout(CONNECT)
-            .timeout(ANSWER)
             .tcp_keepalive(Some(ANSWER))
             .http2_keep_alive_interval(ANSWER)
             .keep_alive_while_idle(true);
@@ -93,6 +93,14 @@ impl Client {
     /// # Errors
     /// Anything but an answer.
     pub async fn export(&mut self, request: Request) -> Result<ExportLogsServiceResponse, Status> {
+        // The channel's own limit ends with the first byte of an answer.
+        let answer = timeout(ANSWER, self.answer(request)).await;
+        answer.unwrap_or_else(|_| {
+            Err(Status::deadline_exceeded(format!("no answer within {} s", ANSWER.as_secs())))
+        })
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<ExportLogsServiceResponse, Status> {
         self.logs
             .ready()
             .await
