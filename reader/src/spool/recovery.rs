@@ -174,6 +174,10 @@ fn segments(dir: &Path) -> io::Result<VecDeque<Piece>> {
         let entry = entry?;
         let Some(first) = entry.file_name().to_str().and_then(segment::first_of) else { continue };
         let path = entry.path();
+        if path.is_dir() {
+            segment::set_aside(&path, "it is a folder")?;
+            continue;
+        }
         // Written to by position only, through a mapping: never truncated.
         let file = fs::OpenOptions::new().read(true).write(true).open(&path)?;
         let len = file.metadata()?.len();

@@ -36,14 +36,17 @@ impl Piece {
         dir.join(format!("{first:020}.{EXTENSION}"))
     }
 
-    /// The bytes of at most `count` slots from `sequence` on.
+    /// The bytes of at most `count` slots from `sequence` on; zeros, which are no slot, beyond the end of a file that
+    /// was shortened.
     pub fn read(&self, sequence: u64, count: u64) -> io::Result<Vec<u8>> {
         let index = sequence.saturating_sub(self.header.first);
         let count = count.min(u64::from(self.header.slots).saturating_sub(index));
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(0).saturating_mul(SLOT)];
         let at = index.saturating_mul(SLOT as u64).saturating_add(HEADER as u64);
-        self.file.read_exact_at(&mut bytes, at)?;
-        Ok(bytes)
+        match self.file.read_exact_at(&mut bytes, at) {
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+            _ => Ok(bytes),
+        }
     }
 }
 

@@ -236,6 +236,42 @@ fn a_batch_that_is_answered_twice_is_counted_once() {
 }
 
 /// The counts are gone, and it is said so; the records are not, and keep the identity that they may have been sent with.
+/// Somebody shortened it, or the disk lost its end, while a reader runs.
+#[test]
+fn a_segment_that_is_shorter_than_it_was_blocks_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, recovered) = open(folder.path(), 100_000);
+    let mut producer = spool.producer();
+    producer.attach(3, CLOCK, &recovered);
+    let slots = u64::from(writer::SLOTS);
+    for at in 0..slots + 5 {
+        assert_eq!(producer.push(&record(1, 1), at, 0), Stored::At(at));
+    }
+    drop(producer);
+    let first = fs::OpenOptions::new().write(true).open(Piece::path(folder.path(), 0)).unwrap();
+    first.set_len((format::HEADER + 10 * format::SLOT + 7) as u64).unwrap();
+    let batch = spool.read(usize::MAX).unwrap();
+    let read: Vec<u64> = batch.entries.iter().map(|entry| entry.sequence).collect();
+    assert_eq!(read, (0..10).chain(slots..slots + 5).collect::<Vec<_>>());
+    assert_eq!(batch.damaged, (10..slots).collect::<Vec<_>>());
+    let settled = spool.settle(&batch, &Rejected::new());
+    assert_eq!((settled.attempts, settled.damaged), (15, slots - 10));
+    assert_eq!(spool.depth(), 0);
+}
+
+/// A copy that was restored in the wrong place, for instance.
+#[test]
+fn a_folder_in_the_place_of_a_segment_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Piece::path(folder.path(), 0);
+    fs::create_dir_all(path.join("inside")).unwrap();
+    let (spool, recovered) = open(folder.path(), 100);
+    assert!(folder.path().join("00000000000000000000.segment.bad/inside").exists());
+    let mut producer = spool.producer();
+    producer.attach(3, CLOCK, &recovered);
+    assert_eq!(producer.push(&record(1, 1), 0, 0), Stored::At(0));
+}
+
 #[test]
 fn damaged_tables_cost_the_counts_and_no_record() {
     let folder = tempfile::tempdir().unwrap();
