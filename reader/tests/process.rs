@@ -4,7 +4,9 @@ mod support;
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::TcpListener as StdListener,
+    os::unix::fs::PermissionsExt as _,
     sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -36,6 +38,11 @@ fn main() {
         ("a_ring_that_comes_late_or_is_replaced_is_found", a_ring_that_comes_late_or_is_replaced_is_found),
         ("another_abi_is_refused", another_abi_is_refused),
         ("a_second_reader_is_refused", a_second_reader_is_refused),
+        (
+            "a_ring_has_one_reader_whatever_its_state_directory",
+            a_ring_has_one_reader_whatever_its_state_directory,
+        ),
+        ("a_stranger_cannot_hold_a_reader_s_locks", a_stranger_cannot_hold_a_reader_s_locks),
         ("the_swallowing_fault_is_announced_and_uncounted", the_swallowing_fault_is_announced_and_uncounted),
     ];
     trials::run(&Arguments::from_args(), None, tests).exit();
@@ -317,6 +324,36 @@ fn a_second_reader_is_refused() {
     ring.submit([record(1)]);
     assert_eq!(world.accepted(&endpoint, 1), [1]);
     first.stop();
+}
+
+fn a_ring_has_one_reader_whatever_its_state_directory() {
+    let world = world();
+    let ring = world.pins.ring(abi::ABI_VERSION, RING);
+    let endpoint = world.endpoint([]);
+    let mut first = world.reader(&endpoint.url(), &[]);
+    until(first.address(), "/healthz", |status, _| status == 200);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut second = world.reader_of(elsewhere.path(), &endpoint.url(), &[]);
+    assert!(!second.exit().success());
+    let cause = second.event("egress_reader_unavailable");
+    assert!(cause["cause"].as_str().unwrap().contains("two consumers corrupt a ring"), "{cause}");
+    ring.submit((0..100).map(record));
+    assert_eq!(world.accepted(&endpoint, 100), (0..100).collect::<Vec<_>>());
+    first.stop();
+}
+
+/// Who may open a file may lock it.
+fn a_stranger_cannot_hold_a_reader_s_locks() {
+    let world = world();
+    let _ring = world.pins.ring(abi::ABI_VERSION, RING);
+    let endpoint = world.endpoint([]);
+    let mut reader = world.reader(&endpoint.url(), &[]);
+    reader.address();
+    for folder in [world.state.path().to_owned(), world.state.path().join("spool")] {
+        let mode = fs::metadata(folder.join("reader.lock")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", folder.display());
+    }
+    reader.stop();
 }
 
 fn the_swallowing_fault_is_announced_and_uncounted() {

@@ -1,6 +1,6 @@
 //! Loading and unloading the whole set.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use abi::{ABI_VERSION, Budget, Enrolment, Ledger, pin};
 use aya::{
@@ -82,6 +82,8 @@ impl Manager {
     fn load_and_pin(&self, options: &LoadOptions) -> Result<()> {
         let dir = self.pins.dir();
         fs::create_dir_all(dir.join("programs")).map_err(Error::file(dir))?;
+        // Whoever may open it may hold the reader's lock.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(Error::file(dir))?;
         let containers = self.state_dir.join(Enrolment::FOLDER);
         fs::create_dir_all(&containers).map_err(Error::file(&containers))?;
         if options.faults != 0 {

@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process, thread,
     time::{Duration, Instant},
@@ -67,6 +68,15 @@ fn loads_enrols_retires_and_unloads() {
     assert!(manager.retire(enrolment.cgroup_id + 1).unwrap_err().to_string().contains("no container"));
     assert_eq!(manager.status().unwrap().containers[0].attached.0, 0);
     assert!(manager.dump().unwrap().to_string().contains("ledger"));
+}
+
+/// A reader's lock is on it.
+#[test]
+fn the_pins_are_closed_to_strangers() {
+    let loaded = load("mode");
+    let dir = format!("/sys/fs/bpf/clawker-test-{}-mode", process::id());
+    assert_eq!(fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700);
+    drop(loaded);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError, create_dir_all},
     io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -20,13 +21,13 @@ pub enum LockError {
         "another reader holds {path}: two consumers corrupt a ring; stop that one, or give this one its own --state-dir and --pin-dir"
     )]
     Held {
-        /// The lock's file.
+        /// The lock's file, or folder.
         path: PathBuf,
     },
     /// The file cannot be made or locked.
-    #[error("cannot lock {path}: {cause}; is --state-dir writable?")]
+    #[error("cannot lock {path}: {cause}; may this process use it?")]
     Io {
-        /// The lock's file.
+        /// The lock's file, or folder.
         path: PathBuf,
         /// Why.
         cause: io::Error,
@@ -45,7 +46,26 @@ impl ConsumerLock {
         let path = state_dir.join(Self::FILE);
         let failed = |cause| LockError::Io { path: path.clone(), cause };
         create_dir_all(state_dir).map_err(failed)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        // Whoever may open it may hold it.
+        let mode = 0o600;
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(mode).open(&path);
+        Self::lock(open.map_err(failed)?, path)
+    }
+
+    /// Takes the lock of the ring that is pinned in `pin_dir`, whatever state directory its reader has: that on the
+    /// folder, since a pin cannot be opened as a file.
+    ///
+    /// # Errors
+    /// Where another process holds it, or the folder cannot be opened.
+    pub fn of_pins(pin_dir: &Path) -> Result<Self, LockError> {
+        let folder = File::open(pin_dir);
+        Self::lock(
+            folder.map_err(|cause| LockError::Io { path: pin_dir.to_owned(), cause })?,
+            pin_dir.to_owned(),
+        )
+    }
+
+    fn lock(file: File, path: PathBuf) -> Result<Self, LockError> {
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(LockError::Held { path }),

@@ -16,7 +16,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::{OpenError, Source};
+use super::{ConsumerLock, LockError, OpenError, Source};
 use crate::{clock::boot_ns, observe::chain};
 
 /// `<pin dir>/events_ringbuf`, of an ABI that this reader knows.
@@ -30,15 +30,20 @@ pub struct PinnedRing {
     consumer: MmapRaw,
     path: PathBuf,
     id: u32,
+    _lock: ConsumerLock,
 }
 
 impl PinnedRing {
-    /// Checks the ABI version that is pinned beside the ring, then maps the ring.
+    /// Checks the ABI version that is pinned beside the ring, then maps the ring and is its only consumer.
     ///
     /// # Errors
-    /// `NotYet` while nothing is pinned there, `Refused` where the version is another one.
+    /// `NotYet` while nothing is pinned there, `Refused` where the version is another one or there is a consumer.
     pub fn open(pin_dir: &Path) -> Result<Self, OpenError> {
         check_abi(&pin_dir.join(abi::pin::ABI_VERSION))?;
+        let lock = ConsumerLock::of_pins(pin_dir).map_err(|error| match &error {
+            LockError::Held { .. } => OpenError::Refused(error.to_string()),
+            LockError::Io { .. } => OpenError::NotYet(error.to_string()),
+        })?;
         let path = pin_dir.join(abi::pin::EVENTS);
         let opened = |error| not_yet(&path, &error);
         let map = MapData::from_pin(&path).map_err(opened)?;
@@ -62,6 +67,7 @@ impl PinnedRing {
             consumer,
             path,
             id,
+            _lock: lock,
         })
     }
 }

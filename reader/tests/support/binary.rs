@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -43,11 +44,16 @@ impl World {
     }
 
     pub fn reader(&self, url: &str, more: &[&str]) -> Reader {
+        self.reader_of(self.state.path(), url, more)
+    }
+
+    /// A reader with another state directory.
+    pub fn reader_of(&self, state: &Path, url: &str, more: &[&str]) -> Reader {
         let mut child = Command::new(env!("CARGO_BIN_EXE_reader"))
             .arg("--pin-dir")
             .arg(&self.pins.dir)
             .arg("--state-dir")
-            .arg(self.state.path())
+            .arg(state)
             .args(["--endpoint", url, "--listen", "127.0.0.1:0", "--node", "node", "--flush-ms", "10"])
             .args(more)
             .env("RUST_LOG", "info")
