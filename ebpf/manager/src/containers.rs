@@ -111,6 +111,14 @@ impl Manager {
     /// If the cgroup is not one, is enrolled, lies above or below one that is, or holds processes
     /// that could go around the hooks; or if the kernel refuses. Nothing stays behind then.
     pub fn enrol(&self, request: &EnrolRequest) -> Result<Enrolment> {
+        match self.enrol_once(request) {
+            // Retired containers have the room, if no daemon has moved their counters to their files.
+            Err(Error::Full { .. }) if self.clear_retired()? > 0 => self.enrol_once(request),
+            result => result,
+        }
+    }
+
+    fn enrol_once(&self, request: &EnrolRequest) -> Result<Enrolment> {
         let refuse = |problem: String| Error::Enrol { cgroup: request.cgroup.clone(), problem };
         let cgroup_id = cgroup_id(&request.cgroup)?;
         self.clear_earlier(cgroup_id)?;

@@ -144,6 +144,29 @@ fn unloading_keeps_counters_and_enrolments() {
     }
 }
 
+/// As after thousands of containers beside which no daemon ran.
+#[test]
+fn an_enrolment_finds_the_room_of_those_that_were_retired() {
+    let Some(world) = world("full") else { return };
+    world.manager.retire(world.cgroup_id).unwrap();
+    let mut ledgers = world.map::<u64, Ledger>("ledger");
+    let filled = (1 << 40_u64..).take_while(|id| ledgers.insert(id, Ledger::default(), 0).is_ok()).count();
+    assert!(filled > 4000, "{filled}");
+    let other = world.cgroup.with_extension("other");
+    fs::create_dir(&other).unwrap();
+    let mut request = EnrolRequest::new(&other, "decade");
+    request.accept_unobserved = true;
+    let first = world.manager.enrol(&request).map(|enrolment| enrolment.cgroup_id);
+    let second = world.manager.enrol(&EnrolRequest::new(&world.cgroup, "c0ffee")).unwrap_err().to_string();
+    if let Ok(id) = first {
+        world.manager.retire(id).unwrap();
+    }
+    fs::remove_dir(&other).unwrap();
+    assert!(first.is_ok(), "{first:?}");
+    assert!(second.contains("`ledger` is full"), "{second}");
+    assert_eq!(world.totals(), TOTALS);
+}
+
 /// Another version's maps, or what an unload that was killed has left of them.
 #[test]
 fn what_is_not_whole_is_unloaded_too() {
