@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod options;
+mod stop;
 
 use std::{
     env, fs, io,
@@ -31,6 +32,7 @@ const NOT_ENROLLED: u8 = 124;
 const LOOK: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
+    stop::heed();
     let Options { ready, cgroups, timeout, program, arguments } = match options::parse(env::args_os().skip(1))
     {
         Ok(options) => options,

@@ -7,6 +7,7 @@ mod daemon;
 use std::{
     fs,
     path::PathBuf,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -14,6 +15,10 @@ use std::{
 use daemon::{Daemon, IMAGE};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use manager::{EnrolRequest, LoadOptions, Manager};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::sync::oneshot;
 
 /// Longest wait for anything.
@@ -28,7 +33,14 @@ fn main() {
             Err(why) => Ok(Completion::ignored_with(why)),
         }
     });
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit();
+    let stop = Trial::ignorable_test("a_stop_ends_it_while_it_waits_as_the_first_process", || {
+        if nix::unistd::geteuid().is_root() {
+            stopped_as_first_process().map(|()| Completion::Completed)
+        } else {
+            Ok(Completion::ignored_with("needs root: it makes a PID namespace"))
+        }
+    });
+    libtest_mimic::run(&Arguments::from_args(), vec![trial, stop]).exit();
 }
 
 /// A set of pinned programs, and the manager that runs on it.
@@ -74,6 +86,27 @@ fn until(what: &str, condition: impl Fn() -> bool) -> Result<(), Failed> {
             return Err(format!("waited in vain until {what}").into());
         }
         thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn stopped_as_first_process() -> Result<(), Failed> {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let ready = tempfile::tempdir()?;
+        let mut child = Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_clawker-gate"), "--ready"])
+            .arg(ready.path())
+            .args(["--timeout", "20", "--", "true"])
+            .spawn()?;
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let gate = || fs::read_to_string(&children).ok()?.trim().parse::<i32>().ok();
+        let name = || fs::read_to_string(format!("/proc/{}/comm", gate()?)).ok();
+        until("the gate runs", || name().is_some_and(|name| name == "clawker-gate\n"))?;
+        // As long as ten looks of the gate.
+        thread::sleep(Duration::from_millis(100));
+        kill(Pid::from_raw(gate().ok_or("the gate is gone")?), signal)?;
+        let code_is = child.wait()?.code();
+        assert_eq!(code_is, Some(code), "{signal}");
     }
     Ok(())
 }
