@@ -79,7 +79,7 @@ impl Drop for Set {
     }
 }
 
-fn until(what: &str, condition: impl Fn() -> bool) -> Result<(), Failed> {
+fn until(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), Failed> {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         if Instant::now() > deadline {
@@ -102,9 +102,13 @@ fn stopped_as_first_process() -> Result<(), Failed> {
         let gate = || fs::read_to_string(&children).ok()?.trim().parse::<i32>().ok();
         let name = || fs::read_to_string(format!("/proc/{}/comm", gate()?)).ok();
         until("the gate runs", || name().is_some_and(|name| name == "clawker-gate\n"))?;
-        // As long as ten looks of the gate.
-        thread::sleep(Duration::from_millis(100));
-        kill(Pid::from_raw(gate().ok_or("the gate is gone")?), signal)?;
+        // Again until it ends: its first instants are before it has handlers.
+        let pid = Pid::from_raw(gate().ok_or("the gate is gone")?);
+        until("it ends", || {
+            // It is gone once it has ended.
+            let _ = kill(pid, signal);
+            child.try_wait().is_ok_and(|status| status.is_some())
+        })?;
         let code_is = child.wait()?.code();
         assert_eq!(code_is, Some(code), "{signal}");
     }
