@@ -164,6 +164,15 @@ fn names(evidence: &Evidence<'_>, dst: IpAddr, time: SystemTime) -> Vec<String> 
 /// What arrived although the model permits it at no time.
 fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
     let mut failures = Vec::new();
+    let answering = answering(evidence);
+    // Once: a flood has as many documents as destinations.
+    let moments: Vec<SystemTime> = evidence
+        .fired
+        .iter()
+        .map(|fired| fired.started)
+        .chain(evidence.queries.iter().map(|query| query.asked + SLACK))
+        .chain(evidence.documents.iter().filter_map(started))
+        .collect();
     for count in evidence.wire.counts.iter().filter(|count| count.packets > 0) {
         let (ip, port) = match count.dst.parse::<SocketAddr>() {
             Ok(socket) => (socket.ip(), socket.port()),
@@ -174,15 +183,10 @@ fn leaks(evidence: &Evidence<'_>) -> Vec<Failure> {
         };
         let to_resolver =
             evidence.agents.iter().any(|agent| agent.resolvers.contains(&SocketAddr::new(ip, port)));
-        if ip == SENTINEL || to_resolver || answers(evidence, ip, port) || leak::is_known(evidence, count) {
+        let is_answer = is_proxy(evidence, ip) || answering.contains(&(ip, port.into()));
+        if ip == SENTINEL || to_resolver || is_answer || leak::is_known(evidence, count) {
             continue;
         }
-        let moments = evidence
-            .fired
-            .iter()
-            .map(|fired| fired.started)
-            .chain(evidence.queries.iter().map(|query| query.asked + SLACK));
-        let moments: Vec<SystemTime> = moments.chain(evidence.documents.iter().filter_map(started)).collect();
         let permitted = evidence.agents.iter().any(|agent| {
             moments.iter().any(|moment| {
                 at(evidence, agent, ip, port, Proto::named(&count.l4_proto), *moment)
@@ -212,16 +216,18 @@ pub(super) fn timestamp(document: &Value) -> Option<SystemTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
 }
 
-/// Whether that is the proxy's, or the end of a connection that a peer opened.
-fn answers(evidence: &Evidence<'_>, ip: IpAddr, port: u16) -> bool {
+/// Whether that is the proxy's.
+fn is_proxy(evidence: &Evidence<'_>, ip: IpAddr) -> bool {
     let (v4, v6) = World::proxy();
-    let proxy = evidence.cell.scenario.proxy.is_some() && [IpAddr::V4(v4), IpAddr::V6(v6)].contains(&ip);
-    let inbound = |document: &Value| {
-        text(document, "direction") == "inbound"
-            && address(document, "dst_ip") == Some(ip)
-            && number(document, "dst_port") == u64::from(port)
-    };
-    proxy || evidence.documents.iter().any(inbound)
+    evidence.cell.scenario.proxy.is_some() && [IpAddr::V4(v4), IpAddr::V6(v6)].contains(&ip)
+}
+
+/// The other ends of connections that a peer opened.
+fn answering(evidence: &Evidence<'_>) -> BTreeSet<(IpAddr, u64)> {
+    let inbound = evidence.documents.iter().filter(|document| text(document, "direction") == "inbound");
+    inbound
+        .filter_map(|document| Some((address(document, "dst_ip")?, number(document, "dst_port"))))
+        .collect()
 }
 
 /// The `model` tier: the shipped matrix and rule compiler against the model, on every destination of
