@@ -31,18 +31,20 @@ const KILLS: usize = 20;
 /// How long an orderly end may take: the reader's own limit, and more.
 const END: Duration = Duration::from_secs(30);
 
-/// A case that is under way until it is interrupted.
+/// A case whose cells are all under way until they are interrupted, so that no other takes their place.
 const ENDLESS: &str = r#"name: waits
 agent: {agent: scout, project: demo}
 rules: [{dst: api.test, proto: https}]
 hosts: {api.test: {addr: [198.51.100.7], serve: [{tcp: 443, reply: hold}]}}
-matrix: {cell: [1, 2, 3]}
+matrix: {cell: [1, 2, 3, 4, 5]}
 steps:
   - connect: {to: "api.test:443", send: ${cell}, pause: 9m, timeout: 9m}
   - exec: {run: [sleep, "600"], timeout: 9m}
   - wait: 9m
 expect: {}
 "#;
+/// How many of its cells a run is told to have under way at once: the others are not begun.
+const JOBS: usize = 3;
 
 fn main() -> ExitCode {
     if let Some(code) = reexec::role() {
@@ -271,13 +273,11 @@ fn interrupted() -> Result<(), Failed> {
     fs::write(&endless, ENDLESS)?;
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let report = folder.path().join(format!("{code}.json"));
-        let scenarios = Path::new(SCENARIOS).join("sendmsg/denied.yaml");
-        let mut command = run(&[&endless, &scenarios]);
-        // No room for a fourth cell, which would be taken for an endless one.
-        let mut run = Run::start(command.arg("--jobs").arg("3").arg("--json").arg(&report))?;
+        let mut command = run(&[&endless]);
+        let mut run = Run::start(command.arg("--jobs").arg(JOBS.to_string()).arg("--json").arg(&report))?;
         let deadline = Instant::now() + END;
         wait_for(deadline, "the endless cells to begin", || {
-            Ok((under_way(&children(run.owner.pid)?) >= 3).then_some(()))
+            Ok((under_way(&children(run.owner.pid)?) == JOBS).then_some(()))
         })?;
         let descendants = children(run.owner.pid)?;
         let began = Instant::now();
@@ -292,10 +292,13 @@ fn interrupted() -> Result<(), Failed> {
         }
         let report: serde_json::Value = serde_json::from_slice(&fs::read(&report)?)?;
         let cells = report["cells"].as_array().ok_or("no cells in the report")?;
-        let endless = |cell: &&serde_json::Value| cell["name"].as_str().is_some_and(|n| n.contains("waits"));
-        let reasons: Vec<_> = cells.iter().filter(endless).map(|cell| cell["reason"].clone()).collect();
-        let told = || format!("{signal}: {reasons:?} of {cells:#?}");
-        require(reasons == vec![format!("interrupted by {signal}"); 3], told)?;
+        let of = |reason: &str| cells.iter().filter(|cell| cell["reason"] == reason).count();
+        let interrupted = of(&format!("interrupted by {signal}"));
+        let not_begun = of("not begun when the run was interrupted");
+        require((interrupted, not_begun, cells.len()) == (JOBS, 5 - JOBS, 5), || {
+            let told: Vec<_> = cells.iter().map(|cell| (&cell["name"], &cell["reason"])).collect();
+            format!("{signal}: {told:#?}")
+        })?;
         let failed = cells.iter().filter(|cell| cell["result"] == "fail").count();
         require(failed == 0, || format!("{signal}: {failed} cells fail because they were interrupted"))?;
     }
@@ -306,7 +309,8 @@ fn twice() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let endless = folder.path().join("endless.yaml");
     fs::write(&endless, ENDLESS)?;
-    let mut run = Run::start(&mut run(&[&endless]))?;
+    let mut command = run(&[&endless]);
+    let mut run = Run::start(command.arg("--jobs").arg(JOBS.to_string()))?;
     let deadline = Instant::now() + END;
     let reader = wait_for(deadline, "the reader and the cells", || {
         let descendants = children(run.owner.pid)?;
@@ -314,7 +318,7 @@ fn twice() -> Result<(), Failed> {
             fs::read(format!("/proc/{}/cmdline", process.pid))
                 .is_ok_and(|line| line.windows(8).any(|word| word == b"__reader"))
         };
-        Ok(descendants.iter().find(is_reader).copied().filter(|_| under_way(&descendants) >= 3))
+        Ok(descendants.iter().find(is_reader).copied().filter(|_| under_way(&descendants) >= JOBS))
     })?;
     // It would hold the orderly end up for as long as a stuck reader may.
     kill(Pid::from_raw(i32::try_from(reader.pid)?), Signal::SIGSTOP)?;
