@@ -29,7 +29,7 @@ use crate::{
     Fault,
     clock::{Offset, boot_ns},
     observe::{Component, Counters, Health},
-    spool::{Producer, Recovered, Spool, Stored},
+    spool::{Producer, Recovered, Ring, Spool, Stored},
 };
 
 /// Bounds the latency of a record: the kernel side wakes the reader by amount, not for each record.
@@ -123,9 +123,11 @@ impl Drain {
         mut open: impl FnMut() -> Result<S, OpenError>,
     ) -> Result<(), OpenError> {
         let mut faulty = 0_u64;
+        // Of the same ring they go on: what could not be noted is known here alone.
+        let mut known = None;
         loop {
             match open() {
-                Ok(mut source) => match self.drain(stop, &mut source, &mut faulty) {
+                Ok(mut source) => match self.drain(stop, &mut source, &mut known, &mut faulty) {
                     Ok(End::Stopped) => return Ok(()),
                     Ok(End::Replaced) => {
                         tracing::warn!(event = "ring_replaced", "another ring was pinned; opening it");
@@ -147,30 +149,40 @@ impl Drain {
         }
     }
 
-    fn drain<S: Source>(&self, stop: &Receiver<()>, source: &mut S, faulty: &mut u64) -> io::Result<End> {
+    fn drain<S: Source>(
+        &self,
+        stop: &Receiver<()>,
+        source: &mut S,
+        known: &mut Option<(Ring, Readings)>,
+        faulty: &mut u64,
+    ) -> io::Result<End> {
         let mut checked = Instant::now();
         let mut folded = Instant::now();
         let ring = self.spool.producer().attach(source.id(), Offset::measure()?, &self.recovered);
-        let stored = if ring == self.recovered.ring { self.recovered.folds.clone() } else { HashMap::new() };
-        let mut readings = Readings::resume(stored);
+        let of_ring = known.take().filter(|(of, _)| *of == ring);
+        let (_, readings) = known.insert(of_ring.unwrap_or_else(|| {
+            let stored =
+                if ring == self.recovered.ring { self.recovered.folds.clone() } else { HashMap::new() };
+            (ring, Readings::resume(stored))
+        }));
         loop {
             let now = boot_ns()?;
             self.health.up(Component::Drain);
             self.health.drain_alive(now);
             if stopped_within(stop, Duration::ZERO) {
                 self.last_pass(source, faulty);
-                self.folds(source, &mut readings)?;
+                self.folds(source, readings)?;
                 self.spool.producer().document_losses();
                 return Ok(End::Stopped);
             }
             if folded.elapsed() >= FOLDS {
-                self.folds(source, &mut readings)?;
+                self.folds(source, readings)?;
                 folded = Instant::now();
             }
             if checked.elapsed() >= CHECK {
                 if source.is_replaced()? {
                     self.last_pass(source, faulty);
-                    self.folds(source, &mut readings)?;
+                    self.folds(source, readings)?;
                     return Ok(End::Replaced);
                 }
                 self.spool.producer().document_losses();
@@ -187,7 +199,9 @@ impl Drain {
     /// Spools what was folded since the last time. What finds no room is counted at the next.
     fn folds<S: Source>(&self, source: &mut S, readings: &mut Readings) -> io::Result<()> {
         let mut producer = self.spool.producer();
-        for (key, fold) in source.folds()? {
+        let entries = source.folds()?;
+        readings.keep(&entries);
+        for &(key, fold) in &entries {
             if readings.is_old(&key, &fold) {
                 continue;
             }
@@ -196,15 +210,16 @@ impl Drain {
             match readings.added(&key, &fold, noted) {
                 Added::Record(record) if producer.push_fold(&record) => {
                     self.counters.folded(record.event_count);
-                    readings.documented(key, &fold);
+                    readings.told(key, &fold);
                     source.note(&key, note(fold.count))?;
+                    readings.documented(key, &fold);
                 }
                 Added::Record(_) => {}
                 Added::Note(count) => {
-                    readings.documented(key, &fold);
                     if count != noted {
                         source.note(&key, note(count))?;
                     }
+                    readings.documented(key, &fold);
                 }
             }
         }

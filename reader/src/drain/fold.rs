@@ -5,7 +5,7 @@
 //! that is killed after it stored a record and before it noted that finds the record in its spool. An entry that went
 //! away and came again has another `first_ns`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use abi::{Flow, Fold, FoldKey, Record, flow_flag};
 
@@ -13,7 +13,7 @@ use abi::{Flow, Fold, FoldKey, Record, flow_flag};
 #[derive(Debug, Default)]
 pub struct Readings {
     seen: HashMap<FoldKey, Reading>,
-    /// What the spool told of at the start.
+    /// What the spool tells of and is perhaps not noted: of the start, and since.
     stored: HashMap<FoldKey, Stored>,
 }
 
@@ -45,7 +45,7 @@ pub enum Added {
 impl Readings {
     /// Readings that go on where the records in the spool end.
     pub fn resume(stored: HashMap<FoldKey, Stored>) -> Self {
-        Self { seen: HashMap::new(), stored }
+        Self { stored, ..Self::default() }
     }
 
     /// Whether nothing was added to an entry since it was documented.
@@ -64,7 +64,7 @@ impl Readings {
         }
         let seen = self.seen.get(key).filter(|seen| seen.first_ns == fold.first_ns);
         let since = seen.map(|seen| seen.last_ns).or_else(|| stored.map(|stored| stored.last_ns));
-        // An entry that is being made has no first time yet.
+        // What has no container has no first time.
         let start_ns = since.or((fold.first_ns != 0).then_some(fold.first_ns)).unwrap_or(fold.last_ns);
         Added::Record(Record {
             end_ns: fold.last_ns.max(start_ns),
@@ -73,10 +73,25 @@ impl Readings {
         })
     }
 
-    /// All of an entry is in the spool.
+    /// All of an entry is in the spool, which is to be noted yet.
+    pub fn told(&mut self, key: FoldKey, fold: &Fold) {
+        self.stored.insert(key, Stored { count: fold.count, last_ns: fold.last_ns.max(fold.first_ns) });
+    }
+
+    /// All of an entry is in the spool, and noted.
     pub fn documented(&mut self, key: FoldKey, fold: &Fold) {
+        self.stored.remove(&key);
         let reading = Reading { first_ns: fold.first_ns, count: fold.count, last_ns: fold.last_ns };
         self.seen.insert(key, reading);
+    }
+
+    /// Forgets entries that are not among all there are.
+    pub fn keep(&mut self, entries: &[(FoldKey, Fold)]) {
+        if self.seen.len() > entries.len() {
+            // Containers were retired.
+            let there: HashSet<&FoldKey> = entries.iter().map(|(key, _)| key).collect();
+            self.seen.retain(|key, _| there.contains(key));
+        }
     }
 }
 
@@ -187,15 +202,25 @@ mod tests {
         assert_eq!((record.event_count, record.flow.start_ns, record.end_ns), (90, 60, 70));
     }
 
+    #[test]
+    fn entries_that_are_no_more_are_forgotten() {
+        let mut readings = Readings::default();
+        for port in 0..100 {
+            readings.documented(key(port), &fold(1, 50));
+        }
+        readings.keep(&[(key(3), fold(1, 50))]);
+        assert_eq!(readings.seen.keys().copied().collect::<Vec<_>>(), [key(3)]);
+    }
+
     proptest! {
         /// However often storing fails, notes get lost and entries are made anew.
         #[test]
         fn every_attempt_is_in_one_record(
-            steps in prop::collection::vec((0u64..1000, any::<bool>(), any::<bool>(), 0..10_u8), 1..50),
+            steps in prop::collection::vec((0u64..1000, any::<bool>(), 0..3_u8, 0..10_u8), 1..50),
         ) {
             let (mut readings, mut stored) = (Readings::default(), HashMap::new());
             let (mut entry, mut noted, mut attempts, mut told) = (fold(0, 10), 0, 0, 0);
-            for (at, (added, spooled, killed, anew)) in (1_u64..).zip(steps) {
+            for (at, (added, spooled, then, anew)) in (1_u64..).zip(steps) {
                 entry.count += added;
                 entry.last_ns = 100 * at;
                 attempts += added;
@@ -204,11 +229,14 @@ mod tests {
                         prop_assert!(record.flow.start_ns <= record.end_ns);
                         told += record.event_count;
                         stored.insert(key(1), Stored { count: entry.count, last_ns: record.end_ns });
-                        if killed {
-                            readings = Readings::resume(stored.clone());
-                        } else {
-                            readings.documented(key(1), &entry);
-                            noted = entry.count;
+                        readings.told(key(1), &entry);
+                        match then {
+                            0 => readings = Readings::resume(stored.clone()),
+                            1 => {} // It cannot be noted.
+                            _ => {
+                                readings.documented(key(1), &entry);
+                                noted = entry.count;
+                            }
                         }
                     }
                     Added::Record(_) => {}

@@ -141,6 +141,8 @@ impl Source for PinnedRing {
         let mut folds = Vec::new();
         for pair in self.folds.iter() {
             match pair {
+                // It is being made, and would not be known again once it has its time.
+                Ok((_, fold)) if fold.first_ns == 0 => {}
                 Ok(pair) => folds.push(pair),
                 // It went away while it was read: its container was retired.
                 Err(MapError::KeyNotFound) => {}

@@ -16,6 +16,8 @@ struct Canned {
     items: VecDeque<Vec<u8>>,
     /// With how much is documented.
     folds: Vec<(FoldKey, Fold, u64)>,
+    /// Nothing can be noted: the kernel has no memory for it, for instance.
+    unnotable: bool,
     /// Says replaced once empty.
     replaced: bool,
     id: u32,
@@ -50,6 +52,9 @@ impl Source for Canned {
     }
 
     fn note(&mut self, key: &FoldKey, noted: Noted) -> io::Result<()> {
+        if self.unnotable {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         for (.., count) in self.folds.iter_mut().filter(|(one, ..)| one == key) {
             *count = noted.count;
         }
@@ -72,7 +77,7 @@ fn records(ports: std::ops::Range<u16>) -> VecDeque<Vec<u8>> {
 }
 
 fn source(items: VecDeque<Vec<u8>>, id: u32, replaced: bool) -> Canned {
-    Canned { items, folds: Vec::new(), replaced, id, position: 0 }
+    Canned { items, folds: Vec::new(), unnotable: false, replaced, id, position: 0 }
 }
 
 fn drain(dir: &tempfile::TempDir, bound: u64, fault: Fault) -> Drain {
@@ -221,4 +226,20 @@ fn folded_attempts_are_spooled_once_and_counted() {
     let after = self::drain(&folder, 100, Fault::None);
     run(&after, [source(400, false)].into()).unwrap();
     assert_eq!(after.counters.read().folded, 600);
+}
+
+#[test]
+fn folded_attempts_that_cannot_be_noted_are_told_once_all_the_same() {
+    let folder = folder();
+    let drain = drain(&folder, 100, Fault::None);
+    let key = FoldKey::various(7, abi::Hook::Sendmsg);
+    let source = |count, unnotable| Canned {
+        folds: vec![(key, Fold { count, first_ns: 5, last_ns: 9, ..Fold::default() }, 0)],
+        unnotable,
+        ..source(VecDeque::new(), 1, true)
+    };
+    let last = Canned { replaced: false, ..source(700, false) };
+    run(&drain, [source(600, true), source(600, true), source(700, true), last].into()).unwrap();
+    let spooled: Vec<_> = contents(&drain).iter().map(|record| record.event_count).collect();
+    assert_eq!(spooled, [600, 100]);
 }

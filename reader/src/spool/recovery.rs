@@ -172,7 +172,7 @@ fn segments(dir: &Path) -> io::Result<VecDeque<Piece>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let Some(first) = entry.file_name().to_str().and_then(segment::first_of) else { continue };
+        let Some(first) = entry.file_name().to_str().and_then(format::first_of) else { continue };
         let path = entry.path();
         if path.is_dir() {
             segment::set_aside(&path, "it is a folder")?;

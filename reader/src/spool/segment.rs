@@ -14,14 +14,6 @@ use nix::fcntl::posix_fallocate;
 
 use super::format::{EXTENSION, HEADER, Header, SLOT, Slot};
 
-/// The sequence in a segment's name, or None if it is another file's.
-pub(super) fn first_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| digits.parse().ok())
-        .flatten()
-}
-
 /// A segment as the consumer sees it. Read by system call, not through a mapping: a disk that fails is an error
 /// then, not a SIGBUS.
 #[derive(Clone, Debug)]

@@ -323,6 +323,14 @@ pub fn recover(bytes: &[u8]) -> Result<Segment<'_>, Damage> {
     Ok(Segment { header, slots: bytes.get(HEADER..).unwrap_or_default() })
 }
 
+/// The first sequence of the segment of that name; None if it is no segment's.
+pub fn first_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())
+        .flatten()
+}
+
 /// Reads the header of a segment of `len` bytes from its beginning.
 ///
 /// # Errors

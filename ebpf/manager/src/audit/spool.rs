@@ -4,7 +4,7 @@
 //! segments: the sum is that of the moment at which the segments were read.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -90,10 +90,14 @@ fn segments(
     counts: &mut Readings,
     spool: &mut Spool,
 ) -> Result<()> {
-    for path in paths(dir)? {
+    for (first, path) in paths(dir)? {
         // One that is gone was acknowledged to its end: the rows of the next reading count it.
         let Some(bytes) = contents(&path)? else { continue };
         let segment = format::recover(&bytes).map_err(|damage| foreign(path.clone(), &damage.to_string()))?;
+        if segment.header.first != first {
+            // A copy of another, or its new name. No reader reads it.
+            continue;
+        }
         spool.nonces.insert(segment.header.nonce);
         // Of the last one alone, as the reader does.
         spool.folds.clear();
@@ -131,17 +135,15 @@ fn segments(
     Ok(())
 }
 
-/// Paths of the segments, in order.
-fn paths(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
+/// First sequences and paths of the segments, in order.
+fn paths(dir: &Path) -> Result<BTreeMap<u64, PathBuf>> {
+    let mut paths = BTreeMap::new();
     for entry in fs::read_dir(dir).map_err(Error::file(dir))? {
-        let path = entry.map_err(Error::file(dir))?.path();
-        if path.extension().is_some_and(|extension| extension == format::EXTENSION) {
-            paths.push(path);
+        let entry = entry.map_err(Error::file(dir))?;
+        if let Some(first) = entry.file_name().to_str().and_then(format::first_of) {
+            paths.insert(first, entry.path());
         }
     }
-    // Their names are their first sequences, with zeros before them.
-    paths.sort();
     Ok(paths)
 }
 
