@@ -18,7 +18,10 @@ use anyhow::{Context as _, bail};
 use nix::{
     errno::Errno,
     sched::{CloneFlags, unshare},
-    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt},
+    sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, connect, listen, setsockopt, socket, sockopt,
+    },
+    unistd::Pid,
 };
 
 /// First argument that makes a process such a caller.
@@ -115,6 +118,11 @@ impl Caller {
         Ok(Took { each_ns: time.parse::<f64>()? / f64::from(count), failed: failed.parse()? })
     }
 
+    /// The process, whose main thread makes the calls.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
     fn answer(&mut self) -> anyhow::Result<String> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
@@ -139,6 +147,8 @@ pub fn main(cgroup: &str) -> anyhow::Result<()> {
     ip(&["address", "add", "198.51.100.7/24", "dev", "lo"])?;
     // A socket is of the cgroup that it was made in: what listens is not measured.
     let listener = TcpListener::bind(SERVED)?;
+    // Else a burst that outruns whoever accepts is asked to try again a second later.
+    listen(&listener, Backlog::new(4096)?)?;
     thread::spawn(move || listener.incoming().for_each(drop));
     std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0")?;
     println!("ready");

@@ -31,6 +31,13 @@ pub struct Point {
     pub setup_ms: f64,
 }
 
+impl Point {
+    /// Percent that it costs more than the smallest arrangement.
+    pub fn growth(&self) -> f64 {
+        100.0 * (self.connect_ns / self.base_ns - 1.0)
+    }
+}
+
 /// A container with its own set of programs, and one caller in it.
 struct Room {
     caller: Caller,
@@ -73,6 +80,25 @@ fn compare(base: &mut Room, grown: &mut Room, rounds: u32) -> anyhow::Result<(f6
     base.chain.sweep()?;
     grown.chain.sweep()?;
     Ok((median(small), median(large)))
+}
+
+/// Where maps lie in memory is luck, which one pair has or has not in all its rounds: of several pairs, the one whose
+/// growth is the median, for each size.
+///
+/// # Errors
+/// If one cannot be measured.
+pub fn repeated(
+    times: usize,
+    measure: impl Fn() -> anyhow::Result<Vec<Point>>,
+) -> anyhow::Result<Vec<Point>> {
+    let all = (0..times).map(|_| measure()).collect::<anyhow::Result<Vec<_>>>()?;
+    let sizes = all.first().map_or(0, Vec::len);
+    let middle = |place: usize| {
+        let mut of_size: Vec<Point> = all.iter().map(|points| points[place]).collect();
+        of_size.sort_by(|one, two| one.growth().total_cmp(&two.growth()));
+        of_size[times / 2]
+    };
+    Ok((0..sizes).map(middle).collect())
 }
 
 /// Rules of the container.

@@ -13,6 +13,7 @@ use crate::{
     endpoint::Endpoint,
     figure::median,
     place::Place,
+    processor::Held,
     reader_process::{ReaderProcess, To},
 };
 
@@ -48,6 +49,8 @@ pub struct PerRun {
     pub null_send: f64,
     /// `connect()` that opens a flow, of a datagram socket.
     pub opened: f64,
+    /// The same, while the flow table is in the caches of another processor.
+    pub opened_cold: f64,
     /// `connect()` that opens a flow, of a TCP socket.
     pub opened_tcp: f64,
     /// All programs together, for one TCP connection that is opened and reset.
@@ -101,19 +104,28 @@ impl Hooks {
         })
     }
 
-    /// Measures each program, `rounds` times; `flood` calls make a flood.
+    /// Measures each program, `rounds` times; `flood` calls make a flood. Who calls and who sweeps share a processor.
     ///
     /// # Errors
     /// If a caller or the kernel fails.
     pub fn per_run(&mut self, rounds: u32, flood: u32) -> anyhow::Result<PerRun> {
         let _statistics = Statistics::enable()?;
-        let mut values: [Vec<f64>; 9] = Default::default();
+        // Who sweeps the flows, too.
+        let held = Held::here()?;
+        let (enrolled, idle) = (self.enrolled.pid(), self.idle.pid());
+        held.beside(idle)?;
+        let mut values: [Vec<f64>; 10] = Default::default();
         for round in 0..=rounds {
+            held.beside(enrolled)?;
             let now = [
+                // After a sweep the table is in this processor's caches.
+                mean(&self.connect4, &mut self.enrolled, Call::Connect, SERVED, 1000)?,
+                {
+                    self.chain.sweep()?;
+                    mean(&self.connect4, &mut self.enrolled, Call::Tcp, SERVED, 200)?
+                },
                 mean(self.null_connect.program(), &mut self.idle, Call::Connect, SERVED, 2000)?,
                 mean(self.null_send.program(), &mut self.idle, Call::Send, SERVED, 2000)?,
-                mean(&self.connect4, &mut self.enrolled, Call::Connect, SERVED, 1000)?,
-                mean(&self.connect4, &mut self.enrolled, Call::Tcp, SERVED, 200)?,
                 self.connection(200)?,
                 mean(&self.sendmsg4, &mut self.enrolled, Call::Send, SERVED, 1000)?,
                 {
@@ -127,6 +139,11 @@ impl Hooks {
                     Runs::of(&self.connect4)?.mean_since(before).unwrap_or(f64::NAN)
                 },
                 mean(&self.connect4, &mut self.enrolled, Call::Connect, UNLISTED, flood)?,
+                {
+                    self.chain.sweep()?;
+                    held.apart(enrolled)?;
+                    mean(&self.connect4, &mut self.enrolled, Call::Connect, SERVED, 1000)?
+                },
             ];
             self.chain.sweep()?;
             // The first round finds cold caches, and the programs' pages.
@@ -134,12 +151,25 @@ impl Hooks {
                 values.iter_mut().zip(now).for_each(|(values, now)| values.push(now));
             }
         }
-        let [null, null_send, opened, opened_tcp, connection, datagram, denied, denied_slowly, folded] =
-            values.map(median);
+        held.free(enrolled)?;
+        held.free(idle)?;
+        let [
+            opened,
+            opened_tcp,
+            null,
+            null_send,
+            connection,
+            datagram,
+            denied,
+            denied_slowly,
+            folded,
+            opened_cold,
+        ] = values.map(median);
         Ok(PerRun {
             null,
             null_send,
             opened,
+            opened_cold,
             opened_tcp,
             connection,
             datagram,

@@ -14,6 +14,7 @@ mod hooks;
 mod pipeline;
 mod place;
 mod plot;
+mod processor;
 mod reader_process;
 mod run;
 

@@ -104,7 +104,7 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, attempt: &Attempt) -> u64 {
     if hook == Hook::Egress {
         flow.flags |= flow_flag::GATED;
     }
-    judge(&mut flow, asked);
+    let quota = judge(&mut flow, asked);
     if flow.reason == Reason::Loopback as u8 {
         return Admission::Pass as u64;
     }
@@ -122,7 +122,7 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, attempt: &Attempt) -> u64 {
         flow.actual_dst_port = flow.dst_port;
     }
 
-    if flow.verdict != Verdict::Denied as u8 && !open(key, &flow, sock) {
+    if flow.verdict != Verdict::Denied as u8 && !open(key, &flow, sock, quota) {
         flow.verdict = Verdict::Denied as u8;
         flow.reason = Reason::FlowTableFull as u8;
         flow.bypass_epoch = 0;
@@ -135,7 +135,7 @@ pub fn admit(key: &FlowKey, sock: *mut Sock, attempt: &Attempt) -> u64 {
 }
 
 /// Writes the verdict on a flow into it, the names that led to it, and where it is sent. A call of its own, for the
-/// stack it takes.
+/// stack it takes. Returns how many flows the container may have open, since its settings are looked up here.
 #[inline(never)]
 fn judge(flow: &mut Flow, asked: Asked) -> u64 {
     let names = facts::names(flow);
@@ -148,7 +148,8 @@ fn judge(flow: &mut Flow, asked: Asked) -> u64 {
             }
         }
     }
-    let facts = Kernel { flow, names };
+    let container = CONTAINERS.get_ptr(flow.cgroup_id);
+    let facts = Kernel { flow, names, container };
     let dst = &Destination { addr: &flow.dst, port: flow.dst_port, l4_proto: flow.l4_proto };
     let bypassed = flow.bypass_epoch != 0;
     let mut decision = if flow.cgroup_id == 0 {
@@ -175,7 +176,7 @@ fn judge(flow: &mut Flow, asked: Asked) -> u64 {
     flow.verdict = decision.verdict as u8;
     flow.reason = decision.reason as u8;
     if decision.route != Route::Direct
-        && let Some(container) = CONTAINERS.get_ptr(flow.cgroup_id)
+        && let Some(container) = container
     {
         // SAFETY: a live map value.
         unsafe {
@@ -193,7 +194,7 @@ fn judge(flow: &mut Flow, asked: Asked) -> u64 {
             flow.actual_dst_port = port;
         }
     }
-    0
+    facts::flow_quota(container)
 }
 
 /// An address as two words: by bytes it would be copied by a call of memmove.
@@ -215,14 +216,9 @@ const fn ruled_by_packet(l4_proto: u8) -> bool {
     matches!(l4_proto, UDP | ICMP | ICMPV6)
 }
 
-/// Puts a flow into the table and the socket. False if there is no room for it.
+/// Puts a flow into the table and the socket. False if there is no room for it, or the container has `quota` open.
 #[inline(always)]
-pub fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock) -> bool {
-    let quota = match CONTAINERS.get_ptr(flow.cgroup_id) {
-        // SAFETY: a live map value.
-        Some(container) => unsafe { (*container).flow_quota },
-        None => 0,
-    };
+pub fn open(key: &FlowKey, flow: &Flow, sock: *mut Sock, quota: u64) -> bool {
     let Some(counts) = ledger::of(flow.cgroup_id) else { return false };
     if ledger::open_flows(counts) >= quota {
         return false;

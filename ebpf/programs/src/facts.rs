@@ -4,7 +4,7 @@ use abi::{Address, Container, DNS_NAMES, DnsEntry, DnsKey, Flow, PrefixKey, Zone
 use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_boot_ns};
 use policy::{Destination, Facts, Permit};
 
-use crate::maps::{BYPASS, CONTAINERS, DNS_CACHE, PREFIXES, ROUTES};
+use crate::maps::{BYPASS, DNS_CACHE, PREFIXES, ROUTES};
 
 /// Nanoseconds of `CLOCK_BOOTTIME`.
 #[inline(always)]
@@ -27,6 +27,16 @@ pub fn bypass_epoch(cgroup_id: u64, now: u64) -> u64 {
 #[inline(always)]
 pub fn bypass_over(epoch: u64, cgroup_id: u64) -> bool {
     epoch != 0 && bypass_epoch(cgroup_id, now()) != epoch
+}
+
+/// How many flows a container may have open: none where nothing is known of it.
+#[inline(always)]
+pub fn flow_quota(container: Option<*const Container>) -> u64 {
+    match container {
+        // SAFETY: a live map value.
+        Some(container) => unsafe { (*container).flow_quota },
+        None => 0,
+    }
 }
 
 /// Where DNS to `dst` goes instead, address and port. It is of the same family: the kernel refuses to send a
@@ -58,6 +68,8 @@ pub struct Kernel<'a> {
     pub flow: &'a Flow,
     /// The names that led to its destination.
     pub names: Option<*const DnsEntry>,
+    /// The settings of the container.
+    pub container: Option<*const Container>,
 }
 
 impl Facts for Kernel<'_> {
@@ -68,7 +80,7 @@ impl Facts for Kernel<'_> {
 
     #[inline(always)]
     fn has_resolver(&self, dst: &Destination<'_>) -> bool {
-        match CONTAINERS.get_ptr(self.flow.cgroup_id) {
+        match self.container {
             // SAFETY: a live map value.
             Some(container) => unsafe { *resolver(container, dst.addr).1 != 0 },
             None => false,
@@ -77,7 +89,7 @@ impl Facts for Kernel<'_> {
 
     #[inline(always)]
     fn proxy(&self) -> (bool, bool) {
-        match CONTAINERS.get_ptr(self.flow.cgroup_id) {
+        match self.container {
             // SAFETY: a live map value.
             Some(container) => unsafe { ((*container).proxy != [0; 16], (*container).proxy6 != [0; 16]) },
             None => (false, false),
@@ -121,7 +133,7 @@ impl Facts for Kernel<'_> {
 
     #[inline(always)]
     fn catch_all(&self) -> Option<u16> {
-        let container = CONTAINERS.get_ptr(self.flow.cgroup_id)?;
+        let container = self.container?;
         // SAFETY: a live map value.
         let port = unsafe { (*container).catch_all };
         (port != 0).then_some(port)

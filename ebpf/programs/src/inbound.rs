@@ -9,7 +9,9 @@ use policy::is_loopback;
 
 use crate::{
     admit::{deny, open},
-    context, facts, flow, sock_ops,
+    context, facts, flow,
+    maps::CONTAINERS,
+    sock_ops,
 };
 
 /// A connection stands. Nobody can be refused here any more: one that finds no room in the flow table is
@@ -47,7 +49,7 @@ pub fn accepted(ctx: *mut c_void, ops: *const bpf_sock_ops, sk: *mut bpf_sock) {
     flow.direction = Direction::Inbound as u8;
     // SAFETY: the caller's context and a flow of ours.
     unsafe { sock_ops::local(ops, &raw mut flow) };
-    if cgroup_id == 0 || !open(&key, &flow, sock) {
+    if cgroup_id == 0 || !open(&key, &flow, sock, facts::flow_quota(CONTAINERS.get_ptr(cgroup_id))) {
         flow.verdict = Verdict::Denied as u8;
         flow.reason = if cgroup_id == 0 { Reason::NotEnrolled } else { Reason::FlowTableFull } as u8;
         flow.bypass_epoch = 0;
