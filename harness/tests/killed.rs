@@ -326,7 +326,10 @@ fn twice() -> Result<(), Failed> {
     run.signal(Signal::SIGTERM)?;
     // The cells' processes are gone: the first signal has been heeded.
     wait_for(deadline, "the cells to end", || Ok((children(run.owner.pid)?.len() <= 1).then_some(())))?;
-    require(run.child.try_wait()?.is_none(), || "it did not wait for its reader".to_owned())?;
+    let ended = run.child.try_wait()?;
+    require(ended.is_none(), || {
+        format!("it did not wait for its reader: {ended:?} after {:?}", began.elapsed())
+    })?;
     run.signal(Signal::SIGINT)?;
     let status = run.end()?;
     require(status.code() == Some(130), || format!("it ended with {status}"))?;

@@ -92,7 +92,6 @@ impl Supervisor {
             // It panics only where a bug does, and has then said so.
             let _ = thread.join();
         }
-        self.process().stop();
     }
 }
 
@@ -101,7 +100,7 @@ fn lock(process: &Mutex<ReaderProcess>) -> MutexGuard<'_, ReaderProcess> {
     process.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does what is ordered until nobody can order any more.
+/// Does what is ordered until nobody can order any more, and ends the reader then.
 fn supervise(
     command: &ReaderCommand,
     process: &Mutex<ReaderProcess>,
@@ -124,7 +123,8 @@ fn supervise(
                 back = Some(Instant::now() + *length);
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+            // Before this thread ends, which would kill it.
+            Err(RecvTimeoutError::Disconnected) => return process.stop(),
         }
         if back.is_none() {
             match command.start() {
