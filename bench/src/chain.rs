@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use manager::{EnrolRequest, LoadOptions, Manager, rules::Rule};
+use manager::{EnrolRequest, LoadOptions, Manager};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use rules::Rule;
 use serde_json::json;
 
 use crate::{

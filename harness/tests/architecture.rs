@@ -9,14 +9,16 @@ use std::{
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Who may know whom. The harness may know all but what measures; both are known by nobody.
-const RULES: [(&str, &[&str]); 8] = [
+const RULES: [(&str, &[&str]); 10] = [
     ("abi", &[]),
     ("policy", &["abi"]),
     ("programs", &["abi", "policy"]),
-    ("manager", &["abi", "policy"]),
+    ("manager", &["abi", "policy", "rules"]),
     ("reader", &["abi"]),
-    ("harness", &["abi", "policy", "manager", "reader"]),
-    ("bench", &["abi", "manager", "reader"]),
+    ("rules", &[]),
+    ("stack", &["rules"]),
+    ("harness", &["abi", "policy", "manager", "reader", "rules"]),
+    ("bench", &["abi", "manager", "reader", "rules"]),
     ("gate", &[]),
 ];
 

@@ -26,8 +26,8 @@ use libtest_mimic::{Arguments, Failed};
 use manager::{
     Audit, AuditRequest, EnrolRequest,
     audit::{Counts, Hop, Interval, Owner},
-    rules::Rule,
 };
+use rules::Rule;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

@@ -22,7 +22,8 @@ use harness::{
 };
 use indexmap::IndexMap;
 use libtest_mimic::{Arguments, Failed};
-use manager::{EnrolRequest, rules::Rule};
+use manager::EnrolRequest;
+use rules::Rule;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

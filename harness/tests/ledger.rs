@@ -15,7 +15,8 @@ use harness::{
 };
 use indexmap::IndexMap;
 use libtest_mimic::{Arguments, Failed};
-use manager::{EnrolRequest, LoadOptions, Manager, rules::Rule};
+use manager::{EnrolRequest, LoadOptions, Manager};
+use rules::Rule;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 

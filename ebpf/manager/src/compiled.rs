@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use abi::{Prefix, PrefixKey, Zone};
 use aya::maps::lpm_trie::Key;
 use policy::{Decision, Destination, Facts, Permit as Permitted, decide, permits as in_routes};
+use rules::Rule;
 
 use crate::{
     error::Result,
     network::{Network, Proxy},
+    permit::{Permit, permits},
     routes,
-    rules::{Permit, Rule, permits},
 };
 
 /// One container's rules, compiled.

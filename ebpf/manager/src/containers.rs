@@ -7,6 +7,7 @@ use std::{
 };
 
 use abi::{Budget, Container, Enrolment, Identity, Ledger};
+use rules::Rule;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,11 +17,11 @@ use crate::{
     error::{Error, Result},
     lock::Lock,
     network::{Network, Proxy},
+    permit::permits,
     pins::{found, stored},
     refuse::{cgroup_id, too_long, unobserved},
     resolver::ResolverAddresses,
     routes,
-    rules::{Rule, permits},
     state::{read_folder, read_json, remove_file, write_json},
 };
 

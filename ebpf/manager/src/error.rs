@@ -140,22 +140,12 @@ pub enum Error {
     /// A rule names a listener, and the container was enrolled without a proxy.
     #[error("a rule has a listener, and container {0} has no proxy. Retire it and enrol it with --proxy.")]
     NoProxy(u64),
-    /// A rule that cannot be.
-    #[error("rule {number}: {problem}")]
-    Rule {
-        /// Its place in the list, from 1.
-        number: usize,
-        /// Why.
-        problem: String,
-    },
-    /// A rules file that is not one.
-    #[error("{path}: {problem}", path = path.display())]
-    RulesFile {
-        /// Which.
-        path: PathBuf,
-        /// With line and column.
-        problem: String,
-    },
+    /// A rule has path rules that nobody would enforce.
+    #[error("the rule for {0} has path rules, which the proxy enforces: give it the `listener` of one.")]
+    PathsUnread(String),
+    /// A file of rules.
+    #[error(transparent)]
+    Rules(rules::Error),
 }
 
 /// What kind of failure an [`Error`] is: the exit codes of the command.
@@ -177,12 +167,13 @@ impl Error {
             | Self::Pin { .. }
             | Self::Listen { .. }
             | Self::State { .. }
+            | Self::Rules(rules::Error::File { .. })
             | Self::Spool { .. }
             | Self::Program { .. }
             | Self::Object(_)
             | Self::Map { .. }
             | Self::Full { .. } => Kind::Failed,
-            Self::Resolver { .. } | Self::Rule { .. } | Self::RulesFile { .. } | Self::Documents { .. } => {
+            Self::Resolver { .. } | Self::PathsUnread(_) | Self::Rules(_) | Self::Documents { .. } => {
                 Kind::Request
             }
             Self::NotLoaded(_)

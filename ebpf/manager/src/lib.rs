@@ -1,7 +1,7 @@
 //! Owns the kernel side: loads, pins and attaches the programs, enrols containers, turns egress
 //! rules into maps, switches bypass, answers DNS and sweeps flows.
 //!
-//! It knows `abi` and `policy`, and nothing of readers, exporters or documents. Everything lives in
+//! It knows `abi`, `policy` and `rules`, and nothing of readers, exporters or documents. Everything lives in
 //! pins and in small state files, so that any command can be its own process and enforcement
 //! outlives them all.
 #![cfg_attr(
@@ -28,13 +28,13 @@ mod load;
 mod lock;
 mod names;
 mod network;
+mod permit;
 mod pins;
 mod ready;
 mod refuse;
 pub mod resolver;
 mod retired;
 mod routes;
-pub mod rules;
 mod state;
 mod status;
 mod sweep;

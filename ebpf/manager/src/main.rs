@@ -22,7 +22,7 @@ use abi::{Enrolment, pin};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use manager::{
-    AuditRequest, EnrolRequest, Kind, LoadOptions, Manager, Network, Proxy, ResolverAddresses, rules,
+    AuditRequest, EnrolRequest, Error, Kind, LoadOptions, Manager, Network, Proxy, ResolverAddresses,
 };
 use nix::unistd::geteuid;
 use tracing_subscriber::EnvFilter;
@@ -247,7 +247,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ebpf-manager: {error:#}");
-            let kind = error.downcast_ref().map_or(Kind::Failed, manager::Error::kind);
+            let kind = error.downcast_ref().map_or(Kind::Failed, Error::kind);
             if kind == Kind::Failed && !geteuid().is_root() {
                 eprintln!("ebpf-manager: this is not root, which it needs to be");
             }
@@ -279,7 +279,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let mut request = EnrolRequest::new(args.cgroup, args.container_id);
             request.agent = args.agent;
             request.project = args.project;
-            request.rules = args.rules.map(|path| rules::read(&path)).transpose()?.unwrap_or_default();
+            request.rules = args
+                .rules
+                .map(|path| rules::read(&path).map_err(Error::Rules))
+                .transpose()?
+                .unwrap_or_default();
             request.resolver =
                 args.upstream.map(|upstream| ResolverAddresses::new(&args.resolver, upstream)).transpose()?;
             request.network =
@@ -301,7 +305,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("retired cgroup {cgroup_id}");
         }
         Command::Rules(RulesCommand::Apply { file, cgroup_id }) => {
-            let rules = rules::read(&file)?;
+            let rules = rules::read(&file).map_err(Error::Rules)?;
             open()?.apply_rules(cgroup_id, &rules)?;
             println!("{} rules applied to cgroup {cgroup_id}", rules.len());
         }

@@ -16,9 +16,9 @@ use crate::{
     Manager,
     error::{Error, Result},
     lock::Lock,
+    permit::permits,
     pins::{found, stored},
     routes,
-    rules::permits,
 };
 
 /// Names remembered per container.

@@ -33,7 +33,7 @@ use crate::{
     containers::View,
     error::{Error, Result},
     names::Names,
-    rules::permits,
+    permit::permits,
 };
 
 /// Longest time an answer permits its addresses.
@@ -156,7 +156,7 @@ impl Handler {
         let Some(View { rules, dns_ttl_floor_ms, .. }) = self.manager.view(self.cgroup_id)? else {
             return Ok(None);
         };
-        let named = permits(&rules)?.iter().any(|permit| permit.target.names(name));
+        let named = permits(&rules)?.iter().any(|permit| permit.dst.names(name));
         let open = named || self.manager.bypass_left(self.cgroup_id)?.is_some();
         Ok(open.then(|| Duration::from_millis(dns_ttl_floor_ms)))
     }

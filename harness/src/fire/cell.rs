@@ -37,6 +37,9 @@ pub enum FireError {
     /// The lab that the cell has to itself.
     #[error("its own lab did not start: {0:#}")]
     Lab(anyhow::Error),
+    /// Rules that what ships does not understand.
+    #[error("the rules are not understood: {0}")]
+    Rules(#[from] serde_json::Error),
     /// Enrolment, rules or bypass.
     #[error(transparent)]
     Manager(#[from] manager::Error),

@@ -7,7 +7,7 @@ use std::{
 
 use manager::{EnrolRequest, Manager, ResolverAddresses, resolver::Resolver};
 
-use super::{FireError, cell::Case, network, proxy, settle, to_manager};
+use super::{FireError, cell::Case, network, proxy, settle, understood};
 use crate::{
     judge::{AgentEvidence, Window},
     scenario::types::Agent,
@@ -110,7 +110,7 @@ fn request(case: Case<'_, '_>, agent: &Agent, end: &AgentEnd) -> Result<EnrolReq
     let mut request = EnrolRequest::new(&end.cgroup, container_id(case.id, end));
     request.agent = agent.agent.clone();
     request.project = agent.project.clone();
-    request.rules = to_manager(&scenario.rules);
+    request.rules = understood(&scenario.rules)?;
     request.resolver = Some(ResolverAddresses::new(&end.resolvers, World::authority())?);
     request.network = network(&scenario.network, &end.subnets, &end.gateways);
     request.proxy = proxy(scenario.proxy.as_ref());

@@ -14,28 +14,19 @@ pub use cell::{FireError, fire};
 use ipnet::IpNet;
 
 use crate::{
-    scenario::types::{Network, PortSpec, Proxy, Rule},
+    scenario::types::{Network, Proxy, Rule},
     world::World,
 };
 
 /// Where sentinels are sent: an address that no host of a case may have.
 pub const SENTINEL: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 254));
 
-/// A case's rules, as the manager reads them.
-pub fn to_manager(rules: &[Rule]) -> Vec<manager::rules::Rule> {
-    let port = |port: &PortSpec| match port {
-        PortSpec::One(port) => manager::rules::Port::One(*port),
-        PortSpec::Range(range) => manager::rules::Port::Range(range.clone()),
-    };
-    rules
-        .iter()
-        .map(|rule| manager::rules::Rule {
-            dst: rule.dst.clone(),
-            proto: rule.proto.clone(),
-            port: rule.port.as_ref().map(port),
-            listener: rule.listener,
-        })
-        .collect()
+/// A case's rules, as what ships understands them.
+///
+/// # Errors
+/// At the first that it does not.
+pub fn understood(rules: &[Rule]) -> serde_json::Result<Vec<rules::Rule>> {
+    rules.iter().map(|rule| serde_json::from_value(serde_json::to_value(rule)?)).collect()
 }
 
 /// An agent's own network, as the manager reads it: `subnets` and `gateways` are its link's.

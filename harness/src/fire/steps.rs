@@ -11,7 +11,7 @@ use super::{
     act::{Begun, act, begin, uninterrupted},
     cell::Case,
     enrol::Enrolled,
-    to_manager,
+    understood,
 };
 use crate::{
     actor::Action,
@@ -191,7 +191,7 @@ impl Script<'_, '_> {
             }
         }
         if let Some(rules) = &step.rules {
-            manager.apply_rules(agent.cgroup_id, &to_manager(rules))?;
+            manager.apply_rules(agent.cgroup_id, &understood(rules)?)?;
             let after = SystemTime::now();
             if let Some(last) = agent.rules.last_mut() {
                 last.until = Some(after);

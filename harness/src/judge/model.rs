@@ -239,18 +239,15 @@ pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
     let mut lists = vec![scenario.rules.clone()];
     lists.extend(scenario.steps.iter().filter_map(|step| step.rules.clone()));
     for rules in lists {
-        let compiled = match manager::Compiled::new(
-            &crate::fire::to_manager(&rules),
-            &crate::fire::network(&scenario.network, &[], &[]),
-            &crate::fire::proxy(scenario.proxy.as_ref()),
-        ) {
+        let compiled = crate::fire::understood(&rules).map_err(|error| error.to_string()).and_then(|rules| {
+            let network = crate::fire::network(&scenario.network, &[], &[]);
+            manager::Compiled::new(&rules, &network, &crate::fire::proxy(scenario.proxy.as_ref()))
+                .map_err(|error| error.to_string())
+        });
+        let compiled = match compiled {
             Ok(compiled) => compiled,
-            Err(error) => {
-                failures.push(Failure {
-                    class: Class::BadCase,
-                    message: error.to_string(),
-                    detail: String::new(),
-                });
+            Err(message) => {
+                failures.push(Failure { class: Class::BadCase, message, detail: String::new() });
                 continue;
             }
         };

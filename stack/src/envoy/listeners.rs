@@ -1,0 +1,169 @@
+//! What Envoy listens on. In each listener a chain of filters for each container, by its address; whoever is no container
+//! is reset.
+
+use std::net::IpAddr;
+
+use rules::{Destination, Proto};
+use serde_json::{Value, json};
+
+use super::{Upstream, clusters, log, routes, secret_file, watched};
+use crate::{Container, Plan, plan::Handed};
+
+/// Names whose certificates a container is shown.
+pub(super) fn certificates(container: &Container) -> Vec<String> {
+    let of_requests = container.rules.iter().filter(|rule| rule.proto() == Proto::Https);
+    of_requests
+        .filter(|rule| !matches!(rule.dst(), Destination::Prefix(_)))
+        .map(|rule| rule.dst().to_string())
+        .collect()
+}
+
+pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
+    let mut listeners = vec![
+        listener("https", plan.listeners.https, plan, |container| https(container, upstream)),
+        listener("http", plan.listeners.http, plan, |container| http(container, upstream)),
+        listener("catch-all", plan.listeners.catch_all, plan, |container| Some(refused(container))),
+    ];
+    for (handed, port) in &plan.handed {
+        let name = clusters::name_of_handed(&handed.dst, handed.port);
+        listeners.push(listener(&name, *port, plan, |container| hand_on(container, handed, *port)));
+    }
+    listeners
+}
+
+/// A listener for both families, with a chain for each container that has one.
+fn listener(name: &str, port: u16, plan: &Plan, chain: impl Fn(&Container) -> Option<Value>) -> Value {
+    let chains = plan.containers.iter().filter_map(|container| {
+        let mut chain = chain(container)?;
+        let of = chain.as_object_mut()?;
+        of.insert("name".to_owned(), json!(container.container_id));
+        let matched = of.entry("filter_chain_match").or_insert_with(|| json!({}));
+        matched.as_object_mut()?.insert("source_prefix_ranges".to_owned(), sources(container));
+        Some(chain)
+    });
+    json!({
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": name,
+        // Of both families: IPv4 arrives as mapped.
+        "address": {"socket_address": {"address": "::", "port_value": port, "ipv4_compat": true}},
+        "listener_filters": [{
+            "name": "tls_inspector",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"},
+        }],
+        "filter_chains": chains.collect::<Vec<_>>(),
+        // What no chain takes: no container's, or no TLS where that is meant.
+        "access_log": [on_no_chain(log::connections(None, "DENIED", "no_chain", None))],
+    })
+}
+
+fn sources(container: &Container) -> Value {
+    let range = |address: &IpAddr| {
+        let address = address.to_canonical();
+        json!({"address_prefix": address.to_string(), "prefix_len": if address.is_ipv4() { 32 } else { 128 }})
+    };
+    container.addresses.iter().map(range).collect()
+}
+
+/// Listeners log every connection; those that have a chain are its own to tell of.
+fn on_no_chain(mut log: Value) -> Value {
+    if let Some(of) = log.as_object_mut() {
+        of.insert("filter".to_owned(), json!({"response_flag_filter": {"flags": ["NR"]}}));
+    }
+    log
+}
+
+fn https(container: &Container, upstream: &Upstream) -> Option<Value> {
+    let names = certificates(container);
+    if names.is_empty() {
+        return None;
+    }
+    let secret = |name: &String| {
+        let path = format!("{}/{}", upstream.folder, secret_file(name));
+        json!({"name": name, "sds_config": watched(&path, &upstream.folder)})
+    };
+    let secrets: Vec<Value> = names.iter().map(secret).collect();
+    Some(json!({
+        "filter_chain_match": {"transport_protocol": "tls"},
+        "transport_socket": {
+            "name": "tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {
+                    "alpn_protocols": ["h2", "http/1.1"],
+                    // The one whose names hold what the client asks for is shown.
+                    "tls_certificate_sds_secret_configs": secrets,
+                },
+            },
+        },
+        "filters": [requests(container, Proto::Https, upstream)],
+    }))
+}
+
+fn http(container: &Container, upstream: &Upstream) -> Option<Value> {
+    let has = container.rules.iter().any(|rule| rule.proto() == Proto::Http);
+    has.then(|| json!({"filters": [requests(container, Proto::Http, upstream)]}))
+}
+
+fn requests(container: &Container, proto: Proto, upstream: &Upstream) -> Value {
+    let path = format!("{}/{}", upstream.folder, routes::file(container, proto));
+    json!({
+        "name": "requests",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": proto.word(),
+            "rds": {"route_config_name": routes::name(container, proto), "config_source": watched(&path, &upstream.folder)},
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+            "http2_protocol_options": {"allow_connect": true},
+            // A path is compared in one form: what hides behind escapes or dots is not let through.
+            "normalize_path": true,
+            "merge_slashes": true,
+            "path_with_escaped_slashes_action": "REJECT_REQUEST",
+            "strip_trailing_host_dot": true,
+            "stream_idle_timeout": "0s",
+            "generate_request_id": false,
+            "use_remote_address": true,
+            "skip_xff_append": true,
+            "server_header_transformation": "PASS_THROUGH",
+            "access_log": [log::requests(container, proto.word())],
+            "http_filters": [
+                {"name": "names", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+                    "dns_cache_config": clusters::cache(upstream),
+                }},
+                {"name": "router", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                    "suppress_envoy_headers": true,
+                }},
+            ],
+        },
+    })
+}
+
+/// Only containers that a rule permits it have a chain there: others are reset.
+fn hand_on(container: &Container, handed: &Handed, port: u16) -> Option<Value> {
+    container.rules.iter().any(|rule| rule.listener() == Some(port)).then(|| {
+        let dst = handed.dst.to_string();
+        let log = log::connections(Some(container), "ALLOWED", "rule", Some((&dst, handed.port)));
+        json!({"filters": [tcp_proxy(&clusters::name_of_handed(&handed.dst, handed.port), log)]})
+    })
+}
+
+/// Seen, and ended: a connection that no rule knows.
+fn refused(container: &Container) -> Value {
+    let log = log::connections(Some(container), "DENIED", "no_rule", None);
+    json!({"filters": [tcp_proxy("none", log)]})
+}
+
+/// To a cluster that is none, it resets.
+fn tcp_proxy(cluster: &str, log: Value) -> Value {
+    json!({
+        "name": "tcp",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": "tcp",
+            "cluster": cluster,
+            "idle_timeout": "0s",
+            "access_log": [log],
+        },
+    })
+}

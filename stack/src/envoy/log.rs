@@ -1,0 +1,85 @@
+//! The access log: one OTLP record a request, or a connection that is handed on or refused.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::attributes;
+use crate::Container;
+
+/// What is known of every entry of a container.
+fn of(container: Option<&Container>, l7_proto: &str) -> BTreeMap<&'static str, String> {
+    let label =
+        |read: fn(&Container) -> &String| container.map_or_else(String::new, |one| literal(read(one)));
+    BTreeMap::from([
+        ("agent", label(|one| &one.agent)),
+        ("project", label(|one| &one.project)),
+        ("container_id", label(|one| &one.container_id)),
+        ("l4_proto", "tcp".to_owned()),
+        ("l7_proto", l7_proto.to_owned()),
+        ("src", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%".to_owned()),
+        ("actual_dst", "%UPSTREAM_REMOTE_ADDRESS%".to_owned()),
+        ("bytes_in", "%BYTES_SENT%".to_owned()),
+        ("bytes_out", "%BYTES_RECEIVED%".to_owned()),
+        ("duration_ms", "%DURATION%".to_owned()),
+        ("response_flags", "%RESPONSE_FLAGS%".to_owned()),
+        ("close_reason", "%DOWNSTREAM_DETECTED_CLOSE_TYPE%".to_owned()),
+        ("termination", "%CONNECTION_TERMINATION_DETAILS%".to_owned()),
+        ("sni", "%REQUESTED_SERVER_NAME%".to_owned()),
+    ])
+}
+
+/// Of requests: the route says the verdict.
+pub(super) fn requests(container: &Container, l7_proto: &str) -> Value {
+    let mut fields = of(Some(container), l7_proto);
+    fields.extend([
+        ("verdict", "%METADATA(ROUTE:clawker:verdict)%".to_owned()),
+        ("reason", "%METADATA(ROUTE:clawker:reason)%".to_owned()),
+        ("dst_port", "%METADATA(ROUTE:clawker:dst_port)%".to_owned()),
+        ("method", "%REQ(:METHOD)%".to_owned()),
+        // Cut at the source: a path may be as long as the sender likes.
+        ("path", "%REQ(:PATH):1024%".to_owned()),
+        ("request_host", "%REQ(:AUTHORITY):255%".to_owned()),
+        ("response_code", "%RESPONSE_CODE%".to_owned()),
+        ("response_code_details", "%RESPONSE_CODE_DETAILS%".to_owned()),
+        ("grpc_status", "%GRPC_STATUS_NUMBER%".to_owned()),
+        ("protocol", "%PROTOCOL%".to_owned()),
+        ("upgrade", "%REQ(UPGRADE):64%".to_owned()),
+        ("content_type", "%REQ(CONTENT-TYPE):128%".to_owned()),
+    ]);
+    logger(&fields)
+}
+
+/// Of connections, whose verdict is known beforehand.
+pub(super) fn connections(
+    container: Option<&Container>,
+    verdict: &str,
+    reason: &str,
+    dst: Option<(&str, u16)>,
+) -> Value {
+    let mut fields = of(container, "tcp");
+    fields.extend([("verdict", verdict.to_owned()), ("reason", reason.to_owned())]);
+    if let Some((host, port)) = dst {
+        fields.extend([("dst_host", literal(host)), ("dst_port", port.to_string())]);
+    }
+    logger(&fields)
+}
+
+fn logger(fields: &BTreeMap<&str, String>) -> Value {
+    json!({
+        "name": "clawker",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig",
+            "grpc_service": {"envoy_grpc": {"cluster_name": "collector"}},
+            "log_name": "clawker-envoy",
+            "disable_builtin_labels": true,
+            "body": {"string_value": "egress"},
+            "attributes": attributes(fields),
+        },
+    })
+}
+
+/// A value that is taken as it is: `%` begins a command.
+fn literal(value: &str) -> String {
+    value.replace('%', "%%")
+}

@@ -1,0 +1,170 @@
+//! Envoy's configuration: a bootstrap that never changes, and files that it watches for the rest.
+//!
+//! One filter chain for each container, matched by its address, so that its labels are literals of every access log
+//! entry. Routes are files of their own: a change of rules touches no listener, and cuts no connection.
+
+mod clusters;
+mod listeners;
+mod log;
+mod routes;
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde_json::{Value, json};
+
+use crate::Plan;
+
+/// What Envoy is told besides the plan.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Who is asked for the addresses of upstreams.
+    pub resolvers: Vec<SocketAddr>,
+    /// Where Envoy sees the authorities that upstreams' certificates are checked by.
+    pub authorities: String,
+    /// Name and port of the collector's lane for Envoy.
+    pub collector: (String, u16),
+    /// The folder that Envoy sees these files in.
+    pub folder: String,
+}
+
+/// The configuration of one plan.
+pub struct Envoy<'a> {
+    plan: &'a Plan,
+    upstream: &'a Upstream,
+}
+
+impl<'a> Envoy<'a> {
+    /// Of a plan.
+    #[must_use]
+    pub const fn new(plan: &'a Plan, upstream: &'a Upstream) -> Self {
+        Self { plan, upstream }
+    }
+
+    /// Files by their names, to be put into [`Upstream::folder`]: those that name others last, as Envoy wants to read them.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, Value)> {
+        let mut files = Vec::new();
+        files.extend(self.secrets());
+        files.extend(routes::files(self.plan));
+        files.push(("cds.json".to_owned(), resources(clusters::all(self.plan, self.upstream))));
+        files.push(("lds.json".to_owned(), resources(listeners::all(self.plan, self.upstream))));
+        files.push(("bootstrap.json".to_owned(), self.bootstrap()));
+        files
+    }
+
+    /// All of it in one file that names no other, for Envoy's validate mode, which reads no file that is watched.
+    #[must_use]
+    pub fn whole(&self) -> Value {
+        let mut whole = json!({
+            "static_resources": {
+                "clusters": clusters::all(self.plan, self.upstream),
+                "listeners": listeners::all(self.plan, self.upstream),
+                "secrets": self.secrets().iter().filter_map(|(_, file)| file.pointer("/resources/0").cloned()).collect::<Vec<_>>(),
+            },
+        });
+        let tables: BTreeMap<String, Value> = routes::files(self.plan)
+            .into_iter()
+            .filter_map(|(_, file)| {
+                let table = file.pointer("/resources/0")?.clone();
+                Some((table.get("name")?.as_str()?.to_owned(), table))
+            })
+            .collect();
+        inline(&mut whole, &tables);
+        whole
+    }
+
+    /// Names whose certificates the proxy shows to containers: one each name or wildcard that a rule for https has.
+    pub fn certificates(&self) -> Vec<String> {
+        let names: std::collections::BTreeSet<String> =
+            self.plan.containers.iter().flat_map(listeners::certificates).collect();
+        names.into_iter().collect()
+    }
+
+    fn secrets(&self) -> Vec<(String, Value)> {
+        let secret = |name: String| {
+            let file = |extension: &str| json!({"filename": self.path(&certificate_file(&name, extension))});
+            let secret = json!({
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+                "name": name,
+                "tls_certificate": {"certificate_chain": file("crt"), "private_key": file("key")},
+            });
+            (secret_file(&name), resources(vec![secret]))
+        };
+        self.certificates().into_iter().map(secret).collect()
+    }
+
+    fn bootstrap(&self) -> Value {
+        json!({
+            "node": {"id": "clawker", "cluster": "clawker"},
+            "admin": {"address": socket_address("127.0.0.1", 9901)},
+            "dynamic_resources": {
+                "lds_config": watched(&self.path("lds.json"), &self.upstream.folder),
+                "cds_config": watched(&self.path("cds.json"), &self.upstream.folder),
+            },
+        })
+    }
+
+    fn path(&self, file: &str) -> String {
+        format!("{}/{file}", self.upstream.folder)
+    }
+}
+
+/// Puts route tables and secrets where a file that is watched was named. Outside of an `Any` there are no types.
+fn inline(value: &mut Value, tables: &BTreeMap<String, Value>) {
+    match value {
+        Value::Object(fields) => {
+            let table = fields
+                .get("rds")
+                .and_then(|rds| rds.get("route_config_name")?.as_str())
+                .and_then(|name| tables.get(name));
+            if let Some(table) = table.cloned() {
+                fields.remove("rds");
+                fields.insert("route_config".to_owned(), table);
+            }
+            fields.remove("sds_config");
+            let of = fields.get("@type").and_then(Value::as_str);
+            if of.is_some_and(|of| UNPACKED.iter().any(|one| of.ends_with(one))) {
+                fields.remove("@type");
+            }
+            fields.values_mut().for_each(|value| inline(value, tables));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| inline(value, tables)),
+        _ => {}
+    }
+}
+
+/// What a file of resources has the type of, and a bootstrap does not.
+const UNPACKED: [&str; 4] =
+    ["cluster.v3.Cluster", "listener.v3.Listener", "route.v3.RouteConfiguration", "tls.v3.Secret"];
+
+/// Name of the file with the certificate or the key of a name.
+#[must_use]
+fn certificate_file(name: &str, extension: &str) -> String {
+    format!("certificates/{}.{extension}", name.replace('*', "_"))
+}
+
+fn secret_file(name: &str) -> String {
+    format!("sds-{}.json", name.replace('*', "_"))
+}
+
+fn resources(resources: Vec<Value>) -> Value {
+    json!({"resources": resources})
+}
+
+/// A file of resources that is read again when it is moved into its place.
+fn watched(path: &str, folder: &str) -> Value {
+    json!({
+        "resource_api_version": "V3",
+        "path_config_source": {"path": path, "watched_directory": {"path": folder}},
+    })
+}
+
+fn socket_address(address: &str, port: u16) -> Value {
+    json!({"socket_address": {"address": address, "port_value": port}})
+}
+
+/// Attributes as OTLP has them.
+fn attributes(pairs: &BTreeMap<&str, String>) -> Value {
+    let values = pairs.iter().map(|(key, value)| json!({"key": key, "value": {"string_value": value}}));
+    json!({"values": values.collect::<Vec<_>>()})
+}

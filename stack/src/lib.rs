@@ -1,0 +1,14 @@
+//! The telemetry plane around the evidence chain: what its parts are told, made from one list of containers and their
+//! rules.
+//!
+//! It knows `rules`, and nothing of records. All of it is text that the parts read themselves; their own checkers (Envoy's
+//! validate mode, CoreDNS's start) have the last word.
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
+
+mod container;
+mod envoy;
+mod plan;
+
+pub use container::Container;
+pub use envoy::{Envoy, Upstream};
+pub use plan::{Handed, Listeners, Plan, PlanError};

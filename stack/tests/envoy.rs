@@ -1,0 +1,121 @@
+//! Envoy's own word on the configuration, and what a person reads of it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use stack::{Container, Envoy, Listeners, Plan, Upstream};
+
+const RULES: &str = "
+- {dst: api.test, proto: https, path_rules: [{path: /v1, action: allow}, {path: /v1/admin, action: deny}]}
+- {dst: '*.cdn.test', proto: https, port: 8443}
+- {dst: many.test, proto: https, port: 9000-9002}
+- {dst: api.test, proto: http}
+- {dst: '*.cdn.test', proto: http}
+- {dst: git.test, proto: ssh}
+- {dst: 198.51.100.7, proto: https}
+- {dst: '2001:db8:1::7', proto: tcp, port: 5432}
+- {dst: ntp.test, proto: udp, port: 123}
+";
+
+fn main() -> ExitCode {
+    let trials = vec![
+        Trial::test("files are as they were read last", golden),
+        Trial::ignorable_test("envoy takes it", validated),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn plan() -> Plan {
+    let container = |id: &str, agent: &str, addresses: &[&str], rules| Container {
+        container_id: id.to_owned(),
+        agent: agent.to_owned(),
+        project: "demo".to_owned(),
+        addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+        rules: rules::parse(rules).expect("rules"),
+    };
+    let containers = [
+        container("one", "100% \"quoted\" ü", &["198.18.0.2", "2001:db8::2"], RULES),
+        container(
+            "two",
+            "scout",
+            &["198.18.0.3"],
+            "[{dst: api.test, proto: https}, {dst: git.test, proto: ssh}]",
+        ),
+        container("three", "", &["198.18.0.4"], "[]"),
+    ];
+    Plan::new(&containers, Listeners::default(), None).expect("a plan")
+}
+
+fn upstream(folder: &str) -> Upstream {
+    Upstream {
+        resolvers: vec![
+            "198.18.0.53:53".parse().expect("an address"),
+            "[2001:db8::53]:53".parse().expect("another"),
+        ],
+        authorities: format!("{folder}/authorities.crt"),
+        collector: ("collector.test".to_owned(), 4317),
+        folder: folder.to_owned(),
+    }
+}
+
+fn golden() -> Result<(), Failed> {
+    let (plan, upstream) = (plan(), upstream("/etc/envoy"));
+    for (name, content) in Envoy::new(&plan, &upstream).files() {
+        insta::assert_json_snapshot!(name, content);
+    }
+    Ok(())
+}
+
+fn validated() -> Result<Completion, Failed> {
+    let Some(envoy) = envoy() else {
+        let reason = "needs envoy in PATH, or its image: `ci/images envoy`".to_owned();
+        return Ok(Completion::Ignored { reason: Some(reason) });
+    };
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    let upstream = upstream(folder.path().to_str().ok_or("a path in UTF-8")?);
+    let plan = plan();
+    let generated = Envoy::new(&plan, &upstream);
+    fs::create_dir_all(at("certificates"))?;
+    fs::create_dir_all(at("lane"))?;
+    for name in generated.certificates() {
+        let pair = rcgen::generate_simple_self_signed([name.clone()])?;
+        let file = name.replace('*', "_");
+        fs::write(at(&format!("certificates/{file}.crt")), pair.cert.pem())?;
+        fs::write(at(&format!("certificates/{file}.key")), pair.signing_key.serialize_pem())?;
+    }
+    let lane = rcgen::generate_simple_self_signed(["envoy".to_owned()])?;
+    for name in ["authorities.crt", "lane/ca.crt", "lane/tls.crt"] {
+        fs::write(at(name), lane.cert.pem())?;
+    }
+    fs::write(at("lane/tls.key"), lane.signing_key.serialize_pem())?;
+    for (name, content) in generated.files().into_iter().chain([("whole.json".to_owned(), generated.whole())])
+    {
+        fs::write(at(&name), serde_json::to_vec_pretty(&content)?)?;
+    }
+    // The whole one for its content, the bootstrap for itself.
+    for file in ["whole.json", "bootstrap.json"] {
+        let output = Command::new(&envoy).args(["--mode", "validate", "-c"]).arg(at(file)).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() || said.contains("Deprecated") {
+            return Err(format!("{file}: {said}").into());
+        }
+    }
+    Ok(Completion::Completed)
+}
+
+/// The binary: of the machine, or what its image was made of.
+fn envoy() -> Option<PathBuf> {
+    let cache = env::var_os("CLAWKER_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache/clawker")))?;
+    let folders = fs::read_dir(cache).into_iter().flatten().flatten();
+    let of_images = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with("image-envoy-"));
+    let in_path =
+        env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("envoy")).collect::<Vec<_>>();
+    in_path.into_iter().chain(of_images.map(|folder| folder.path().join("envoy"))).find(|path| path.is_file())
+}
