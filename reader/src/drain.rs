@@ -249,8 +249,8 @@ impl Drain {
                 return;
             }
         }
-        if self.fault == Fault::Delayed {
-            thread::sleep(self.fault.delay());
+        if let Some(delay) = self.fault.delay() {
+            thread::sleep(delay);
         }
         let (stored, point) = match decode(bytes) {
             Ok(record) => (producer.push(&record, position, now_ns), LossPoint::SpoolFull),
