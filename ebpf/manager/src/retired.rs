@@ -106,11 +106,17 @@ struct Folded {
 
 impl Folded {
     fn add(&mut self, key: FoldKey, count: u64, first_ns: u64, noted: Option<Noted>) {
-        let documented = noted.filter(|noted| noted.first_ns == first_ns).map_or(0, |noted| noted.count);
         self.keys.push(key);
         self.count = self.count.saturating_add(count);
-        self.undocumented = self.undocumented.saturating_add(count.saturating_sub(documented));
+        let undocumented = count.saturating_sub(documented(noted, first_ns));
+        self.undocumented = self.undocumented.saturating_add(undocumented);
     }
+}
+
+/// Attempts of an entry of `folds` that its note says are documented. A note about an entry that was made at another
+/// time than `first_ns` is about an earlier one.
+pub(crate) fn documented(noted: Option<Noted>, first_ns: u64) -> u64 {
+    noted.filter(|noted| noted.first_ns == first_ns).map_or(0, |noted| noted.count)
 }
 
 impl Manager {
@@ -120,13 +126,13 @@ impl Manager {
     /// # Errors
     /// If a map or a state file refuses.
     pub fn clear_retired(&self) -> Result<usize> {
-        let mut retired = self.unenrolled()?;
+        let retired = self.unenrolled()?;
         if retired.is_empty() {
             return Ok(0);
         }
         let mut folds = self.folds_of(&retired)?;
         let mut cleared = 0_usize;
-        for cgroup_id in retired.drain(..) {
+        for cgroup_id in retired {
             let folded = folds.remove(&cgroup_id).unwrap_or_default();
             if self.clear_one(cgroup_id, &folded)? {
                 cleared = cleared.saturating_add(1);
