@@ -21,7 +21,7 @@ use abi::{Fold, FoldKey, LossPoint, Noted};
 #[cfg(test)]
 pub(crate) use decode::encode;
 pub use decode::{DecodeError, decode};
-pub use fold::{Added, Readings, Stored as StoredFold};
+pub use fold::{Added, Readings, StoredFold};
 pub use lock::{ConsumerLock, LockError};
 pub use pinned::PinnedRing;
 
