@@ -31,7 +31,8 @@ use crate::{
 const FOLDER: &str = "ledgers";
 /// A hook that was running when it was detached has ended long before: 10 ms.
 const QUIET_NS: u64 = 10_000_000;
-/// How long `retire` waits for what the reader does within 250 ms, if there is one.
+/// How long `retire` waits for the folds' records, which a reader stores within 250 ms; and `unload` for all that is
+/// under way.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
