@@ -21,7 +21,7 @@ use abi::{Fold, FoldKey, LossPoint, Noted};
 #[cfg(test)]
 pub(crate) use decode::encode;
 pub use decode::{DecodeError, decode};
-pub use fold::{Added, Readings, Stored as StoredFold};
+pub use fold::{Added, Readings, StoredFold};
 pub use lock::{ConsumerLock, LockError};
 pub use pinned::PinnedRing;
 
@@ -249,8 +249,8 @@ impl Drain {
                 return;
             }
         }
-        if self.fault == Fault::Delayed {
-            thread::sleep(self.fault.delay());
+        if let Some(delay) = self.fault.delay() {
+            thread::sleep(delay);
         }
         let (stored, point) = match decode(bytes) {
             Ok(record) => (producer.push(&record, position, now_ns), LossPoint::SpoolFull),

@@ -153,14 +153,15 @@ impl Exporter {
         let Some(clock) = self.refresh() else {
             return sleep(CLOSING).await;
         };
-        sleep(self.fault.delay()).await;
+        hold_up(self.fault).await;
         let mut rejected = Rejected::new();
-        sleep(self.fault.delay()).await;
-        let Some(refused) = self.send(&mut batch, clock, &mut rejected).await else { return };
+        let Some(refused) = self.send(&mut batch, clock, &mut rejected).await else {
+            return sleep(CLOSING).await;
+        };
         for group in refused {
             self.insist(group, &mut rejected).await;
         }
-        sleep(self.fault.delay()).await;
+        hold_up(self.fault).await;
         self.settle(&batch, &rejected);
     }
 
@@ -378,6 +379,13 @@ impl Endpoint {
             let more = limit.saturating_add(limit / 16).saturating_add(1);
             self.limit = (more < batch).then_some(more);
         }
+    }
+}
+
+/// Waits where the fault says so. Else not even for no time, which the timer rounds up to a millisecond.
+async fn hold_up(fault: Fault) {
+    if let Some(delay) = fault.delay() {
+        sleep(delay).await;
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Options {
     #[command(flatten)]
     pub tls: TlsOptions,
 
-    /// Address of /metrics and /healthz; with port 0 the chosen address is in the log.
+    /// Address of /metrics, /healthz and /containers; with port 0 the chosen address is in the log.
     #[arg(long, default_value = "127.0.0.1:9464")]
     pub listen: SocketAddr,
 
@@ -98,9 +98,9 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// How long a stage waits before it goes on.
-    pub(crate) fn delay(self) -> Duration {
-        if self == Self::Delayed { Duration::from_micros(fastrand::u64(..20_000)) } else { Duration::ZERO }
+    /// How long a stage waits before it goes on; None: it goes on at once.
+    pub(crate) fn delay(self) -> Option<Duration> {
+        (self == Self::Delayed).then(|| Duration::from_micros(fastrand::u64(..20_000)))
     }
 
     /// The word that selects it on the command line.

@@ -1,7 +1,7 @@
 //! Records between the ring and the endpoint's answer, in files that survive the reader.
 //!
-//! One producer (the drain thread) and one consumer (the exporter), which share no lock but that of the list of
-//! segments: push, read without removing, settle. [`format`] has the layout and its reasons, [`abi::spool::table`] that
+//! One producer (the drain thread) and one consumer (the exporter): push, read without removing, settle. They share
+//! no lock but two that are held for a moment: of the list of segments, and of what the consumer lost. [`format`] has the layout and its reasons, [`abi::spool::table`] that
 //! of the counters.
 //!
 //! # The equations
@@ -141,11 +141,10 @@ impl Spool {
                 batch.through = end;
                 continue;
             };
-            let first = from;
-            let bytes = piece.read(first, end.saturating_sub(first))?;
+            let bytes = piece.read(from, end.saturating_sub(from))?;
             let header = &piece.header;
             let earlier = (header.ring.boot != self.boot).then(|| Offset::new(0, header.wall));
-            for (sequence, slot) in format::slots(&bytes, header.seed(), first) {
+            for (sequence, slot) in format::slots(&bytes, header.seed(), from) {
                 match slot {
                     Some(slot) => batch.entries.push(Entry {
                         sequence,

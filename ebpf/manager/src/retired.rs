@@ -5,6 +5,8 @@
 //! their sum is written to `ledgers/<cgroup id>.json` and they are removed, in this order: a manager that is killed in
 //! between finds the life in the file already, and only removes. A cgroup id that is enrolled again goes on from there.
 
+mod gone;
+
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -14,6 +16,7 @@ use std::{
 
 use abi::{Enrolment, FoldKey, Hook, Ledger, Noted, Reason};
 use aya::maps::MapError;
+pub use gone::Gone;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -21,23 +24,18 @@ use crate::{
     clock::boot_ns,
     error::{Error, Result},
     pins::found,
-    state::{read_json, remove_file, write_json},
+    state::{read_json, write_json},
 };
 
 /// Folder of retired containers' counters below the state directory.
 const FOLDER: &str = "ledgers";
-/// The file of those that are not told apart any more.
-const GONE: &str = "gone.json";
 /// A hook that was running when it was detached has ended long before: 10 ms.
 const QUIET_NS: u64 = 10_000_000;
-/// How long `retire` waits for what the reader does within 250 ms, if there is one.
+/// How long `retire` waits for the folds' records, which a reader stores within 250 ms; and `unload` for all that is
+/// under way.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long a retired container keeps its files, for records of it that are still to be attributed: a day.
-const KEPT_NS: u64 = 86_400_000_000_000;
-/// Most retired containers that keep their files.
-const MOST_KEPT: usize = 16_384;
 
 /// A container's counters of the ledger, as [`Ledger`] defines them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,17 +81,6 @@ pub(crate) struct Past {
     pub totals: Totals,
 }
 
-/// `ledgers/gone.json`: containers whose own files are gone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gone {
-    /// How many.
-    pub containers: u64,
-    /// Their sum.
-    pub totals: Totals,
-    /// The last one, and when it was enrolled: its files may still be there if the manager was killed.
-    pub last: Option<(u64, u64)>,
-}
-
 /// What the maps say of a retired container's folds.
 #[derive(Default)]
 struct Folded {
@@ -106,11 +93,17 @@ struct Folded {
 
 impl Folded {
     fn add(&mut self, key: FoldKey, count: u64, first_ns: u64, noted: Option<Noted>) {
-        let documented = noted.filter(|noted| noted.first_ns == first_ns).map_or(0, |noted| noted.count);
         self.keys.push(key);
         self.count = self.count.saturating_add(count);
-        self.undocumented = self.undocumented.saturating_add(count.saturating_sub(documented));
+        let undocumented = count.saturating_sub(documented(noted, first_ns));
+        self.undocumented = self.undocumented.saturating_add(undocumented);
     }
+}
+
+/// Attempts of an entry of `folds` that its note says are documented. A note about an entry that was made at another
+/// time than `first_ns` is about an earlier one.
+pub(crate) fn documented(noted: Option<Noted>, first_ns: u64) -> u64 {
+    noted.filter(|noted| noted.first_ns == first_ns).map_or(0, |noted| noted.count)
 }
 
 impl Manager {
@@ -120,13 +113,13 @@ impl Manager {
     /// # Errors
     /// If a map or a state file refuses.
     pub fn clear_retired(&self) -> Result<usize> {
-        let mut retired = self.unenrolled()?;
+        let retired = self.unenrolled()?;
         if retired.is_empty() {
             return Ok(0);
         }
         let mut folds = self.folds_of(&retired)?;
         let mut cleared = 0_usize;
-        for cgroup_id in retired.drain(..) {
+        for cgroup_id in retired {
             let folded = folds.remove(&cgroup_id).unwrap_or_default();
             if self.clear_one(cgroup_id, &folded)? {
                 cleared = cleared.saturating_add(1);
@@ -358,56 +351,6 @@ impl Manager {
             }
         }
         Ok(totals)
-    }
-
-    /// Removes the files of containers that were retired long ago, of which only the sum is kept.
-    ///
-    /// # Errors
-    /// If a state file refuses.
-    pub fn forget_gone(&self) -> Result<usize> {
-        let now = boot_ns();
-        let mut retired: Vec<(u64, u64)> = self
-            .enrolments()?
-            .iter()
-            .filter_map(|enrolment| Some((enrolment.retired_ns?, enrolment.cgroup_id)))
-            .collect();
-        retired.sort_unstable();
-        let surplus = retired.len().saturating_sub(MOST_KEPT);
-        let mut forgotten = 0_usize;
-        for (at, (retired_ns, cgroup_id)) in retired.into_iter().enumerate() {
-            if (at < surplus || now.saturating_sub(retired_ns) > KEPT_NS) && self.forget_one(cgroup_id)? {
-                forgotten = forgotten.saturating_add(1);
-            }
-        }
-        Ok(forgotten)
-    }
-
-    fn forget_one(&self, cgroup_id: u64) -> Result<bool> {
-        let _lock = self.lock_changes()?;
-        let path = self.enrolment_path(cgroup_id);
-        let enrolment: Option<Enrolment> = read_json(&path)?;
-        let Some(enrolment) = enrolment.filter(|enrolment| enrolment.retired_ns.is_some()) else {
-            return Ok(false);
-        };
-        if !self.is_cleared(cgroup_id)? {
-            return Ok(false);
-        }
-        let mut gone = self.gone()?;
-        let last = Some((cgroup_id, enrolment.enrolled_ns));
-        if gone.last != last {
-            gone.containers = gone.containers.saturating_add(1);
-            gone.totals.add(self.past(cgroup_id)?.unwrap_or_default().totals);
-            gone.last = last;
-            write_json(&self.ledgers().join(GONE), &gone)?;
-        }
-        remove_file(&self.ledger_path(cgroup_id))?;
-        remove_file(&path)?;
-        Ok(true)
-    }
-
-    /// The sum of containers whose own files are gone.
-    pub(crate) fn gone(&self) -> Result<Gone> {
-        Ok(read_json(&self.ledgers().join(GONE))?.unwrap_or_default())
     }
 
     /// Containers of which a life is in a file.

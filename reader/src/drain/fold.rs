@@ -14,7 +14,7 @@ use abi::{Flow, Fold, FoldKey, Record, flow_flag};
 pub struct Readings {
     seen: HashMap<FoldKey, Reading>,
     /// What the spool tells of and is perhaps not noted: of the start, and since.
-    stored: HashMap<FoldKey, Stored>,
+    stored: HashMap<FoldKey, StoredFold>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ struct Reading {
 
 /// How much of an entry a record in the spool says is documented, and up to when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredFold {
     /// Attempts, since the entry was made.
     pub count: u64,
     /// When the last of them was denied.
@@ -44,7 +44,7 @@ pub enum Added {
 
 impl Readings {
     /// Readings that go on where the records in the spool end.
-    pub fn resume(stored: HashMap<FoldKey, Stored>) -> Self {
+    pub fn resume(stored: HashMap<FoldKey, StoredFold>) -> Self {
         Self { stored, ..Self::default() }
     }
 
@@ -75,7 +75,7 @@ impl Readings {
 
     /// All of an entry is in the spool, which is to be noted yet.
     pub fn told(&mut self, key: FoldKey, fold: &Fold) {
-        self.stored.insert(key, Stored { count: fold.count, last_ns: fold.last_ns.max(fold.first_ns) });
+        self.stored.insert(key, StoredFold { count: fold.count, last_ns: fold.last_ns.max(fold.first_ns) });
     }
 
     /// All of an entry is in the spool, and noted.
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_restart_goes_on_where_the_spool_or_the_note_ends() {
-        let readings = Readings::resume(HashMap::from([(key(1), Stored { count: 90, last_ns: 40 })]));
+        let readings = Readings::resume(HashMap::from([(key(1), StoredFold { count: 90, last_ns: 40 })]));
         let resumed = record(readings.added(&key(1), &fold(100, 50), 0));
         assert_eq!((resumed.event_count, resumed.flow.start_ns), (10, 40));
         assert_eq!(record(readings.added(&key(1), &fold(100, 50), 95)).event_count, 5);
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_went_away_and_came_again_begins_at_nothing() {
-        let mut readings = Readings::resume(HashMap::from([(key(1), Stored { count: 90, last_ns: 40 })]));
+        let mut readings = Readings::resume(HashMap::from([(key(1), StoredFold { count: 90, last_ns: 40 })]));
         readings.documented(key(1), &fold(90, 40));
         let again = Fold { first_ns: 60, ..fold(90, 70) };
         assert!(!readings.is_old(&key(1), &again));
@@ -228,7 +228,7 @@ mod tests {
                     Added::Record(record) if spooled => {
                         prop_assert!(record.flow.start_ns <= record.end_ns);
                         told += record.event_count;
-                        stored.insert(key(1), Stored { count: entry.count, last_ns: record.end_ns });
+                        stored.insert(key(1), StoredFold { count: entry.count, last_ns: record.end_ns });
                         readings.told(key(1), &entry);
                         match then {
                             0 => readings = Readings::resume(stored.clone()),

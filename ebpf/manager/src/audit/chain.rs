@@ -15,6 +15,8 @@
 
 use serde::{Serialize, Serializer, ser::SerializeTuple as _};
 
+use crate::retired::Totals;
+
 macro_rules! counts {
     ($($(#[$doc:meta])* $field:ident,)+) => {
         /// Counters of one container, or the sum of several, in attempts.
@@ -72,6 +74,12 @@ counts! {
 }
 
 impl Counts {
+    /// Adds the kernel's counters of one container, or of several.
+    pub(super) fn add_totals(&mut self, totals: Totals) {
+        let Totals { denied, opened, closed, submitted, folded } = totals;
+        self.add(&Self { denied, opened, closed, submitted, folded, ..Self::default() });
+    }
+
     /// Attempts: what was denied, and what was let through.
     pub const fn attempts(&self) -> u64 {
         self.denied.saturating_add(self.opened)

@@ -10,6 +10,7 @@ use crate::{
     Manager,
     error::{Error, Result},
     pins::found,
+    retired::documented,
     sweep::MOST_SEEN,
 };
 
@@ -51,9 +52,8 @@ impl Manager {
         }
         let readings = self.pins.fold_readings()?;
         let mut folds = Vec::new();
-        let documented = |key: &FoldKey, first_ns: u64| {
-            let noted = found("fold_readings", readings.get(key, 0))?;
-            Ok(noted.filter(|noted| noted.first_ns == first_ns).map_or(0, |noted| noted.count))
+        let documented_of = |key: &FoldKey, first_ns: u64| {
+            Ok(documented(found("fold_readings", readings.get(key, 0))?, first_ns))
         };
         for cgroup_id in ids {
             let totals = match self.totals(cgroup_id) {
@@ -64,11 +64,7 @@ impl Manager {
             };
             reading.known.insert(cgroup_id);
             let row = reading.counts.entry(cgroup_id).or_default();
-            row.denied = totals.denied;
-            row.opened = totals.opened;
-            row.closed = totals.closed;
-            row.submitted = totals.submitted;
-            row.folded = totals.folded;
+            row.add_totals(totals);
             let Some(live) = found("ledger", ledgers.get(&cgroup_id, 0))? else { continue };
             row.folded_in_maps = live.folded;
             for (hook, count) in Hook::ALL.iter().zip(live.overflow).filter(|(_, count)| *count > 0) {
@@ -78,17 +74,12 @@ impl Manager {
                     key,
                     count,
                     first_ns: live.since_ns,
-                    documented: documented(&key, live.since_ns)?,
+                    documented: documented_of(&key, live.since_ns)?,
                 });
             }
         }
         let gone = self.gone()?.totals;
-        let row = reading.counts.entry(OTHERS).or_default();
-        row.denied = row.denied.saturating_add(gone.denied);
-        row.opened = row.opened.saturating_add(gone.opened);
-        row.closed = row.closed.saturating_add(gone.closed);
-        row.submitted = row.submitted.saturating_add(gone.submitted);
-        row.folded = row.folded.saturating_add(gone.folded);
+        reading.counts.entry(OTHERS).or_default().add_totals(gone);
         let mut seen = HashSet::new();
         for pair in self.pins.folds()?.iter().take(MOST_SEEN) {
             let (key, fold) = match pair {
@@ -102,7 +93,7 @@ impl Manager {
             }
             let row = reading.counts.entry(key.cgroup_id).or_default();
             row.in_folds = row.in_folds.saturating_add(fold.count);
-            let documented = documented(&key, fold.first_ns)?;
+            let documented = documented_of(&key, fold.first_ns)?;
             folds.push(Entry { key, count: fold.count, first_ns: fold.first_ns, documented });
         }
         Ok(Folds(folds))
