@@ -1,8 +1,9 @@
 //! Envoy's own word on the configuration, and what a person reads of it.
 
+mod servers;
+
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
+    fs,
     process::{Command, ExitCode},
 };
 
@@ -71,9 +72,9 @@ fn golden() -> Result<(), Failed> {
 }
 
 fn validated() -> Result<Completion, Failed> {
-    let Some(envoy) = envoy() else {
-        let reason = "needs envoy in PATH, or its image: `ci/images envoy`".to_owned();
-        return Ok(Completion::Ignored { reason: Some(reason) });
+    let envoy = match servers::binary("envoy") {
+        Ok(envoy) => envoy,
+        Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };
     let folder = tempfile::tempdir()?;
     let at = |name: &str| folder.path().join(name);
@@ -106,16 +107,4 @@ fn validated() -> Result<Completion, Failed> {
         }
     }
     Ok(Completion::Completed)
-}
-
-/// The binary: of the machine, or what its image was made of.
-fn envoy() -> Option<PathBuf> {
-    let cache = env::var_os("CLAWKER_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache/clawker")))?;
-    let folders = fs::read_dir(cache).into_iter().flatten().flatten();
-    let of_images = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with("image-envoy-"));
-    let in_path =
-        env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("envoy")).collect::<Vec<_>>();
-    in_path.into_iter().chain(of_images.map(|folder| folder.path().join("envoy"))).find(|path| path.is_file())
 }
