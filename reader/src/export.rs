@@ -5,6 +5,7 @@
 //! INTERNAL, permanent, and means neither. Only where the endpoint takes other records and keeps refusing a batch is
 //! the record that it cannot take looked for ([`isolate`]).
 
+mod answer;
 mod backoff;
 mod client;
 mod dead_letters;
@@ -22,6 +23,7 @@ use tokio::{
 };
 use tonic::Status;
 
+pub use answer::Answer;
 pub use backoff::Backoff;
 pub use client::{Client, ClientError};
 pub use dead_letters::DeadLetters;
@@ -30,7 +32,7 @@ use crate::{
     Fault,
     attribute::Attributor,
     clock::Offset,
-    observe::{Component, Counters, Health, with_causes},
+    observe::{Component, Counters, Health},
     spool::{Batch, Entry, Rejected, Spool, counts::UNKNOWN},
 };
 use letter::{Letter, groups, request};
@@ -49,8 +51,6 @@ const TRIES: u32 = 3;
 const CAREFUL: Duration = Duration::from_secs(600);
 /// Encoded records share allocations of this many bytes.
 const ROOM: usize = 256 << 10;
-/// Bytes of the endpoint's text that are logged.
-const MESSAGE: usize = 512;
 
 /// The stage, with attribution before it: takes entries from the spool, settles them there.
 pub struct Exporter {
@@ -299,7 +299,7 @@ impl Exporter {
 
     fn failed(&self, status: &Status) {
         self.counters.export_error();
-        self.health.down(Component::Export, &cause(status));
+        self.health.down(Component::Export, &answer::cause(status));
     }
 
     /// An answer. What it rejects is counted under the container, where it says whose it is.
@@ -351,27 +351,6 @@ impl Exporter {
     }
 }
 
-/// What an endpoint's answer says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// How many of the records it rejects, for good.
-    pub rejected: u64,
-    /// Its words, cut.
-    pub message: String,
-}
-
-impl Answer {
-    /// Of a request of `sent` records; what cannot be is taken as far as it can.
-    pub fn of(response: &ExportLogsServiceResponse, sent: u64) -> Self {
-        let partial = response.partial_success.as_ref();
-        let rejected = partial.map_or(0, |partial| partial.rejected_log_records);
-        Self {
-            rejected: u64::try_from(rejected).unwrap_or(0).min(sent),
-            message: partial.map_or_else(String::new, |partial| shortened(&partial.error_message)),
-        }
-    }
-}
-
 impl Endpoint {
     /// It took this many at once.
     fn grow(&mut self, taken: usize, batch: usize) {
@@ -387,13 +366,4 @@ async fn hold_up(fault: Fault) {
     if let Some(delay) = fault.delay() {
         sleep(delay).await;
     }
-}
-
-/// What a person needs of a failure: the code, the endpoint's words, and what lies beneath them.
-fn cause(status: &Status) -> String {
-    with_causes(format!("{:?}: {}", status.code(), shortened(status.message())), status)
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(MESSAGE).collect()
 }

@@ -372,6 +372,13 @@ pub struct Noted {
     pub count: u64,
 }
 
+impl Noted {
+    /// Attempts that it says are documented of the entry that was made at `first_ns`; 0 if it is about an earlier one.
+    pub const fn of(self, first_ns: u64) -> u64 {
+        if self.first_ns == first_ns { self.count } else { 0 }
+    }
+}
+
 /// Value of `budgets`, by cgroup id: what a container has used of [`DENIAL_BUDGET`]. Only a guide: processors
 /// may race on it.
 #[repr(C)]

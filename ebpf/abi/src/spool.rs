@@ -2,10 +2,12 @@
 
 pub mod counts;
 pub mod format;
+mod identity;
 pub mod table;
 
 pub use counts::{Intake, Outcome, Tally};
 pub use format::{Content, Loss, Ring};
+pub use identity::{Identity, NotOurs};
 
 /// Its folder, below the state directory.
 pub const FOLDER: &str = "spool";

@@ -99,7 +99,7 @@ impl Manager {
             rows("folds", pins.folds()?.iter(), |key, fold| {
                 // The reader writes an entry once it has documented something.
                 let noted = readings.get(&key, 0).unwrap_or_default();
-                fold_row(&key, &fold, if noted.first_ns == fold.first_ns { noted.count } else { 0 })
+                fold_row(&key, &fold, noted.of(fold.first_ns))
             })?,
         );
         maps.insert("fold_readings", rows("fold_readings", pins.fold_readings()?.iter(), |key, noted| json!({

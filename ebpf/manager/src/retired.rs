@@ -95,15 +95,9 @@ impl Folded {
     fn add(&mut self, key: FoldKey, count: u64, first_ns: u64, noted: Option<Noted>) {
         self.keys.push(key);
         self.count = self.count.saturating_add(count);
-        let undocumented = count.saturating_sub(documented(noted, first_ns));
+        let undocumented = count.saturating_sub(noted.unwrap_or_default().of(first_ns));
         self.undocumented = self.undocumented.saturating_add(undocumented);
     }
-}
-
-/// Attempts of an entry of `folds` that its note says are documented. A note about an entry that was made at another
-/// time than `first_ns` is about an earlier one.
-pub(crate) fn documented(noted: Option<Noted>, first_ns: u64) -> u64 {
-    noted.filter(|noted| noted.first_ns == first_ns).map_or(0, |noted| noted.count)
 }
 
 impl Manager {

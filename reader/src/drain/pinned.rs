@@ -167,7 +167,7 @@ impl Source for PinnedRing {
     }
 
     fn noted(&self, key: &FoldKey, fold: &Fold) -> io::Result<Option<u64>> {
-        let noted = found(self.readings.get(key, 0))?.filter(|noted| noted.first_ns == fold.first_ns);
+        let noted = found(self.readings.get(key, 0))?.unwrap_or_default();
         // After the note: a note is removed after its entry.
         let first_ns = if key.reason == Reason::Various as u8 {
             found(self.ledger.get(&key.cgroup_id, 0))?.map(|ledger| ledger.since_ns)
@@ -175,7 +175,7 @@ impl Source for PinnedRing {
             found(self.folds.get(key, 0))?.map(|fold| fold.first_ns)
         };
         let is_there = first_ns == Some(fold.first_ns);
-        Ok(is_there.then(|| noted.map_or(0, |noted| noted.count)))
+        Ok(is_there.then(|| noted.of(fold.first_ns)))
     }
 
     fn note(&mut self, key: &FoldKey, noted: Noted) -> io::Result<()> {

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use tonic::Status;
 
-use super::{Exporter, Letter, cause, request};
+use super::{Exporter, Letter, answer::cause, request};
 use crate::{observe::Component, spool::Rejected};
 
 /// How often a lone record is refused before it is given up.

@@ -11,15 +11,15 @@ use std::{
 use abi::{
     FoldKey, LossPoint, flow_flag,
     spool::{
-        INTAKE, OUTCOME,
-        table::{MAGIC, SELF, Values},
+        INTAKE, Identity, OUTCOME,
+        table::{MAGIC, SELF},
     },
 };
 
 use super::{
     Content, Intake, Outcome, Ring, Spool,
     counts::UNKNOWN,
-    format::{self, HEADER, Header, VERSION},
+    format::{self, HEADER, Header},
     segment::{self, Piece, Writable},
     table::Table,
     tail::Tail,
@@ -78,7 +78,7 @@ fn open(dir: &Path, bound: u64) -> io::Result<(Spool, Recovered)> {
     let (intake_path, outcome_path) = (dir.join(INTAKE), dir.join(OUTCOME));
     let (mut intake_table, mut intake_rows) = Table::open(&intake_path, ROWS)?;
     let (mut outcome_table, mut outcome_rows) = Table::open(&outcome_path, ROWS)?;
-    let identity = intake_rows.remove(&SELF).and_then(|own| Identity::of(&own));
+    let identity = intake_rows.remove(&SELF).and_then(|own| Identity::of(&own).ok());
     let mut own = outcome_rows.remove(&SELF);
     let damaged = identity.is_none() && !(intake_rows.is_empty() && outcome_rows.is_empty() && own.is_none());
     if damaged {
@@ -218,30 +218,6 @@ fn replay(piece: &Piece, writer: &mut Writer, recovered: &mut Recovered) -> io::
     }
     writer.next = header.first.saturating_add(used);
     Ok(used)
-}
-
-/// A table's own row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    nonce: u64,
-    boot: u128,
-}
-
-impl Identity {
-    fn values(self) -> Values {
-        let (high, low) = ((self.boot >> 64) as u64, self.boot as u64);
-        let words = [MAGIC, version(), self.nonce, high, low];
-        std::array::from_fn(|at| words.get(at).copied().unwrap_or(0))
-    }
-
-    fn of(values: &Values) -> Option<Self> {
-        let [MAGIC, version, nonce, high, low, ..] = *values else { return None };
-        (version == self::version()).then_some(Self { nonce, boot: u128::from(high) << 64 | u128::from(low) })
-    }
-}
-
-fn version() -> u64 {
-    u64::from(VERSION)
 }
 
 fn boot_id() -> io::Result<u128> {

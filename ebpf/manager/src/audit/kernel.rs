@@ -10,7 +10,6 @@ use crate::{
     Manager,
     error::{Error, Result},
     pins::found,
-    retired::documented,
     sweep::MOST_SEEN,
 };
 
@@ -52,8 +51,8 @@ impl Manager {
         }
         let readings = self.pins.fold_readings()?;
         let mut folds = Vec::new();
-        let documented_of = |key: &FoldKey, first_ns: u64| {
-            Ok(documented(found("fold_readings", readings.get(key, 0))?, first_ns))
+        let documented = |key: &FoldKey, first_ns: u64| {
+            Ok(found("fold_readings", readings.get(key, 0))?.unwrap_or_default().of(first_ns))
         };
         for cgroup_id in ids {
             let totals = match self.totals(cgroup_id) {
@@ -74,7 +73,7 @@ impl Manager {
                     key,
                     count,
                     first_ns: live.since_ns,
-                    documented: documented_of(&key, live.since_ns)?,
+                    documented: documented(&key, live.since_ns)?,
                 });
             }
         }
@@ -93,7 +92,7 @@ impl Manager {
             }
             let row = reading.counts.entry(key.cgroup_id).or_default();
             row.in_folds = row.in_folds.saturating_add(fold.count);
-            let documented = documented_of(&key, fold.first_ns)?;
+            let documented = documented(&key, fold.first_ns)?;
             folds.push(Entry { key, count: fold.count, first_ns: fold.first_ns, documented });
         }
         Ok(Folds(folds))

@@ -12,10 +12,10 @@ use std::{
 use abi::{
     FoldKey, LossPoint, flow_flag,
     spool::{
-        Content, INTAKE, Intake, OUTCOME, Outcome, Ring,
+        Content, INTAKE, Identity, Intake, OUTCOME, Outcome, Ring,
         counts::OTHERS,
-        format::{self, VERSION},
-        table::{MAGIC, SELF, Values, rows},
+        format,
+        table::{SELF, Values, rows},
     },
 };
 
@@ -46,15 +46,10 @@ pub(super) fn read(dir: &Path, ring: Ring, counts: &mut Readings) -> Result<Spoo
             Err(foreign(dir.join(INTAKE), "its own row cannot be read"))
         };
     };
-    let [MAGIC, version, nonce, high, low, ..] = *own else {
-        return Err(foreign(dir.join(INTAKE), "it is no table of counters"));
-    };
-    if version != u64::from(VERSION) {
-        return Err(foreign(dir.join(INTAKE), &format!("it is of format {version}, not {VERSION}")));
-    }
-    spool.nonces.insert(nonce);
+    let own = Identity::of(own).map_err(|problem| foreign(dir.join(INTAKE), &problem.to_string()))?;
+    spool.nonces.insert(own.nonce);
     // Until a reader starts, the rows are those of the boot that it ran in.
-    let same_boot = u128::from(high) << 64 | u128::from(low) == ring.boot;
+    let same_boot = own.boot == ring.boot;
     let mut through: HashMap<u64, (u64, u64)> = HashMap::new();
     for (key, values) in intake.iter().filter(|(key, _)| **key != SELF) {
         let mut intake = Intake::of(values);
