@@ -360,7 +360,7 @@ impl Manager {
 
     /// Holds a view's rules still, across processes, while the maps are brought in line with them.
     pub(crate) fn lock_view(&self, cgroup_id: u64) -> Result<Lock> {
-        Lock::take(&self.state_dir.join(VIEWS).join(format!("{cgroup_id}.lock")))
+        Lock::take_of(&self.state_dir.join("views.lock"), cgroup_id)
     }
 
     /// A container's counters in the kernel.

@@ -26,13 +26,24 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes the lock on `path`, a file that is made if need be. Waits for it.
     pub(crate) fn take(path: &Path) -> Result<Self> {
-        if let Some(lock) = Self::try_take(path)? {
+        Self::wait(path, &whole())
+    }
+
+    /// Takes the lock on what has this number, of all that share the file at `path`. Waits for it.
+    pub(crate) fn take_of(path: &Path, number: u64) -> Result<Self> {
+        // What is beyond shares the last: it waits for more than it needs to.
+        let at = i64::try_from(number).unwrap_or(i64::MAX - 1);
+        Self::wait(path, &exclusive(at, 1))
+    }
+
+    fn wait(path: &Path, range: &libc::flock) -> Result<Self> {
+        if let Some(lock) = Self::attempt(path, range)? {
             return Ok(lock);
         }
         tracing::info!(event = "waiting_for_lock", path = %path.display(), "another ebpf-manager is at work");
         let file = open(path)?;
         loop {
-            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&exclusive())) {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(range)) {
                 Ok(_) => return Ok(Self { file }),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Error::file(path)(errno.into())),
@@ -42,8 +53,12 @@ impl Lock {
 
     /// Takes the lock on `path` unless it is held.
     pub(crate) fn try_take(path: &Path) -> Result<Option<Self>> {
+        Self::attempt(path, &whole())
+    }
+
+    fn attempt(path: &Path, range: &libc::flock) -> Result<Option<Self>> {
         let file = open(path)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&exclusive())) {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(range)) {
             Ok(_) => Ok(Some(Self { file })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(errno) => Err(Error::file(path)(errno.into())),
@@ -60,7 +75,7 @@ impl Lock {
         if !path.exists() {
             return Ok(false);
         }
-        let mut lock = exclusive();
+        let mut lock = whole();
         fcntl(&open(path)?, FcntlArg::F_OFD_GETLK(&mut lock))
             .map_err(|errno| Error::file(path)(errno.into()))?;
         Ok(i32::from(lock.l_type) != libc::F_UNLCK)
@@ -81,13 +96,18 @@ fn open(path: &Path) -> Result<File> {
 }
 
 /// The whole file, for nobody else.
-fn exclusive() -> libc::flock {
+fn whole() -> libc::flock {
+    exclusive(0, 0)
+}
+
+/// Some bytes of it, which need not be there; a length of 0 is all that follow.
+fn exclusive(start: i64, length: i64) -> libc::flock {
     // The kernel's constants are small; these fields are 16 bits wide.
     libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
+        l_start: start,
+        l_len: length,
         l_pid: 0,
     }
 }
@@ -97,6 +117,19 @@ mod tests {
     use std::{sync::mpsc, thread};
 
     use super::*;
+
+    #[test]
+    fn what_shares_a_file_has_locks_of_its_own() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.lock");
+        let one = Lock::take_of(&path, 7).expect("free");
+        let _other = Lock::take_of(&path, 8).expect("free, too");
+        let _last = Lock::take_of(&path, u64::MAX).expect("and this");
+        let held = |number| Lock::attempt(&path, &exclusive(number, 1)).expect("asked").is_none();
+        assert!(held(7) && held(8) && !held(9));
+        drop(one);
+        assert!(!held(7) && held(8));
+    }
 
     #[test]
     fn one_holds_it_and_the_next_waits_without_those_who_ask_in_the_way() {
