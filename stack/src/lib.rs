@@ -5,11 +5,15 @@
 //! validate mode, CoreDNS's start) have the last word.
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
+mod collector;
 mod container;
 pub mod coredns;
 mod envoy;
 mod plan;
+mod stream;
 
+pub use collector::Collector;
 pub use container::Container;
 pub use envoy::{Envoy, Upstream};
 pub use plan::{Handed, Listeners, Plan, PlanError};
+pub use stream::Lane;

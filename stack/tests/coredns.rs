@@ -146,7 +146,7 @@ fn resolver() -> Result<SocketAddr, Failed> {
 }
 
 fn answers() -> Result<Completion, Failed> {
-    let binary = match servers::binary("coredns") {
+    let binary = match servers::binary("coredns", "coredns") {
         Ok(binary) => binary,
         Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };

@@ -72,7 +72,7 @@ fn golden() -> Result<(), Failed> {
 }
 
 fn validated() -> Result<Completion, Failed> {
-    let envoy = match servers::binary("envoy") {
+    let envoy = match servers::binary("envoy", "envoy") {
         Ok(envoy) => envoy,
         Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };

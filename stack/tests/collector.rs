@@ -1,0 +1,213 @@
+//! The collector with the configuration that is made for it.
+
+mod servers;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use serde_json::{Value, json};
+use stack::{Collector, Lane};
+use tempfile::TempDir;
+
+/// Longer than the collector takes for anything here.
+const LONG: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    let trials = vec![
+        Trial::test("the file is as it was read last", golden),
+        Trial::ignorable_test("the collector takes it", validated),
+        Trial::ignorable_test("what servers log becomes what the documents have", transformed),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn collector(folder: &str) -> Collector {
+    Collector {
+        store: "https://opensearch.test:9200".to_owned(),
+        certificates: format!("{folder}/certificates"),
+        resolver_log: format!("{folder}/coredns/*.log"),
+        state: format!("{folder}/state"),
+        metrics: "0.0.0.0:9464".to_owned(),
+    }
+}
+
+fn golden() -> Result<(), Failed> {
+    insta::assert_json_snapshot!("config", collector("/etc/otelcol").config());
+    Ok(())
+}
+
+/// The configuration, and what it names, in a folder of its own.
+struct Place {
+    folder: TempDir,
+    otelcol: PathBuf,
+}
+
+impl Place {
+    /// With the configuration changed by `change`; or why there is none.
+    fn new(change: impl FnOnce(&mut Value, &str)) -> Result<Result<Self, String>, Failed> {
+        let otelcol = match servers::binary("otelcol", "collector") {
+            Ok(otelcol) => otelcol,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let folder = tempfile::tempdir()?;
+        let certificates = folder.path().join("certificates");
+        for name in ["certificates", "state", "coredns"] {
+            fs::create_dir(folder.path().join(name))?;
+        }
+        let pair = rcgen::generate_simple_self_signed(["collector.test".to_owned()])?;
+        fs::write(certificates.join("server.key"), pair.signing_key.serialize_pem())?;
+        let authorities = Lane::ALL.map(|lane| format!("{}-ca.crt", lane.word()));
+        for name in authorities.iter().map(String::as_str).chain(["server.crt"]) {
+            fs::write(certificates.join(name), pair.cert.pem())?;
+        }
+        let path = folder.path().to_str().ok_or("a path in UTF-8")?;
+        let mut config = collector(path).config();
+        change(&mut config, path);
+        fs::write(folder.path().join("config.yaml"), serde_json::to_vec_pretty(&config)?)?;
+        Ok(Ok(Self { folder, otelcol }))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.otelcol);
+        command.current_dir(self.folder.path()).args(["--config", "config.yaml"]);
+        command
+    }
+}
+
+fn validated() -> Result<Completion, Failed> {
+    let place = match Place::new(|_, _| ())? {
+        Ok(place) => place,
+        Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
+    };
+    let output = place.command().arg("validate").output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    Ok(Completion::Completed)
+}
+
+/// Ends a process on drop.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The pipelines of two lanes, from what their servers write to files that stand for the store.
+fn transformed() -> Result<Completion, Failed> {
+    let place = Place::new(|config, folder| {
+        for lane in [Lane::Coredns, Lane::Envoy] {
+            let file = format!("file/{}", lane.word());
+            config["exporters"][&file] =
+                json!({"path": format!("{folder}/{}.json", lane.word()), "flush_interval": "50ms"});
+            config["service"]["pipelines"][format!("logs/{}", lane.word())]["exporters"] = json!([file]);
+        }
+        config["receivers"]["otlpjsonfile"] =
+            json!({"include": [format!("{folder}/access.json")], "start_at": "beginning"});
+        config["service"]["pipelines"]["logs/envoy"]["receivers"] = json!(["otlpjsonfile"]);
+        // Other runs have the ports.
+        for lane in Lane::ALL {
+            config["service"]["pipelines"].as_object_mut().map(|pipelines| {
+                (!matches!(lane, Lane::Coredns | Lane::Envoy))
+                    .then(|| pipelines.remove(&format!("logs/{}", lane.word())))
+            });
+        }
+        config["service"]["pipelines"].as_object_mut().map(|pipelines| pipelines.remove("metrics/claude"));
+        config["service"]["extensions"] = json!(["file_storage"]);
+    })?;
+    let place = match place {
+        Ok(place) => place,
+        Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
+    };
+    let at = |name: &str| place.folder.path().join(name);
+    // The labels are `a "q" }` and nothing, of the container `one`.
+    fs::write(
+        at("coredns/a.log"),
+        "[INFO] clawker ruled =YSAicSIgfQ== = =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd 32 48 0.5s api.test.\n\
+         [INFO] clawker unruled =YQ== =cA== =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa,rd 32 48 0.5s a\\\"b\\007.test.\n\
+         [INFO] clawker unruled =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd 32 48 0.5s open.test.\n\
+         [INFO] clawker nobody = = = 198.18.0.9 4000 udp 7 A IN REFUSED qr,aa,rd 32 32 0.5s api.test.\n\
+         [ERROR] plugin/errors: 2 api.test. A: unreachable\n",
+    )?;
+    let known = [
+        ("src", "198.18.0.2:4711"),
+        ("actual_dst", "[2001:db8::7]:443"),
+        ("bytes_in", "10"),
+        ("path", "/v1"),
+    ];
+    let unknown = [
+        ("src", "[2001:db8::2]:4711"),
+        ("actual_dst", "-"),
+        ("grpc_status", "-"),
+        ("sni", ""),
+        ("path", "-"),
+    ];
+    let entry = |fields: &[(&str, &str)]| {
+        let attributes: Vec<_> =
+            fields.iter().map(|(key, value)| json!({"key": key, "value": {"stringValue": value}})).collect();
+        json!({"timeUnixNano": "1700000000000000000", "attributes": attributes})
+    };
+    let claims = json!([{"key": "service.name", "value": {"stringValue": "clawker-egress"}}]);
+    let entries = json!({"resourceLogs": [{
+        "resource": {"attributes": claims},
+        "scopeLogs": [{"logRecords": [entry(&known), entry(&unknown)]}],
+    }]});
+    fs::write(at("access.json"), format!("{entries}\n"))?;
+    let log = fs::File::create(at("log"))?;
+    let _running = Running(place.command().stderr(log).spawn()?);
+    let told = || fs::read_to_string(at("log")).unwrap_or_default();
+    for (lane, count) in [(Lane::Coredns, 5), (Lane::Envoy, 2)] {
+        let deadline = Instant::now() + LONG;
+        let documents = loop {
+            let documents = documents(&at(&format!("{}.json", lane.word())))?;
+            if documents.len() >= count {
+                break documents;
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{}: {documents:?}\n{}", lane.word(), told()).into());
+            }
+            thread::sleep(Duration::from_millis(50));
+        };
+        insta::assert_json_snapshot!(format!("documents of {}", lane.word()), documents);
+    }
+    Ok(Completion::Completed)
+}
+
+/// Service, body and attributes of each record in a file of OTLP requests, one a line.
+fn documents(path: &Path) -> Result<Vec<Value>, Failed> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let mut documents = Vec::new();
+    // The last line may be half written.
+    for request in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        for resource in list(&request["resourceLogs"]) {
+            for record in list(&resource["scopeLogs"]).iter().flat_map(|scope| list(&scope["logRecords"])) {
+                documents.push(json!({
+                    "resource": pairs(&resource["resource"]["attributes"]),
+                    "body": record["body"]["stringValue"],
+                    "attributes": pairs(&record["attributes"]),
+                }));
+            }
+        }
+    }
+    Ok(documents)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Sorted, with the type of each value.
+fn pairs(attributes: &Value) -> BTreeMap<String, Value> {
+    let pair = |attribute: &Value| Some((attribute["key"].as_str()?.to_owned(), attribute["value"].clone()));
+    list(attributes).iter().filter_map(pair).collect()
+}
