@@ -1,9 +1,14 @@
 //! Real programs, as the agent and on the far side.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use harness::{
     actor::Action,
+    far::Connection,
     owner::Owner,
     scenario::types::{Connect, End, Exec},
     world::World,
@@ -44,10 +49,12 @@ pub fn web() -> Outcome {
     )?;
     outcome(&report, "ok")?;
     equal("over TLS", report.stdout.as_str(), "4321")?;
-    let all = world.far().connections();
-    let connection = all.iter().find(|c| c.local.port() == 443).ok_or("no connection")?;
-    ensure(connection.sent > 4321, || format!("ciphertext is longer than text: {connection:?}"))?;
+    let find = |all: &[Connection]| all.iter().find(|c| c.local.port() == 443).cloned();
+    // It counts what it sends after the call, when curl may have it already.
+    let told = world.far().wait(Instant::now() + LONG, |all| find(all).is_some_and(|c| c.sent > 4321));
+    ensure(told, || format!("ciphertext is longer than text: {:?}", world.far().connections()))?;
     let wire = world.wire();
+    let connection = find(&world.far().connections()).ok_or("no connection")?;
     let seen = wire.connections.iter().find(|c| c.far.port() == 443).ok_or("not on the wire")?;
     equal("ciphertext out", seen.bytes_out, connection.received)?;
     // curl has its body and closes; the server's close_notify (24 bytes) may come too late to be acknowledged.

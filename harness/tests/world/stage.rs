@@ -102,11 +102,17 @@ pub fn outcome(report: &Report, expected: &str) -> Outcome {
     ensure(report.outcome == expected, || format!("not {expected}: {report:?}"))
 }
 
-/// The connection as the server saw it, once it has read `received`.
-pub fn server_side(world: &World, report: &Report, l4: L4, received: u64) -> Result<Connection, Failed> {
+/// The connection as the server saw it, once it has read `received` and sent `sent`: it counts what it sends after the
+/// call, when the agent may have it already.
+pub fn server_side(
+    world: &World,
+    report: &Report,
+    l4: L4,
+    (received, sent): (u64, u64),
+) -> Result<Connection, Failed> {
     let find = |all: &[Connection]| all.iter().find(|c| c.l4 == l4 && Some(c.peer) == report.src).cloned();
-    let read = |all: &[Connection]| find(all).is_some_and(|c| c.received >= received);
-    ensure(world.far().wait(Instant::now() + LONG, read), || {
+    let told = |all: &[Connection]| find(all).is_some_and(|c| c.received >= received && c.sent >= sent);
+    ensure(world.far().wait(Instant::now() + LONG, told), || {
         format!("{report:?}: {:?}", world.far().connections())
     })?;
     Ok(find(&world.far().connections()).expect("just found"))
