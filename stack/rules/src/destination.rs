@@ -89,13 +89,15 @@ fn canonical(prefix: IpNet) -> IpNet {
     prefix
 }
 
-/// Checks a name: labels of letters, digits, `-` and `_`, each 1 to 63 long, 253 in all.
+/// Checks a name: labels of letters, digits, `-` and `_`, each 1 to 63 long, 253 in all. The last
+/// is no number: there is no such top-level domain, and `198.51.100.300` is a slip in an address.
 fn domain(name: &str) -> Result<String, String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
-    if name.len() <= 253 && name.split('.').all(label) {
+    let number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    if name.len() <= 253 && name.split('.').all(label) && !name.rsplit('.').take(1).all(number) {
         Ok(name.to_owned())
     } else {
         Err(format!(
@@ -131,8 +133,21 @@ mod tests {
 
     #[test]
     fn what_is_none_is_refused() {
-        for text in ["", "a b", "*.*.test", "*", "a..test", "198.51.100.0/33", "-/1", "[2001:db8::7]", "a/b"]
-        {
+        for text in [
+            "",
+            "a b",
+            "*.*.test",
+            "*",
+            "a..test",
+            "198.51.100.0/33",
+            "-/1",
+            "[2001:db8::7]",
+            "a/b",
+            "198.51.100.300",
+            "198.51.100.7.",
+            "*.0.0.0.7",
+            "7",
+        ] {
             assert!(parsed(text).is_err(), "{text}");
         }
     }
