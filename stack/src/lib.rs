@@ -5,6 +5,7 @@
 //! validate mode, CoreDNS's start) have the last word.
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
+pub mod certificates;
 mod collector;
 mod container;
 pub mod coredns;
