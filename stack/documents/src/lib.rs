@@ -4,12 +4,14 @@
 //! It knows nobody: who writes a document and who stores it know this.
 #![deny(clippy::arithmetic_side_effects, clippy::unwrap_used, clippy::panic)]
 
+mod dashboards;
 mod field;
 mod mapping;
 mod page;
 mod stream;
 mod table;
 
+pub use dashboards::{PATTERN, saved_objects};
 pub use field::{Field, Kind, agree};
 pub use mapping::template;
 pub use page::page;

@@ -14,6 +14,9 @@ Attributes are below `attributes.`, under the same names in every stream: `attri
 Beside them every document has `@timestamp` (when it happened), `observedTimestamp` (when it was stored), `severity`,
 `body` (one line for people) and `resource.service.name` (the stream, as the lane says). A field that is not known is absent.
 Keywords longer than their limit (in UTF-16 units) are kept and shown, and not found by their value.
+
+`dashboards.ndjson` beside this page has a view of each stream and a page with controls for agent, project and verdict:
+import it in OpenSearch Dashboards (Management, Saved objects).
 ";
 
 /// The page's text, in Markdown.

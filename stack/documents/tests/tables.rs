@@ -1,6 +1,8 @@
 //! The tables hold together, and what is made of them is as it was read last.
 
-use std::{collections::BTreeMap, env, fs, path::Path};
+mod golden;
+
+use std::collections::BTreeMap;
 
 use documents::{ALL, Field, Kind, Strictness, template};
 
@@ -108,16 +110,5 @@ fn templates() {
 
 #[test]
 fn the_page_is_true() {
-    golden("documents.md", &documents::page());
-}
-
-/// Compares with a file in `docs`; `UPDATE_GOLDEN=1` writes it.
-fn golden(name: &str, actual: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&file, actual).expect("a file that can be written");
-    }
-    let expected = fs::read_to_string(&file).unwrap_or_default();
-    let difference = similar::TextDiff::from_lines(expected.as_str(), actual);
-    assert!(actual == expected, "{name}; UPDATE_GOLDEN=1 writes it anew:\n{}", difference.unified_diff());
+    golden::compare("documents.md", &documents::page());
 }
