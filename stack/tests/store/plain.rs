@@ -1,5 +1,8 @@
 //! A server without any plugin, as Maven Central has it: no security, no Index State Management.
 
+#[path = "collected.rs"]
+mod collected;
+
 use std::sync::{Arc, OnceLock};
 
 use documents::{ALL, Kind, Stream, template};
@@ -7,7 +10,10 @@ use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::{Map, Value, json};
 use stack::store::{Outcome, Report, Retention, Store, Wanted};
 
-use crate::opensearch::{OpenSearch, Parts, ask};
+use crate::{
+    opensearch::{OpenSearch, Parts, ask},
+    servers::binary,
+};
 
 /// Started by the first that needs it, gone with the last.
 type Shared = Arc<OnceLock<Result<OpenSearch, String>>>;
@@ -29,21 +35,35 @@ pub fn trials() -> Vec<Trial> {
         ("an index where a stream should be is told, and stays", in_the_way),
         ("what has been kept long enough is removed, and nothing else", retention),
     ];
-    let trial = |(name, test): (&str, Test)| {
+    let mut trials = Vec::new();
+    for (name, test) in tests {
         let shared = shared.clone();
-        Trial::ignorable_test(name, move || match Parts::plain() {
-            Ok(parts) => {
-                let started = shared.get_or_init(|| {
-                    start(&parts).map_err(|why| why.message().unwrap_or_default().to_owned())
-                });
-                let server = started.as_ref().map_err(|why| why.as_str())?;
-                test(&Plain { url: format!("http://127.0.0.1:{}", server.port), agent: agent() })?;
-                Ok(Completion::Completed)
-            }
+        trials.push(Trial::ignorable_test(name, move || on(&shared, test)));
+    }
+    let name = "what the collector writes is what the tables have";
+    // Before what is there is removed.
+    let last = trials.len() - 1;
+    trials.insert(
+        last,
+        Trial::ignorable_test(name, move || match binary("otelcol", "collector") {
+            Ok(otelcol) => on(&shared, |plain| collected::written(plain, &otelcol)),
             Err(reason) => Ok(Completion::Ignored { reason: Some(reason) }),
-        })
+        }),
+    );
+    trials
+}
+
+/// Shows something on the server that all share, if there is one, made ready.
+fn on(shared: &Shared, test: impl FnOnce(&Plain) -> Result<(), Failed>) -> Result<Completion, Failed> {
+    let parts = match Parts::plain() {
+        Ok(parts) => parts,
+        Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };
-    tests.map(trial).into()
+    let started =
+        shared.get_or_init(|| start(&parts).map_err(|why| why.message().unwrap_or_default().to_owned()));
+    let server = started.as_ref().map_err(|why| why.as_str())?;
+    test(&Plain { url: format!("http://127.0.0.1:{}", server.port), agent: agent() })?;
+    Ok(Completion::Completed)
 }
 
 fn start(parts: &Parts) -> Result<OpenSearch, Failed> {
