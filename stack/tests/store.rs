@@ -1,5 +1,7 @@
 //! The store, made ready: on real servers, without security and with it.
 
+#[path = "store/collected.rs"]
+mod collected;
 #[path = "servers/opensearch.rs"]
 mod opensearch;
 #[path = "store/plain.rs"]

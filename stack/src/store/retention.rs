@@ -78,10 +78,17 @@ pub(super) fn ready(server: &Server, retention: &Retention) -> Result<Outcome, E
     )))
 }
 
-/// Puts a stream that was there before the policy under it.
+/// Puts the indices of a stream that was there before the policy under it.
 pub(super) fn attach(server: &Server, stream: &str) -> Result<(), Error> {
-    // Indices that have a policy already are named in the answer, and left so.
-    server.post(&format!("_plugins/_ism/add/{stream}"), Some(&json!({"policy_id": POLICY})))?.done().map(drop)
+    let indices = streams::indices(server, stream)?.join(",");
+    if indices.is_empty() {
+        return Ok(());
+    }
+    // Those that have a policy already are named in the answer, and left so.
+    server
+        .post(&format!("_plugins/_ism/add/{indices}"), Some(&json!({"policy_id": POLICY})))?
+        .done()
+        .map(drop)
 }
 
 /// What time it is for the store, milliseconds since 1970: the clock that its indices have their times of.

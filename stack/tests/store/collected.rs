@@ -15,7 +15,7 @@ use libtest_mimic::Failed;
 use serde_json::{Map, Value, json};
 use stack::{Collector, Container, Envoy, Lane, Listeners, Plan, Upstream, store::Wanted};
 
-use super::Plain;
+use crate::plain::Plain;
 
 /// Longer than the collector takes for anything here.
 const LONG: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ const LINES: &str = "\
 ";
 
 /// Ends a process on drop.
-struct Running(Child);
+pub struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -41,21 +41,9 @@ impl Drop for Running {
 pub fn written(plain: &Plain, otelcol: &Path) -> Result<(), Failed> {
     plain.bootstrap(&Wanted::default())?;
     let folder = tempfile::tempdir()?;
-    let path = folder.path().to_str().ok_or("a path in UTF-8")?;
+    let before = [EGRESS, ENVOY, COREDNS].map(|stream| plain.all(stream.name));
+    let _running = collect(folder.path(), otelcol, &plain.url, |_| ())?;
     let at = |name: &str| folder.path().join(name);
-    fs::create_dir(at("state"))?;
-    fs::write(at("coredns.log"), LINES)?;
-    fs::write(at("egress.json"), request(&EGRESS.fields.iter().map(sample).collect::<Vec<_>>()))?;
-    fs::write(at("envoy.json"), request(&logged()))?;
-    fs::write(at("config.yaml"), config(plain, path).to_string())?;
-    let before = [EGRESS, ENVOY, COREDNS].map(|stream| Ok::<u64, Failed>(plain.all(stream.name)?));
-    let running = Command::new(otelcol)
-        .current_dir(folder.path())
-        .args(["--config", "config.yaml"])
-        .stdout(fs::File::create(at("out"))?)
-        .stderr(fs::File::create(at("log"))?)
-        .spawn()?;
-    let _running = Running(running);
     for ((stream, count), before) in [(EGRESS, 1), (ENVOY, 1), (COREDNS, 4)].into_iter().zip(before) {
         let (before, deadline) = (before?, Instant::now() + LONG);
         while plain.all(stream.name)? < before + count {
@@ -68,6 +56,28 @@ pub fn written(plain: &Plain, otelcol: &Path) -> Result<(), Failed> {
         assert_eq!(stored(plain, &stream, count)?, names(&stream), "{}", stream.name);
     }
     Ok(())
+}
+
+/// Runs a collector in `folder`, on what servers have written, into the store at `url`; `change` has the last word on its
+/// configuration. What it says is in the file `log`.
+pub fn collect(
+    folder: &Path,
+    otelcol: &Path,
+    url: &str,
+    change: impl FnOnce(&mut Value),
+) -> Result<Running, Failed> {
+    let at = |name: &str| folder.join(name);
+    fs::create_dir(at("state"))?;
+    fs::write(at("coredns.log"), LINES)?;
+    fs::write(at("egress.json"), request(&EGRESS.fields.iter().map(sample).collect::<Vec<_>>()))?;
+    fs::write(at("envoy.json"), request(&logged()))?;
+    let mut config = config(url, folder.to_str().ok_or("a path in UTF-8")?);
+    change(&mut config);
+    fs::write(at("config.yaml"), config.to_string())?;
+    let mut command = Command::new(otelcol);
+    command.current_dir(folder).args(["--config", "config.yaml"]);
+    command.stdout(fs::File::create(at("out"))?).stderr(fs::File::create(at("log"))?);
+    Ok(Running(command.spawn()?))
 }
 
 fn names(stream: &Stream) -> BTreeSet<String> {
@@ -90,9 +100,9 @@ fn stored(plain: &Plain, stream: &Stream, count: u64) -> Result<BTreeSet<String>
 }
 
 /// The lanes' own processors and exporters, between files and the store.
-fn config(plain: &Plain, folder: &str) -> Value {
+fn config(url: &str, folder: &str) -> Value {
     let whole = Collector {
-        store: plain.url.clone(),
+        store: url.to_owned(),
         certificates: folder.to_owned(),
         resolver_log: format!("{folder}/*.log"),
         state: format!("{folder}/state"),

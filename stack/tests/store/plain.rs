@@ -1,7 +1,7 @@
 //! A server without any plugin, as Maven Central has it: no security, no Index State Management.
 
-#[path = "collected.rs"]
-mod collected;
+#[path = "managed.rs"]
+mod managed;
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use stack::store::{Outcome, Report, Retention, Store, Wanted};
 
 use crate::{
+    collected,
     opensearch::{OpenSearch, Parts, ask},
     servers::binary,
 };
@@ -24,7 +25,7 @@ type Test = fn(&Plain) -> Result<(), Failed>;
 /// In this order: the first wants a server that nobody has used.
 pub fn trials() -> Vec<Trial> {
     let shared = Shared::default();
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 10] = [
         ("a store is made ready once, and then is as it is", once),
         ("a document with all fields is found by each of them", found),
         ("a document with another field is refused, and nothing of it kept", refused),
@@ -33,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         ("a template that somebody changed is told, and stays", changed),
         ("a template that another outranks is told", outranked),
         ("an index where a stream should be is told, and stays", in_the_way),
+        ("a policy is put where it is carried out, and stays as people change it", managed::policy),
         ("what has been kept long enough is removed, and nothing else", retention),
     ];
     let mut trials = Vec::new();
@@ -74,8 +76,8 @@ fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).build().new_agent()
 }
 
-struct Plain {
-    url: String,
+pub struct Plain {
+    pub url: String,
     agent: ureq::Agent,
 }
 
@@ -86,7 +88,7 @@ impl Plain {
     }
 
     /// What is answered to what must be done.
-    fn done(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failed> {
+    pub fn done(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failed> {
         let (status, answer) = self.ask(method, path, body)?;
         if (200..300).contains(&status) {
             Ok(answer)
@@ -95,7 +97,7 @@ impl Plain {
         }
     }
 
-    fn bootstrap(&self, wanted: &Wanted) -> Result<Report, Failed> {
+    pub fn bootstrap(&self, wanted: &Wanted) -> Result<Report, Failed> {
         Ok(Store::new(&self.url, None, None)?.bootstrap(wanted)?)
     }
 
@@ -108,7 +110,7 @@ impl Plain {
         Ok(answer["count"].as_u64().ok_or("a count")?)
     }
 
-    fn all(&self, stream: &str) -> Result<u64, Failed> {
+    pub fn all(&self, stream: &str) -> Result<u64, Failed> {
         self.count(stream, &json!({"match_all": {}}))
     }
 }

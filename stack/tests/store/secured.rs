@@ -1,6 +1,12 @@
 //! A server with the security plugin: what the collector's user may do, and what it may not.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use libtest_mimic::{Completion, Failed, Trial};
@@ -11,7 +17,14 @@ use serde_json::json;
 use stack::store::{Credentials, Error, Outcome, Store, Wanted};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::opensearch::{OpenSearch, Parts, ask};
+use crate::{
+    collected,
+    opensearch::{OpenSearch, Parts, ask},
+    servers,
+};
+
+/// Longer than the collector takes for anything here.
+const LONG: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
     vec![Trial::ignorable_test("the collector's user may add documents, and nothing else", || {
@@ -135,7 +148,43 @@ fn writer(parts: &Parts) -> Result<(), Failed> {
     by(&root, "POST", "clawker-*/_refresh", "")?;
     let (_, after) = by(&root, "GET", "clawker-*/_count", "")?;
     assert_eq!(after["count"], json!(documents::ALL.len()), "{after}");
+    collected(&url, &authority, password, || {
+        by(&root, "POST", "clawker-*/_refresh", "")?;
+        let (_, answer) = by(&root, "GET", "clawker-coredns/_count", "")?;
+        Ok(answer["count"].as_u64().unwrap_or_default())
+    })?;
     wrong(&url, &authority)
+}
+
+/// The collector itself, as that user: its exporter needs nothing more.
+fn collected(
+    url: &str,
+    authority: &str,
+    password: &str,
+    count: impl Fn() -> Result<u64, Failed>,
+) -> Result<(), Failed> {
+    // Where there is none, the other tests say so.
+    let Ok(otelcol) = servers::binary("otelcol", "collector") else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("ca.pem"), authority)?;
+    let before = count()?;
+    let _running = collected::collect(folder.path(), &otelcol, url, |config| {
+        config["extensions"]["basicauth/store"] =
+            json!({"client_auth": {"username": "clawker-writer", "password": password}});
+        config["service"]["extensions"] = json!(["file_storage", "basicauth/store"]);
+        for exporter in config["exporters"].as_object_mut().into_iter().flat_map(|all| all.values_mut()) {
+            exporter["http"]["auth"] = json!({"authenticator": "basicauth/store"});
+            exporter["http"]["tls"] = json!({"ca_file": folder.path().join("ca.pem")});
+        }
+    })?;
+    let deadline = Instant::now() + LONG;
+    while count()? < before + 4 {
+        if Instant::now() > deadline {
+            return Err(fs::read_to_string(folder.path().join("log"))?.into());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 /// Who is not who it should be is told so: the server by its certificate, we by our password.
