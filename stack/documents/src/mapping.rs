@@ -19,6 +19,8 @@ pub fn template(stream: &Stream) -> Value {
         "number_of_shards": "1",
         // A copy where there is another node to have it.
         "auto_expand_replicas": "0-1",
+        // Whoever may add a document could write over it otherwise.
+        "append_only": {"enabled": "true"},
     });
     if let (Strictness::Unsearched, Some(index)) = (stream.strictness, index.as_object_mut()) {
         // One value of another's that is no number must not hold up those behind it.

@@ -14,7 +14,7 @@ const API: &str = "_plugins/_security/api";
 pub(super) fn ready(server: &Server, writer: &Credentials) -> Result<Vec<(&'static str, Outcome)>, Error> {
     let user = writer.user.as_str();
     if server.get(&format!("{API}/roles/{user}"))?.is_unknown() {
-        let why = "the store has no security: whoever reaches it may read, change and remove. Let only the collector reach it";
+        let why = "the store has no security: whoever reaches it may read all and remove whole indices. Let only the collector reach it";
         return Ok(vec![("writer", Outcome::Absent(why.to_owned()))]);
     }
     if documents::ALL.iter().any(|stream| stream.name == user) {

@@ -1,6 +1,6 @@
-//! A server with Index State Management. No registry of packages has the plugin, so what stands before the real server
-//! here answers for it, in the shapes that the plugin's documentation gives. It shows what we ask and make of answers,
-//! not what the plugin does.
+//! A server with Index State Management and the query plugin. No registry of packages has these, so what stands before the
+//! real server here answers for them, in the shapes that their documentation gives. It shows what we ask and make of
+//! answers, not what the plugins do.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -22,21 +22,12 @@ use crate::opensearch::ask;
 struct Plugin {
     policy: Option<Value>,
     added: Vec<String>,
+    source: Option<Value>,
 }
 
 pub fn policy(plain: &Plain) -> Result<(), Failed> {
     plain.bootstrap(&Wanted::default())?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let plugin = Arc::new(Mutex::new(Plugin::default()));
-    let (behind, told) = (plain.url.clone(), plugin.clone());
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            if let Err(error) = answer(stream, &behind, &told) {
-                eprintln!("the plugin's stand-in: {error:?}");
-            }
-        }
-    });
+    let (url, plugin) = stand_in(plain)?;
     let told = || plugin.lock().unwrap_or_else(PoisonError::into_inner);
     let store = Store::new(&url, None, None)?;
     let bootstrap = |retention| store.bootstrap(&Wanted { retention, ..Wanted::default() });
@@ -71,6 +62,42 @@ pub fn policy(plain: &Plain) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Likewise for the query plugin, whose data sources are metrics' way into Dashboards.
+pub fn prometheus(plain: &Plain) -> Result<(), Failed> {
+    let (url, plugin) = stand_in(plain)?;
+    let store = Store::new(&url, None, None)?;
+    let bootstrap =
+        |url: &str| store.bootstrap(&Wanted { prometheus: Some(url.to_owned()), ..Wanted::default() });
+    let first = "http://prometheus.test:9090";
+    for outcome in [Outcome::Made, Outcome::AsItIs] {
+        assert_eq!(*of(&bootstrap(first)?, "data source", "prometheus")?, outcome);
+    }
+    let report = bootstrap("http://other.test:9090")?;
+    assert!(
+        matches!(of(&report, "data source", "prometheus")?, Outcome::Differs(how) if how.contains(first)),
+        "{report}"
+    );
+    let source = plugin.lock().unwrap_or_else(PoisonError::into_inner).source.clone();
+    assert_eq!(source.as_ref().map(|source| &source["properties"]["prometheus.uri"]), Some(&json!(first)));
+    Ok(())
+}
+
+/// Stands before the real server; where, and what it was told.
+fn stand_in(plain: &Plain) -> Result<(String, Arc<Mutex<Plugin>>), Failed> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let plugin = Arc::new(Mutex::new(Plugin::default()));
+    let (behind, told) = (plain.url.clone(), plugin.clone());
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if let Err(error) = answer(stream, &behind, &told) {
+                eprintln!("the plugin's stand-in: {error:?}");
+            }
+        }
+    });
+    Ok((url, plugin))
+}
+
 /// Answers one request: for the plugin, or as the server behind does.
 fn answer(stream: TcpStream, behind: &str, plugin: &Mutex<Plugin>) -> Result<(), Failed> {
     let mut read = BufReader::new(stream.try_clone()?);
@@ -92,7 +119,7 @@ fn answer(stream: TcpStream, behind: &str, plugin: &Mutex<Plugin>) -> Result<(),
     let mut body = vec![0; length];
     read.read_exact(&mut body)?;
     let body = String::from_utf8(body)?;
-    let (status, answer) = match path.strip_prefix("/_plugins/_ism/") {
+    let (status, answer) = match path.strip_prefix("/_plugins/") {
         Some(path) => {
             let mut plugin = plugin.lock().unwrap_or_else(PoisonError::into_inner);
             manage(&mut plugin, method, path, &serde_json::from_str(&body).unwrap_or_default())
@@ -107,7 +134,7 @@ fn answer(stream: TcpStream, behind: &str, plugin: &Mutex<Plugin>) -> Result<(),
 
 fn manage(plugin: &mut Plugin, method: &str, path: &str, body: &Value) -> (u16, Value) {
     match (method, path) {
-        ("GET", "policies/clawker") => match &plugin.policy {
+        ("GET", "_ism/policies/clawker") => match &plugin.policy {
             None => (
                 404,
                 json!({"error": {"type": "status_exception", "reason": "Policy not found"}, "status": 404}),
@@ -128,17 +155,28 @@ fn manage(plugin: &mut Plugin, method: &str, path: &str, body: &Value) -> (u16, 
                 (200, json!({"_id": "clawker", "_seq_no": 1, "_primary_term": 1, "policy": policy}))
             }
         },
-        ("PUT", "policies/clawker") => {
+        ("PUT", "_ism/policies/clawker") => {
             plugin.policy = Some(body["policy"].clone());
             (201, json!({"_id": "clawker"}))
         }
-        ("POST", path) if path.starts_with("add/") && body["policy_id"] == "clawker" => {
-            plugin.added.extend(path.strip_prefix("add/").map(str::to_owned));
+        ("POST", path) if path.starts_with("_ism/add/") && body["policy_id"] == "clawker" => {
+            plugin.added.extend(path.strip_prefix("_ism/add/").map(str::to_owned));
             (200, json!({"updated_indices": 1, "failures": false, "failed_indices": []}))
+        }
+        ("GET", "_query/_datasources/prometheus") => match &plugin.source {
+            None => {
+                let error = json!({"reason": "Invalid Request", "type": "DataSourceNotFoundException"});
+                (404, json!({"error": error, "status": 404}))
+            }
+            Some(source) => (200, source.clone()),
+        },
+        ("POST", "_query/_datasources") => {
+            plugin.source = Some(body.clone());
+            (201, json!("Created DataSource with name prometheus"))
         }
         _ => (
             400,
-            json!({"error": format!("no handler found for uri [/_plugins/_ism/{path}] and method [{method}]")}),
+            json!({"error": format!("no handler found for uri [/_plugins/{path}] and method [{method}]")}),
         ),
     }
 }

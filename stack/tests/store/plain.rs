@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use documents::{ALL, Kind, Stream, template};
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::{Map, Value, json};
-use stack::store::{Outcome, Report, Retention, Store, Wanted};
+use stack::store::{Credentials, Outcome, Report, Retention, Store, Wanted};
 
 use crate::{
     collected,
@@ -25,7 +25,7 @@ type Test = fn(&Plain) -> Result<(), Failed>;
 /// In this order: the first wants a server that nobody has used.
 pub fn trials() -> Vec<Trial> {
     let shared = Shared::default();
-    let tests: [(&str, Test); 10] = [
+    let tests: [(&str, Test); 11] = [
         ("a store is made ready once, and then is as it is", once),
         ("a document with all fields is found by each of them", found),
         ("a document with another field is refused, and nothing of it kept", refused),
@@ -35,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
         ("a template that another outranks is told", outranked),
         ("an index where a stream should be is told, and stays", in_the_way),
         ("a policy is put where it is carried out, and stays as people change it", managed::policy),
+        ("the source of metrics is made where there are such, and stays", managed::prometheus),
         ("what has been kept long enough is removed, and nothing else", retention),
     ];
     let mut trials = Vec::new();
@@ -165,15 +166,28 @@ fn once(plain: &Plain) -> Result<(), Failed> {
         assert_eq!(*of(&report, "template", stream.name)?, Outcome::Made);
         assert_eq!(*of(&report, "stream", stream.name)?, Outcome::Made);
     }
-    assert!(
-        matches!(of(&report, "policy", "clawker")?, Outcome::Absent(why) if why.contains("nothing removed"))
-    );
-    let report = plain.bootstrap(&Wanted::default())?;
+    let absent = |report: &Report, what, name| {
+        of(report, what, name).map(|outcome| matches!(outcome, Outcome::Absent(_)))
+    };
+    assert!(absent(&report, "policy", "clawker")?, "{report}");
+    assert_eq!(report.open().count(), 1, "{report}");
+    // What the server has no plugin for is said, and holds up nothing.
+    let user = "clawker-writer".to_owned();
+    let writer = Some(Credentials { user, password: "Tr0ut over 7 mossy stones".to_owned() });
+    let prometheus = Some("http://prometheus.test:9090".to_owned());
+    let report = plain.bootstrap(&Wanted { writer, prometheus, ..Wanted::default() })?;
+    assert!(absent(&report, "writer", "clawker-writer")?, "{report}");
+    assert!(absent(&report, "data source", "prometheus")?, "{report}");
     for stream in ALL {
         assert_eq!(*of(&report, "template", stream.name)?, Outcome::AsItIs, "{}", stream.name);
         assert_eq!(*of(&report, "stream", stream.name)?, Outcome::AsItIs, "{}", stream.name);
     }
-    assert_eq!(report.open().count(), 1, "{report}");
+    assert_eq!(report.open().count(), 3, "{report}");
+    let printed = report.to_string();
+    assert!(
+        printed.lines().any(|line| line.split_whitespace().eq(["stream", "clawker-cp", "as", "it", "is"])),
+        "{printed}"
+    );
     Ok(())
 }
 
@@ -221,10 +235,25 @@ fn refused(plain: &Plain) -> Result<(), Failed> {
                 stream.name
             );
         }
-        // What would overwrite another is refused as well.
+        // What would write over another is refused as well, and so is the removal of one: who may write may add.
+        let (_, made) = plain.create(stream.name, &valid)?;
+        let path = format!(
+            "{}/_doc/{}",
+            made["_index"].as_str().ok_or("an index")?,
+            made["_id"].as_str().ok_or("an id")?
+        );
+        let number = format!("if_seq_no={}&if_primary_term={}", made["_seq_no"], made["_primary_term"]);
+        for (method, path) in [("PUT", format!("{path}?{number}")), ("DELETE", path)] {
+            let body = if method == "PUT" { &valid } else { &Value::Null };
+            let (status, answer) = plain.ask(method, &path, body)?;
+            assert!(
+                status == 400 && answer.to_string().contains("append_only"),
+                "{method} {path}: {status} {answer}"
+            );
+        }
         let (status, _) = plain.ask("PUT", &format!("{}/_doc/1", stream.name), &valid)?;
         assert_eq!(status, 400);
-        assert_eq!(plain.all(stream.name)?, before, "{}", stream.name);
+        assert_eq!(plain.all(stream.name)?, before + 1, "{}", stream.name);
     }
     // Longer than any index could take, and so kept without being found by it.
     let mut long = document(&documents::ENVOY);
@@ -256,6 +285,12 @@ fn kept(plain: &Plain) -> Result<(), Failed> {
     assert_eq!(found(&json!({"term": {"attributes.success": "true"}}))?, 1);
     assert_eq!(found(&json!({"term": {"_ignored": "attributes.input_tokens"}}))?, 1);
     assert_eq!(found(&json!({"exists": {"field": "attributes.new.attribute"}}))?, 0);
+    // But for names that stand where the mapping has a level, or a leaf: these are the lane's filter's to drop.
+    for name in ["session", "model.x"] {
+        let mut other = document(&documents::CLAUDE);
+        other["attributes"][name] = json!("x");
+        assert_eq!(plain.create("clawker-claude", &other)?.0, 400, "{name}");
+    }
     Ok(())
 }
 
