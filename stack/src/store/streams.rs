@@ -33,7 +33,13 @@ pub(super) fn ready(server: &Server, stream: &Stream) -> Result<Outcome, Error> 
             stream.name
         )));
     }
-    server.put(&path, None)?.done()?;
+    let answer = server.put(&path, None)?;
+    let exists = Some("resource_already_exists_exception");
+    if answer.body.pointer("/error/type").and_then(Value::as_str) == exists {
+        // Somebody else made it just now, by the same template.
+        return Ok(Outcome::AsItIs);
+    }
+    answer.done()?;
     Ok(Outcome::Made)
 }
 

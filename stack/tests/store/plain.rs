@@ -3,7 +3,10 @@
 #[path = "managed.rs"]
 mod managed;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, Barrier, OnceLock},
+    thread,
+};
 
 use documents::{ALL, Kind, Stream, template};
 use libtest_mimic::{Completion, Failed, Trial};
@@ -25,8 +28,9 @@ type Test = fn(&Plain) -> Result<(), Failed>;
 /// In this order: the first wants a server that nobody has used.
 pub fn trials() -> Vec<Trial> {
     let shared = Shared::default();
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 12] = [
         ("a store is made ready once, and then is as it is", once),
+        ("several may make it ready at once", at_once),
         ("a document with all fields is found by each of them", found),
         ("a document with another field is refused, and nothing of it kept", refused),
         ("another's document is kept whatever it holds", kept),
@@ -191,6 +195,33 @@ fn once(plain: &Plain) -> Result<(), Failed> {
     Ok(())
 }
 
+fn at_once(plain: &Plain) -> Result<(), Failed> {
+    for _ in 0..3 {
+        for stream in ALL {
+            plain.ask("DELETE", &format!("_data_stream/{}", stream.name), &Value::Null)?;
+            plain.ask("DELETE", &format!("_index_template/{}", stream.name), &Value::Null)?;
+        }
+        let (url, ready) = (&plain.url, Barrier::new(4));
+        let reports = thread::scope(|scope| {
+            let each = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    ready.wait();
+                    Store::new(url, None, None)?.bootstrap(&Wanted::default())
+                })
+            });
+            each.map(|one| one.join().expect("a bootstrap that ends"))
+        });
+        for report in reports {
+            assert_eq!(report?.open().count(), 1);
+        }
+        for stream in ALL {
+            let streams = plain.done("GET", &format!("_data_stream/{}", stream.name), &Value::Null)?;
+            assert_eq!(streams["data_streams"][0]["indices"].as_array().map(Vec::len), Some(1));
+        }
+    }
+    Ok(())
+}
+
 fn found(plain: &Plain) -> Result<(), Failed> {
     plain.bootstrap(&Wanted::default())?;
     for stream in ALL {
@@ -298,7 +329,7 @@ fn rollover(plain: &Plain) -> Result<(), Failed> {
     plain.bootstrap(&Wanted::default())?;
     let stream = documents::OVERSEER;
     let (before, document) = (plain.all(stream.name)?, document(&stream));
-    let written = std::thread::scope(|scope| {
+    let written = thread::scope(|scope| {
         let writers: Vec<_> = (0..3)
             .map(|_| {
                 scope.spawn(|| {
