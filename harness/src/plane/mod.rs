@@ -19,7 +19,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use stack::{Collector, Lane};
+use stack::{
+    Collector, Lane,
+    store::{Store, Wanted},
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -72,9 +75,9 @@ impl Plane {
         fs::set_permissions(files.path(), fs::Permissions::from_mode(0o755))?;
         tell("opensearch");
         let store = docker.start(Order::new("opensearch", "opensearch", network()))?;
-        let search = Search::new(SocketAddr::new(store.address(&Docker::network())?, 9200))?;
+        let search = Search::new(SocketAddr::new(store.address(&Docker::network())?, 9200));
         answers(&store, || search.is_ready())?;
-        search.bootstrap()?;
+        Store::new(search.url(), None, None)?.bootstrap(&Wanted::default())?;
         tell("collector");
         // Its certificate names its address, which its network has before and after it.
         let place = Order::new("the collector's network", "agent", network()).told(["sleep", "infinity"]);

@@ -3,9 +3,9 @@
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
-use reqwest::blocking::{Client, Response};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use ureq::{Agent, Body, http::Response};
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -14,11 +14,14 @@ const PAGE: usize = 2000;
 /// Every stream of ours.
 const STREAMS: &str = "clawker-*";
 
+/// The largest answer that is read, bytes.
+const LARGEST: u64 = 256 << 20;
+
 /// A client.
 #[derive(Clone)]
 pub struct Search {
     url: String,
-    client: Client,
+    agent: Agent,
 }
 
 /// A document, and its place in its index.
@@ -47,9 +50,10 @@ struct Hit {
 
 impl Search {
     /// Of the server at this address.
-    pub fn new(address: SocketAddr) -> anyhow::Result<Self> {
-        let client = Client::builder().timeout(LIMIT).no_proxy().build()?;
-        Ok(Self { url: format!("http://{address}"), client })
+    pub fn new(address: SocketAddr) -> Self {
+        let agent =
+            Agent::config_builder().timeout_global(Some(LIMIT)).http_status_as_error(false).proxy(None);
+        Self { url: format!("http://{address}"), agent: agent.build().new_agent() }
     }
 
     /// Where it is.
@@ -59,20 +63,8 @@ impl Search {
 
     /// Whether it can be written to.
     pub fn is_ready(&self) -> bool {
-        let health = self.client.get(format!("{}/_cluster/health?timeout=1s", self.url)).send();
-        let health = health.and_then(Response::error_for_status).and_then(Response::json::<Value>);
+        let health = self.get("_cluster/health?timeout=1s");
         health.is_ok_and(|health| health["status"] == "green" || health["status"] == "yellow")
-    }
-
-    /// Makes what the streams are made by.
-    pub fn bootstrap(&self) -> anyhow::Result<()> {
-        let template = json!({
-            "index_patterns": [STREAMS],
-            "data_stream": {},
-            "template": {"settings": {"number_of_replicas": 0}},
-        });
-        ok(self.client.put(format!("{}/_index_template/clawker", self.url)).json(&template).send()?)?;
-        Ok(())
     }
 
     /// The indices behind each stream.
@@ -90,8 +82,7 @@ impl Search {
 
     /// Makes what was taken up to now findable.
     pub fn refresh(&self) -> anyhow::Result<()> {
-        ok(self.client.post(format!("{}/{STREAMS}/_refresh", self.url)).send()?)?;
-        Ok(())
+        self.post::<Value>(&format!("{STREAMS}/_refresh"), &json!({})).map(drop)
     }
 
     /// Documents of an index from `from` on, in the order in which it took them.
@@ -102,24 +93,25 @@ impl Search {
             "query": {"range": {"_seq_no": {"gte": from}}},
             "sort": [{"_seq_no": "asc"}],
         });
-        let answer = self.client.post(format!("{}/{index}/_search", self.url)).json(&query).send()?;
-        let hits: Hits = ok(answer)?.json()?;
+        let hits: Hits = self.post(&format!("{index}/_search"), &query)?;
         let found = |hit: Hit| Found { number: hit._seq_no, document: hit._source };
         Ok(hits.hits.hits.into_iter().map(found).collect())
     }
 
     fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let answer = self.client.get(format!("{}/{path}", self.url)).send()?;
-        ok(answer)?.json().with_context(|| format!("{path}: the answer is not JSON"))
+        read(path, self.agent.get(format!("{}/{path}", self.url)).call()?)
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<T> {
+        read(path, self.agent.post(format!("{}/{path}", self.url)).send_json(body)?)
     }
 }
 
 /// The answer, or what the server says is wrong.
-fn ok(answer: Response) -> anyhow::Result<Response> {
-    let status = answer.status();
+fn read<T: DeserializeOwned>(path: &str, mut answer: Response<Body>) -> anyhow::Result<T> {
+    let (status, body) = (answer.status(), answer.body_mut().with_config().limit(LARGEST));
     if !status.is_success() {
-        let url = answer.url().clone();
-        bail!("{url} answers {status}: {}", answer.text().unwrap_or_default());
+        bail!("{path}: the store answers {status}: {}", body.read_to_string().unwrap_or_default());
     }
-    Ok(answer)
+    body.read_json().with_context(|| format!("{path}: the answer is not what was asked for"))
 }
