@@ -33,6 +33,8 @@ pub enum Tier {
     Model,
     /// Namespaces, real sockets, real eBPF, the real reader, an OTLP endpoint in this process.
     Lab,
+    /// The same with agents in containers, and the telemetry plane's own servers.
+    Stack,
 }
 
 /// How a cell ended.

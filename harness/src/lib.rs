@@ -4,6 +4,7 @@
 //! The harness knows every other crate, and none of them knows it.
 
 pub mod actor;
+pub mod docker;
 pub mod endpoint;
 pub mod event;
 pub mod explain;
@@ -15,6 +16,7 @@ pub mod lab;
 pub mod model;
 pub mod owner;
 mod pidfd;
+pub mod plane;
 pub mod reexec;
 pub mod report;
 pub mod run;

@@ -88,7 +88,7 @@ pub fn run(
 /// Runs one cell to its report, whatever happens on the way.
 pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellReport {
     // Waiting for it is not the cell's time.
-    let place = (options.tier == Tier::Lab && cell.scenario.disturbs()).then(Place::take);
+    let place = (options.tier > Tier::Model && cell.scenario.disturbs()).then(Place::take);
     let began = Instant::now();
     let mut report = CellReport {
         position: cell.locate("name").unwrap_or((1, 1)),
@@ -101,7 +101,7 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
     };
     // The model opens no socket, so it needs nothing of the machine.
     if options.tier > Tier::Model
-        && let Some(why) = missing(&cell.scenario)
+        && let Some(why) = missing(&cell.scenario, options.tier)
     {
         report.result = Outcome::Skip;
         report.reason = why;
@@ -121,7 +121,7 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
                 report.reason = "names no destination that the model could judge without a kernel".to_owned();
             }
         }
-        (Tier::Lab, Some(lab)) => {
+        (Tier::Lab | Tier::Stack, Some(lab)) => {
             // One cell's bug must not end the others.
             let result = catch_unwind(AssertUnwindSafe(|| {
                 in_lab(cell, lab, place, options.keep, &mut report, &mut frames)
@@ -142,9 +142,9 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
             };
             report.failures.extend(failure);
         }
-        (Tier::Lab, None) => report.failures.push(environment("there is no lab")),
+        (Tier::Lab | Tier::Stack, None) => report.failures.push(environment("there is no lab")),
     }
-    if let Some(captures) = options.captures.as_ref().filter(|_| options.tier == Tier::Lab) {
+    if let Some(captures) = options.captures.as_ref().filter(|_| options.tier > Tier::Model) {
         match captures.store(&cell.name, !report.failures.is_empty(), &frames) {
             Ok(pcap) => (report.pcap, report.pcap_cut) = (pcap, frames.cut()),
             Err(error) => report.failures.push(environment(&error.to_string())),

@@ -45,7 +45,7 @@ fn numbered(number: i64) -> LogRecord {
 fn export(endpoint: &Endpoint, requests: Vec<ExportLogsServiceRequest>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut client = LogsServiceClient::connect(endpoint.uri()).await.unwrap();
+        let mut client = LogsServiceClient::connect(endpoint.uri().unwrap()).await.unwrap();
         for request in requests {
             let answer = client.export(request).await.unwrap().into_inner();
             assert_eq!(answer.partial_success, None);
@@ -138,7 +138,7 @@ fn a_hundred_thousand_documents_are_no_burden() {
 fn try_export(endpoint: &Endpoint, records: i64) -> Result<i64, tonic::Code> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let connected = LogsServiceClient::connect(endpoint.uri()).await;
+        let connected = LogsServiceClient::connect(endpoint.uri().unwrap()).await;
         let mut client = connected.map_err(|_| tonic::Code::Unavailable)?;
         let answer = client.export(request(STREAM, (0..records).map(numbered).collect())).await;
         let partial = answer.map_err(|status| status.code())?.into_inner().partial_success;
@@ -171,7 +171,7 @@ fn answers_are_as_they_are_set() {
 fn it_goes_away_and_comes_back_to_the_same_port() {
     let endpoint = Endpoint::start().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut client = runtime.block_on(LogsServiceClient::connect(endpoint.uri())).unwrap();
+    let mut client = runtime.block_on(LogsServiceClient::connect(endpoint.uri().unwrap())).unwrap();
     runtime.block_on(client.export(request(STREAM, vec![numbered(1)]))).unwrap();
     let away = Duration::from_millis(300);
     let began = Instant::now();

@@ -2,21 +2,23 @@
 //! machine allows. A run without a cell is not green, and neither is a whole run in the lab that leaves
 //! a place of the coverage table blank.
 
+mod cells;
+
 use std::{
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use harness::{
-    event::{Outcome, Tier},
+    event::Tier,
     lab::{Lab, available},
     reexec,
     report::Coverage,
-    run::{RunOptions, run_cell},
+    run::RunOptions,
     scenario,
 };
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     if let Some(code) = reexec::role() {
@@ -32,42 +34,17 @@ fn main() -> ExitCode {
 
     let tier = availability.tier;
     let options = Arc::new(RunOptions::new(availability));
-    let lab: Arc<OnceLock<Result<Lab, String>>> = Arc::default();
+    let lab = cells::Shared::default();
     if tier == Tier::Lab && !arguments.list {
         // Here, not in a test's thread: the reader dies with the thread that started it.
         let _ = lab.set(Lab::start(None).map_err(|error| format!("{error:#}")));
     }
     let coverage: Arc<Mutex<Coverage>> = Arc::default();
-    let mut trials: Vec<Trial> = listing
-        .diagnostics
-        .iter()
-        .map(|diagnostic| {
-            let text = diagnostic.to_string();
-            Trial::test(format!("lint::{}", diagnostic.file.display()), move || Err(Failed::from(text)))
-        })
-        .collect();
+    let mut trials = cells::diagnosed(&listing);
     trials.extend(listing.cells.into_iter().map(|cell| {
-        let (lab, coverage) = (Arc::clone(&lab), Arc::clone(&coverage));
-        let options = Arc::clone(&options);
-        Trial::ignorable_test(cell.name.clone(), move || {
-            let lab = match lab.get() {
-                Some(Err(error)) => return Err(Failed::from(error.as_str())),
-                Some(Ok(lab)) => Some(lab),
-                None => None,
-            };
-            let report = run_cell(&cell, lab, &options);
-            coverage.lock().unwrap_or_else(PoisonError::into_inner).add(&report);
-            match report.result {
-                Outcome::Pass => Ok(Completion::Completed),
-                Outcome::Skip => Ok(Completion::Ignored { reason: Some(report.reason) }),
-                Outcome::Fail => {
-                    let lines = report
-                        .failures
-                        .iter()
-                        .map(|failure| format!("{}: {}\n{}", failure.class, failure.message, failure.detail));
-                    Err(Failed::from(lines.collect::<Vec<_>>().join("\n")))
-                }
-            }
+        let coverage = Arc::clone(&coverage);
+        cells::trial(cell, Arc::clone(&lab), Arc::clone(&options), move |report| {
+            coverage.lock().unwrap_or_else(PoisonError::into_inner).add(report);
         })
     }));
     let whole =

@@ -1,7 +1,7 @@
 //! The telemetry plane around the evidence chain: what its parts are told, made from one list of containers and their
 //! rules.
 //!
-//! It knows `rules`, and nothing of records. All of it is text that the parts read themselves; their own checkers (Envoy's
+//! It knows `rules` and `documents`, and nothing of records. All of it is text that the parts read themselves; their own checkers (Envoy's
 //! validate mode, CoreDNS's start) have the last word.
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
@@ -11,6 +11,7 @@ mod container;
 pub mod coredns;
 mod envoy;
 mod plan;
+pub mod store;
 mod stream;
 
 pub use collector::Collector;

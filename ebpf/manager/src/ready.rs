@@ -29,9 +29,7 @@ impl Manager {
     pub(crate) fn refresh_ready(&self, view: impl Fn(u64) -> ViewState) -> Result<()> {
         // Whoever enrols holds this until every hook is attached and has its identity.
         let _lock = self.lock_changes()?;
-        let folder = self.ready();
-        fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(Error::file(&folder))?;
+        let folder = self.ready_folder()?;
         let mut wanted = BTreeSet::new();
         for cgroup_id in self.pins.containers()?.keys() {
             let cgroup_id = cgroup_id.map_err(Error::map("container_map"))?;
@@ -50,6 +48,32 @@ impl Manager {
             File::create(&path).map_err(Error::file(&path))?;
         }
         Ok(())
+    }
+
+    /// Makes the sign of one container if its enrolment is complete; `view` is how its resolver view stands. For whoever
+    /// serves views without the daemon. Returns whether it is.
+    ///
+    /// # Errors
+    /// If a map or file refuses.
+    pub fn ready_if_complete(&self, cgroup_id: u64, view: &ViewState) -> Result<bool> {
+        let _lock = self.lock_changes()?;
+        let complete = self.is_complete(cgroup_id, |_| view.clone())?;
+        if complete {
+            let path = self.ready_folder()?.join(cgroup_id.to_string());
+            File::create(&path).map_err(Error::file(&path))?;
+        }
+        Ok(complete)
+    }
+
+    /// The folder of signs, made if it is not there: containers see it.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn ready_folder(&self) -> Result<PathBuf> {
+        let folder = self.ready();
+        fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(Error::file(&folder))?;
+        Ok(folder)
     }
 
     /// Takes a container's sign away.

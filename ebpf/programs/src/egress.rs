@@ -8,7 +8,7 @@ use policy::is_loopback;
 use crate::{
     admit::{Admission, Asked, Attempt, admit},
     atomic::add,
-    context, facts, flow,
+    context, facts, flow, kernel,
     maps::FLOWS,
     packet::{Packet, SOCK_RAW, Way, is_tcp, read, socket},
     sock_ops::state,
@@ -40,6 +40,10 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
         if at == state::LISTEN || is_loopback(&packet.remote) && !packet.astray() {
             return 1;
         }
+    }
+    // No process has one that `sock_create` was not asked for, but from before the enrolment.
+    if raw && known.is_none() && !packet.astray() && kernel::speaks(&ctx, &packet, identity.cgroup_id) != 0 {
+        return 1;
     }
     gate(&ctx, sk, known, identity, &packet, raw)
 }

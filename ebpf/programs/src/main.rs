@@ -19,6 +19,7 @@ mod fold;
 mod getpeername;
 mod inbound;
 mod ingress;
+mod kernel;
 mod ledger;
 mod maps;
 mod packet;

@@ -24,7 +24,7 @@ const MOST_EXTENSIONS: usize = 4;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// TCP header flags.
 const FIN: u8 = 1;
-const RST: u8 = 1 << 2;
+pub const RST: u8 = 1 << 2;
 const SYN: u8 = 1 << 1;
 
 /// What is read of a packet's headers.
@@ -213,6 +213,12 @@ impl Packet {
         };
         context::restore(sock, &mut key.remote, &mut key.port);
         key
+    }
+
+    /// A byte of the transport header; 0 where it is cut short.
+    #[inline(always)]
+    pub fn byte(&self, ctx: &SkBuffContext, offset: usize) -> u8 {
+        ctx.load(self.transport as usize + offset).unwrap_or(0)
     }
 
     /// Payload and datagrams of one buffer: with segmentation offload it carries several.

@@ -83,7 +83,8 @@ pub fn scenarios(args: &RunArgs) -> anyhow::Result<u8> {
     let availability = available();
     let tier = args.tier.unwrap_or(availability.tier);
     let tier_reason = if args.tier.is_some() { "as asked".to_owned() } else { availability.reason.clone() };
-    if tier > availability.tier {
+    // Whether the servers are there is told by starting them.
+    if tier.min(Tier::Lab) > availability.tier {
         bail!("tier {tier} is not possible here: {}", availability.reason);
     }
     if tier < Tier::Lab && args.require_coverage {
@@ -105,7 +106,11 @@ pub fn scenarios(args: &RunArgs) -> anyhow::Result<u8> {
     interrupt::listen(|signal| {
         eprintln!("\nharness: {signal}: ending what is under way; once more ends at once, without a report");
     })?;
-    let lab = if tier == Tier::Lab { Some(Lab::start(args.fault)?) } else { None };
+    let lab = match tier {
+        Tier::Model => None,
+        Tier::Lab => Some(Lab::start(args.fault)?),
+        Tier::Stack => Some(Lab::in_stack(args.fault, |what| eprintln!("harness: starting {what}"))?),
+    };
     let mut report = Box::new(consumers(args));
     let options = RunOptions { tier, tier_reason, jobs: args.jobs, keep: args.keep, captures };
     let reports = run(&cells, lab.as_ref(), &options, |event| report.event(&event));

@@ -13,10 +13,11 @@ use super::{
     act::Begun,
     control,
     enrol::Enrolled,
-    settle,
+    house, settle,
     steps::{self, Script},
 };
 use crate::{
+    docker::DockerError,
     far::Plan,
     judge::{Evidence, Query, attribute},
     lab::Lab,
@@ -54,6 +55,22 @@ pub enum FireError {
     /// The resolver view could not be started.
     #[error("the resolver view of {0} did not start")]
     Resolver(String),
+    /// An agent's container was not started.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// What was asked for is not all there.
+    #[error("the enrolment of agent {0:?} is not complete, though nothing failed")]
+    Incomplete(String),
+    /// The start gate stayed shut.
+    #[error(
+        "the start gate of agent {agent:?} did not open though it is enrolled: its first process is `{name}`"
+    )]
+    Gate {
+        /// Whose.
+        agent: String,
+        /// What the container's first process is called.
+        name: String,
+    },
     /// The case's proxy could not be started.
     #[error("the proxy did not start: {0}")]
     Proxy(String),
@@ -129,10 +146,11 @@ pub fn fire<'c>(
     frames: &mut Frames,
 ) -> Result<Evidence<'c>, FireError> {
     let agents = agents(cell);
-    let mut world = World::new(id, &cell.scenario.hosts, &agents)?;
+    let case = Case { lab, cell, id, agents: &agents };
+    let houses = lab.plane().map(|plane| house::houses(case, plane)).transpose()?.unwrap_or_default();
+    let mut world = World::housed(id, &cell.scenario.hosts, &agents, houses)?;
     let labels: Vec<&str> = agents.iter().map(|agent| agent.agent.as_str()).collect();
     let early = steps::early(&world, &labels, &cell.scenario)?;
-    let case = Case { lab, cell, id, agents: &agents };
     let fired = in_world(case, &mut world, early);
     *frames = world.frames();
     let (evidence, enrolled) = fired?;

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use manager::{EnrolRequest, Manager, ResolverAddresses, resolver::Resolver};
+use manager::{EnrolRequest, Manager, ResolverAddresses, ViewState, resolver::Resolver};
 
-use super::{FireError, cell::Case, network, proxy, settle, understood};
+use super::{FireError, cell::Case, house, network, proxy, settle, understood};
 use crate::{
     judge::{AgentEvidence, Window},
     scenario::types::Agent,
@@ -53,6 +53,16 @@ impl Enrolled {
         self.manager.enrol(&request(case, agent, end)?)?;
         self.live[room].cgroup_id = Some(end.cgroup_id);
         self.live[room].resolver = Some(resolver(&self.manager, world, end, &agent.agent)?);
+        if let Some(pid) = world.house(room) {
+            if !self.manager.ready_if_complete(end.cgroup_id, &ViewState::Serving)?
+                && case.lab.leave_out.is_empty()
+            {
+                return Err(FireError::Incomplete(agent.agent.clone()));
+            }
+            if case.lab.leave_out.is_empty() {
+                house::opens(&agent.agent, pid)?;
+            }
+        }
         Ok(AgentEvidence {
             agent: agent.agent.clone(),
             project: agent.project.clone(),

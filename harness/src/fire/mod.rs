@@ -5,6 +5,7 @@ mod act;
 mod cell;
 mod control;
 mod enrol;
+mod house;
 mod settle;
 mod steps;
 

@@ -16,7 +16,7 @@ use std::{
     any::Any,
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -28,14 +28,17 @@ pub(crate) use own::{OwnLab, Place};
 pub use reader_counters::ReaderCounters;
 pub use tier::{Availability, available};
 
+use anyhow::Context as _;
 use manager::{LoadOptions, Manager, Program};
 use reader_process::ReaderCommand;
+use stack::Lane;
 use supervisor::{Order, Supervisor};
 use sweeper::Sweeper;
 
 use crate::{
     endpoint::Endpoint,
     interrupt,
+    plane::Plane,
     scenario::types::{Disturbance, Outage, Process, Stopped},
     world::{self, Cgroup, KeptWorld},
 };
@@ -53,6 +56,13 @@ pub struct Lab {
     reader: Supervisor,
     fault: Option<Fault>,
     state: tempfile::TempDir,
+    // Last: what is exported until the end arrives.
+    plane: Option<Arc<Plane>>,
+}
+
+/// Name of the node of lab `number`: identities of events are told apart by it where several labs share a store.
+fn node(number: usize) -> String {
+    format!("lab{number}")
 }
 
 impl Lab {
@@ -76,7 +86,18 @@ impl Lab {
     /// If the kernel refuses the programs or a process cannot be started.
     pub fn start(fault: Option<Fault>) -> anyhow::Result<Self> {
         leftovers::sweep()?;
-        Self::with(fault, None)
+        Self::with(fault, None, None)
+    }
+
+    /// The same with the telemetry plane's own servers behind the reader, and agents in containers. `tell` hears what is
+    /// waited for.
+    ///
+    /// # Errors
+    /// If there is no Docker, or a server does not start, too.
+    pub fn in_stack(fault: Option<Fault>, tell: impl FnMut(&str)) -> anyhow::Result<Self> {
+        leftovers::sweep()?;
+        let plane = Plane::start(leftovers::state_dir()?, tell)?;
+        Self::with(fault, None, Some(Arc::new(plane)))
     }
 
     /// Another lab beside this one, with the same fault, and a ring of `ring` bytes where that is said.
@@ -84,10 +105,10 @@ impl Lab {
     /// # Errors
     /// As of [`Lab::start`].
     pub fn another(&self, ring: Option<u32>) -> anyhow::Result<Self> {
-        Self::with(self.fault, ring)
+        Self::with(self.fault, ring, self.plane.clone())
     }
 
-    fn with(fault: Option<Fault>, ring: Option<u32>) -> anyhow::Result<Self> {
+    fn with(fault: Option<Fault>, ring: Option<u32>, plane: Option<Arc<Plane>>) -> anyhow::Result<Self> {
         static LABS: AtomicUsize = AtomicUsize::new(0);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let state = leftovers::state_dir()?;
@@ -101,11 +122,25 @@ impl Lab {
             options.ring_bytes = bytes;
         }
         // Before what its failure would leave loaded.
-        let endpoint = Endpoint::start()?;
+        let (endpoint, uri) = match &plane {
+            None => {
+                let endpoint = Endpoint::start()?;
+                let uri = endpoint.uri();
+                (endpoint, uri)
+            }
+            Some(plane) => {
+                let (endpoint, sink) = Endpoint::elsewhere();
+                plane.follow(&node(number), sink);
+                let receiver = plane.receiver(Lane::Egress).map(|address| format!("https://{address}"));
+                (endpoint, receiver)
+            }
+        };
         let command = ReaderCommand {
             pin_dir: options.pin_dir.clone(),
             state_dir: options.state_dir.clone(),
-            endpoint: endpoint.uri(),
+            endpoint: uri.context("the egress lane has no receiver")?,
+            credentials: plane.as_ref().map(|plane| plane.credentials(Lane::Egress)),
+            node: node(number),
             fault: fault.map_or(reader::Fault::None, Fault::reader),
             cgroup: Cgroup::create(&world::cgroup_mount()?, &format!("reader-{number}"))?,
         };
@@ -127,7 +162,13 @@ impl Lab {
             reader,
             fault,
             state,
+            plane,
         })
+    }
+
+    /// The telemetry plane, in the stack tier.
+    pub fn plane(&self) -> Option<&Plane> {
+        self.plane.as_deref()
     }
 
     /// Does that to the chain. What comes back by itself is not waited for.
@@ -184,7 +225,12 @@ impl Lab {
             ),
             Err(error) => error.to_string(),
         };
-        format!("{ledger}; reader: {}; state in {}", self.reader.explain(), self.state.path().display())
+        let plane = self.plane().map_or_else(String::new, |plane| format!("; {}", plane.explain()));
+        format!(
+            "{ledger}; reader: {}{plane}; state in {}",
+            self.reader.explain(),
+            self.state.path().display()
+        )
     }
 }
 

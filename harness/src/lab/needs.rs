@@ -11,19 +11,40 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
-use crate::scenario::{
-    needs::{Feature, KernelVersion, Requirement},
-    types::{Need, Scenario},
+use crate::{
+    event::Tier,
+    scenario::{
+        needs::{Feature, KernelVersion, Requirement},
+        types::{Disturbance, Need, Outage, Scenario, Step, Stopped},
+    },
 };
 
-/// What the first unmet need of a scenario or of its calls is, and how that was found out.
-pub(crate) fn missing(scenario: &Scenario) -> Option<String> {
+/// What the first unmet need of a scenario or of its calls is, and how that was found out; or what of it a tier cannot show.
+pub(crate) fn missing(scenario: &Scenario, tier: Tier) -> Option<String> {
+    if tier == Tier::Stack
+        && let Some(why) = scenario.each_step().find_map(|(_, step)| lab_alone(step))
+    {
+        return Some(why.to_owned());
+    }
     let said = scenario.needs.iter().map(Need::requirement);
     let implied = scenario.steps.iter().flat_map(Requirement::of).map(Ok);
     said.chain(implied).find_map(|need| match need {
         Ok(requirement) => unmet(&requirement).map(|why| format!("needs {requirement}: {why}")),
         Err(unknown) => Some(unknown.to_string()),
     })
+}
+
+/// What of a step only the lab can do.
+fn lab_alone(step: &Step) -> Option<&'static str> {
+    if step.recreate.is_some() {
+        return Some("in the stack, no container takes the addresses of another");
+    }
+    match step.disturbance()? {
+        Disturbance::Endpoint(_) | Disturbance::Stop(Outage { part: Stopped::Endpoint, .. }) => Some(
+            "what an endpoint may answer is shown in the lab; the servers of the stack have faults of their own",
+        ),
+        _ => None,
+    }
 }
 
 fn unmet(requirement: &Requirement) -> Option<String> {

@@ -20,7 +20,7 @@ use nix::{
 };
 use reader::Fault;
 
-use crate::{pidfd::PidFd, reexec, world::Cgroup};
+use crate::{pidfd::PidFd, plane::Credentials, reexec, world::Cgroup};
 
 /// How long a reader may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(12);
@@ -31,6 +31,10 @@ pub(super) struct ReaderCommand {
     pub state_dir: PathBuf,
     /// Where it exports to.
     pub endpoint: String,
+    /// What it shows there, and checks the other side by.
+    pub credentials: Option<Credentials>,
+    /// Name of its node.
+    pub node: String,
     pub fault: Fault,
     /// So that a later run finds it, should this one be killed.
     pub cgroup: Cgroup,
@@ -70,12 +74,21 @@ impl ReaderCommand {
                 "--in-flight",
                 "1",
                 "--node",
-                "lab",
+                &self.node,
             ])
             .args(["--fault", self.fault.as_str()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.try_clone()?);
+        if let Some(Credentials { authority, certificate, key }) = &self.credentials {
+            command
+                .arg("--tls-ca")
+                .arg(authority)
+                .arg("--tls-cert")
+                .arg(certificate)
+                .arg("--tls-key")
+                .arg(key);
+        }
         // Ctrl-C on a terminal is for the harness, which ends the reader when the last cell has.
         command.process_group(0);
         let harness = Pid::this();

@@ -87,8 +87,9 @@ pub fn kind(name: &str) -> Option<Kind> {
         reader::Kind::Keyword => {
             TEXTS.iter().find(|(text, _)| *text == name).map_or(Kind::Text, |(_, kind)| *kind)
         }
+        reader::Kind::Text | reader::Kind::Date => Kind::Text,
         reader::Kind::Ip => Kind::Address,
-        reader::Kind::Long => Kind::Number,
+        reader::Kind::Long | reader::Kind::Double => Kind::Number,
         reader::Kind::Boolean => Kind::Flag,
     })
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     thread,
     time::{Duration, Instant},
 };
@@ -30,7 +30,9 @@ use crate::{owner::Owner, scenario::types::Host, wire};
 
 /// How long a veth pair may take to carry packets.
 const OPERATIONAL_LIMIT: Duration = Duration::from_secs(5);
-/// Between two looks at it.
+/// How long the kernel says nothing of its own that it would have said by then.
+const SILENCE: Duration = Duration::from_millis(50);
+/// Between two looks.
 const LOOK: Duration = Duration::from_micros(500);
 /// Locally administered; every veth is a network of its own.
 pub const AGENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -52,9 +54,18 @@ pub struct Network {
     pub captures: Vec<OwnedFd>,
 }
 
-/// Builds the network of world `id`. The work is done in a thread of its own, because a thread is
-/// in one network namespace at a time.
-pub fn network(id: &str, hosts: &IndexMap<String, Host>, agents: usize) -> Result<Network, WorldError> {
+/// Where an agent's network namespace is to be.
+#[derive(Clone, Copy)]
+pub enum Home<'a> {
+    /// That of this process.
+    Process(u32),
+    /// A new one, of the cgroup whose `cgroup.procs` this is.
+    Cgroup(BorrowedFd<'a>),
+}
+
+/// Builds the network of world `id`, with these agents. The work is done in a thread of its own, because a thread is in
+/// one network namespace at a time.
+pub fn network(id: &str, hosts: &IndexMap<String, Host>, agents: &[Home<'_>]) -> Result<Network, WorldError> {
     let prefix = format!("{NETNS_PREFIX}-{}-{id}", Owner::current());
     let host_addresses: BTreeSet<IpAddr> =
         hosts.values().filter(|host| !host.silent).flat_map(|host| host.addr.iter().copied()).collect();
@@ -68,23 +79,27 @@ pub fn network(id: &str, hosts: &IndexMap<String, Host>, agents: usize) -> Resul
     })
 }
 
-fn build(prefix: &str, hosts: &BTreeSet<IpAddr>, agents: usize) -> Result<Network, WorldError> {
+fn build(prefix: &str, hosts: &BTreeSet<IpAddr>, agents: &[Home<'_>]) -> Result<Network, WorldError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(WorldError::io("start a runtime"))?;
     // A netlink socket stays in the namespace that it was made in, so the thread walks through the
     // agents' namespaces once and ends in the far one.
-    let mut rooms = Vec::with_capacity(agents);
-    for i in 0..agents {
-        let netns = Netns::create_and_enter(&format!("{prefix}-{i}"))?;
+    let mut rooms = Vec::with_capacity(agents.len());
+    for (i, home) in agents.iter().enumerate() {
+        let name = format!("{prefix}-{i}");
+        let netns = match home {
+            Home::Process(pid) => Netns::enter(*pid, &name)?,
+            Home::Cgroup(procs) => Netns::create_in(*procs, &name)?,
+        };
         quiet_kernel()?;
         rooms.push((netns, connect(&runtime)?));
     }
     let far = Netns::create_and_enter(&format!("{prefix}-far"))?;
     quiet_kernel()?;
     let far_handle = connect(&runtime)?;
-    let mut captures = Vec::with_capacity(agents);
+    let mut captures = Vec::with_capacity(agents.len());
     runtime.block_on(async {
         up(&far_handle, LOOPBACK).await?;
         add_address(&far_handle, LOOPBACK, addresses::AUTHORITY.into(), 32).await?;
@@ -106,9 +121,10 @@ fn build(prefix: &str, hosts: &BTreeSet<IpAddr>, agents: usize) -> Result<Networ
         for handle in rooms.iter().map(|(_, handle)| handle).chain([&far_handle]) {
             settled(handle).await?;
         }
+        silent(rooms.iter().map(|(_, handle)| handle)).await?;
         Ok(())
     })?;
-    for i in 0..agents {
+    for i in 0..agents.len() {
         let socket = wire::capture_socket(far_link(i)).map_err(WorldError::io("open a capture socket"))?;
         captures.push(socket);
     }
@@ -136,6 +152,9 @@ fn quiet_kernel() -> Result<(), WorldError> {
         ("ipv6/conf/all/accept_dad", "0"),
         ("ipv6/conf/default/accept_dad", "0"),
         ("ipv6/conf/default/accept_ra", "0"),
+        // What the kernel tells of its multicast groups is repeated once after up to this, milliseconds. In a container's
+        // namespace it is the container's, and would be recorded once that is enrolled.
+        ("ipv6/conf/default/mldv2_unsolicited_report_interval", "1"),
         // TCP Fast Open as client and server, without a cookie first, on every listener: a case can then
         // have data in the SYN.
         ("ipv4/tcp_fastopen", "1543"),
@@ -256,6 +275,32 @@ async fn settled(handle: &Handle) -> Result<(), WorldError> {
         if Instant::now() >= deadline {
             let problem = io::Error::new(io::ErrorKind::TimedOut, "an IPv6 address has no local route");
             return Err(WorldError::io("take the addresses into use")(problem));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until the kernel of every agent's namespace has said all it says of multicast groups by itself, which nothing
+/// tells but that no packet leaves any more.
+async fn silent(agents: impl Iterator<Item = &Handle> + Clone) -> Result<(), WorldError> {
+    let deadline = Instant::now() + OPERATIONAL_LIMIT;
+    let (mut left, mut since) = (0, Instant::now());
+    loop {
+        let mut now = 0;
+        for handle in agents.clone() {
+            let found = handle.link().get().match_index(AGENT_LINK).execute().try_next().await;
+            let found = found.map_err(netlink("read the counters of an agent's link"))?;
+            let packets = |attribute: &LinkAttribute| match attribute {
+                LinkAttribute::Stats64(stats) => Some(stats.tx_packets),
+                _ => None,
+            };
+            now += found.iter().flat_map(|message| &message.attributes).find_map(packets).unwrap_or(0);
+        }
+        if now != left {
+            (left, since) = (now, Instant::now());
+        }
+        if since.elapsed() >= SILENCE || Instant::now() >= deadline {
+            return Ok(());
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -28,26 +28,30 @@ pub struct Cgroup {
     path: PathBuf,
     id: u64,
     procs: OwnedFd,
+    /// Whether it is to be removed by whoever made it.
+    adopted: bool,
     keep: bool,
 }
 
 impl Cgroup {
+    /// That of a container's first process, which its runtime made and removes.
+    pub fn adopt(mount: &Path, pid: u32) -> Result<Self, WorldError> {
+        let path = mount.join(of(&pid.to_string())?);
+        let (id, procs) = open(&path)?;
+        Ok(Self { path, id, procs, adopted: true, keep: false })
+    }
+
     /// `<mount>/clawker-lab/<owner>/<name>`, which must not exist.
     pub fn create(mount: &Path, name: &str) -> Result<Self, WorldError> {
         let parent = mount.join(FOLDER).join(Owner::current().to_string());
         let path = parent.join(name);
         create_below(&parent, &path)
             .map_err(WorldError::io(format!("create the cgroup {}", path.display())))?;
-        let open = || -> io::Result<(u64, OwnedFd)> {
-            let id = fs::metadata(&path)?.ino();
-            let procs = fs::OpenOptions::new().write(true).open(path.join("cgroup.procs"))?;
-            Ok((id, procs.into()))
-        };
-        match open() {
-            Ok((id, procs)) => Ok(Self { path, id, procs, keep: false }),
-            Err(source) => {
+        match open(&path) {
+            Ok((id, procs)) => Ok(Self { path, id, procs, adopted: false, keep: false }),
+            Err(error) => {
                 remove(&path);
-                Err(WorldError::Io { what: format!("open the cgroup {}", path.display()), source })
+                Err(error)
             }
         }
     }
@@ -79,6 +83,9 @@ impl Drop for Cgroup {
             return;
         }
         kill_all(&self.path);
+        if self.adopted {
+            return;
+        }
         remove(&self.path);
         // Goes with the last world of this process, and the folder above with the last process.
         for parent in self.path.ancestors().skip(1).take(2) {
@@ -107,10 +114,25 @@ pub fn mount() -> Result<PathBuf, WorldError> {
 
 /// The cgroup of this process.
 pub fn own() -> Result<PathBuf, WorldError> {
-    let table = fs::read_to_string("/proc/self/cgroup").map_err(WorldError::io("read /proc/self/cgroup"))?;
+    Ok(mount()?.join(of("self")?))
+}
+
+/// The cgroup of a process, below the mount.
+fn of(process: &str) -> Result<PathBuf, WorldError> {
+    let file = format!("/proc/{process}/cgroup");
+    let table = fs::read_to_string(&file).map_err(WorldError::io(format!("read {file}")))?;
     // Version 2 is hierarchy 0 without controllers.
-    let path = table.lines().find_map(|line| line.strip_prefix("0::/")).ok_or(WorldError::NoCgroup2)?;
-    Ok(mount()?.join(path))
+    table.lines().find_map(|line| line.strip_prefix("0::/")).map(PathBuf::from).ok_or(WorldError::NoCgroup2)
+}
+
+/// A cgroup's number, and its list of processes to be written to.
+fn open(path: &Path) -> Result<(u64, OwnedFd), WorldError> {
+    let open = || -> io::Result<(u64, OwnedFd)> {
+        let id = fs::metadata(path)?.ino();
+        let procs = fs::OpenOptions::new().write(true).open(path.join("cgroup.procs"))?;
+        Ok((id, procs.into()))
+    };
+    open().map_err(WorldError::io(format!("open the cgroup {}", path.display())))
 }
 
 /// Moves a process into the cgroup of a `cgroup.procs`.

@@ -19,6 +19,7 @@ mod netns;
 mod sweep;
 
 use std::{
+    any::Any,
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -140,6 +141,17 @@ struct AgentRoom {
     cgroup: Cgroup,
     files: EtcFiles,
     netns: Netns,
+    /// What made the cgroup and the namespace, where that was not the world.
+    house: Option<House>,
+}
+
+/// A container that is an agent's room: the world joins its network to the far side, and the agent's processes live in
+/// its cgroup.
+pub struct House {
+    /// Its first process.
+    pub pid: u32,
+    /// What keeps it, and removes it when dropped.
+    pub keeper: Box<dyn Any + Send + Sync>,
 }
 
 /// An isolated place with its far side. Dropping it ends every process in it and removes it.
@@ -159,6 +171,16 @@ impl World {
     /// Builds a world: namespaces, links, cgroups, servers listening, capture running. `id` must be
     /// unique among this process's live worlds.
     pub fn new(id: &str, hosts: &IndexMap<String, Host>, agents: &[Agent]) -> Result<Self, WorldError> {
+        Self::housed(id, hosts, agents, Vec::new())
+    }
+
+    /// The same with agents in containers, one each; those that have none get a room of the world's own.
+    pub fn housed(
+        id: &str,
+        hosts: &IndexMap<String, Host>,
+        agents: &[Agent],
+        houses: Vec<House>,
+    ) -> Result<Self, WorldError> {
         let safe = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if id.is_empty() || id.len() > 64 || !id.chars().all(safe) {
             return Err(WorldError::Id(id.to_owned()));
@@ -167,11 +189,28 @@ impl World {
             return Err(WorldError::TooManyAgents(agents.len()));
         }
         let cgroup_mount = cgroup::mount()?;
-        let network = build::network(id, hosts, agents.len())?;
+        let mut houses = houses.into_iter();
+        let mut homes = Vec::with_capacity(agents.len());
+        for i in 0..agents.len() {
+            let house = houses.next();
+            let cgroup = match &house {
+                Some(house) => Cgroup::adopt(&cgroup_mount, house.pid)?,
+                None => Cgroup::create(&cgroup_mount, &format!("{id}-{i}"))?,
+            };
+            homes.push((cgroup, house));
+        }
+        let places: Vec<build::Home<'_>> = homes
+            .iter()
+            .map(|(cgroup, house)| match house {
+                Some(house) => build::Home::Process(house.pid),
+                None => build::Home::Cgroup(cgroup.procs()),
+            })
+            .collect();
+        let network = build::network(id, hosts, &places)?;
         let mut rooms = Vec::with_capacity(agents.len());
-        for (i, (agent, netns)) in agents.iter().zip(network.agents).enumerate() {
+        for (i, ((agent, netns), (cgroup, house))) in agents.iter().zip(network.agents).zip(homes).enumerate()
+        {
             let name = format!("{id}-{i}");
-            let cgroup = Cgroup::create(&cgroup_mount, &name)?;
             let files = EtcFiles::create(&name)?;
             let confinement = Confinement::new(agent, cgroup.procs(), netns.fd(), files.binds())?;
             let end = AgentEnd {
@@ -185,7 +224,7 @@ impl World {
                     .map(|far| SocketAddr::new(far, addresses::RESOLVER_PORT)),
                 netns: netns.path().to_owned(),
             };
-            rooms.push(AgentRoom { end, confinement, cgroup, files, netns });
+            rooms.push(AgentRoom { end, confinement, cgroup, files, netns, house });
         }
         let wire = Wire::start(network.captures).map_err(WorldError::io("start the capture thread"))?;
         let far = Far::start(id, network.far.fd(), hosts)?;
@@ -214,6 +253,11 @@ impl World {
     /// Every agent, in order.
     pub fn agents(&self) -> impl ExactSizeIterator<Item = &AgentEnd> {
         self.agents.iter().map(|room| &room.end)
+    }
+
+    /// First process of the container that agent `i` is in, if it is in one.
+    pub(crate) fn house(&self, i: usize) -> Option<u32> {
+        Some(self.agents[i].house.as_ref()?.pid)
     }
 
     /// The far side: its servers, and a place to run more.

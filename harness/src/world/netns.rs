@@ -2,15 +2,19 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::Mutex,
 };
 
 use nix::{
     fcntl::{Flock, FlockArg},
     mount::{MntFlags, MsFlags, mount, umount2},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
 };
 
 use super::WorldError;
@@ -29,9 +33,51 @@ impl Netns {
     /// Makes a namespace and moves the calling thread into it, for good: call it from a thread made
     /// for the purpose.
     pub fn create_and_enter(name: &str) -> Result<Self, WorldError> {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(WorldError::io("make a network namespace"))?;
+        Self::name(name)
+    }
+
+    /// Makes a namespace as a container runtime does, in a process of the cgroup whose `cgroup.procs` this is, and moves the
+    /// calling thread into it, for good: the kernel's own sockets in it are that cgroup's.
+    pub fn create_in(cgroup_procs: BorrowedFd<'_>, name: &str) -> Result<Self, WorldError> {
+        let procs = cgroup_procs.as_raw_fd();
+        let mut command = Command::new("cat");
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        // SAFETY: write and unshare are async-signal-safe; the descriptor outlives the fork.
+        unsafe {
+            command.pre_exec(move || {
+                // "0" is the writer.
+                let written = libc::write(procs, c"0".as_ptr().cast(), 1);
+                if written < 0 || libc::unshare(libc::CLONE_NEWNET) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        // Once it is spawned it is there, and waits for an end of its input.
+        let mut maker =
+            command.spawn().map_err(WorldError::io("start the process that makes a network namespace"))?;
+        let entered = Self::enter(maker.id(), name);
+        drop(maker.stdin.take());
+        maker.wait().map_err(WorldError::io("end the process that made a network namespace"))?;
+        entered
+    }
+
+    /// Moves the calling thread into the namespace of process `pid`, for good, and names it.
+    pub fn enter(pid: u32, name: &str) -> Result<Self, WorldError> {
+        let of_process = format!("/proc/{pid}/ns/net");
+        let enter = || -> io::Result<()> {
+            setns(fs::File::open(&of_process)?, CloneFlags::CLONE_NEWNET)?;
+            Ok(())
+        };
+        enter().map_err(WorldError::io(format!("enter {of_process}")))?;
+        Self::name(name)
+    }
+
+    /// Names the namespace of the calling thread.
+    fn name(name: &str) -> Result<Self, WorldError> {
         prepare_folder().map_err(WorldError::io(format!("prepare {FOLDER}")))?;
         let path = Path::new(FOLDER).join(name);
-        unshare(CloneFlags::CLONE_NEWNET).map_err(WorldError::io("make a network namespace"))?;
         fs::OpenOptions::new()
             .write(true)
             .create_new(true)

@@ -2,44 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use serde::Serialize;
-
-/// One attribute of a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Field {
-    /// Its name below `attributes.`.
-    pub name: &'static str,
-    /// How the store indexes it.
-    pub kind: Kind,
-    /// What it says, in one line.
-    pub about: &'static str,
-}
-
-/// How the store indexes an attribute; the words are those of its mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Exact text.
-    Keyword,
-    /// An address; never an empty string.
-    Ip,
-    /// A whole number.
-    Long,
-    /// True or false.
-    Boolean,
-}
-
-impl Kind {
-    /// The mapping's word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Keyword => "keyword",
-            Self::Ip => "ip",
-            Self::Long => "long",
-            Self::Boolean => "boolean",
-        }
-    }
-}
+use documents::Kind;
 
 /// A field's value, as OTLP has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,213 @@
+//! The telemetry plane of a run in the stack tier: the document store and the collector, as real servers in containers,
+//! with the configuration that ships. One a run; cells are told apart by their agents.
+//!
+//! It must not know what a document should say.
+
+mod certificates;
+mod follow;
+mod gate;
+mod search;
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use stack::{
+    Collector, Lane,
+    store::{Store, Wanted},
+};
+use tempfile::TempDir;
+
+use crate::{
+    docker::{Container, Docker, Network, Order},
+    endpoint::Sink,
+    interrupt,
+};
+use certificates::Certificates;
+pub use certificates::Credentials;
+use follow::Follower;
+use search::Search;
+
+/// Images that it is made of, and that agents are.
+pub const IMAGES: [&str; 3] = ["agent", "collector", "opensearch"];
+/// How long a server may take until it answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(100);
+/// Where the collector sees its files.
+const INSIDE: &str = "/etc/otelcol";
+
+/// Running servers. Dropping it ends and removes them.
+pub struct Plane {
+    docker: Docker,
+    follower: Follower,
+    certificates: Certificates,
+    collector: Container,
+    // After what is in it.
+    _place: Container,
+    collector_address: IpAddr,
+    store: Container,
+    // Shared by cells; alone for the one that disturbs it.
+    calm: RwLock<()>,
+    gate: PathBuf,
+    _files: TempDir,
+}
+
+impl Plane {
+    /// Starts the servers in `files`, and returns when each of them answers. `tell` hears what is waited for.
+    ///
+    /// # Errors
+    /// If a server does not start; the error has the end of its log.
+    pub fn start(files: TempDir, mut tell: impl FnMut(&str)) -> anyhow::Result<Self> {
+        let docker = Docker::connect()?;
+        docker.has_images(&IMAGES)?;
+        docker.sweep()?;
+        tell("the start gate");
+        let gate = gate::build()?;
+        // The servers are other users.
+        fs::set_permissions(files.path(), fs::Permissions::from_mode(0o755))?;
+        tell("opensearch");
+        let store = docker.start(Order::new("opensearch", "opensearch", network()))?;
+        let search = Search::new(SocketAddr::new(store.address(&Docker::network())?, 9200));
+        answers(&store, || search.is_ready())?;
+        Store::new(search.url(), None, None)?.bootstrap(&Wanted::default())?;
+        tell("collector");
+        // Its certificate names its address, which its network has before and after it.
+        let place = Order::new("the collector's network", "agent", network()).told(["sleep", "infinity"]);
+        let place = docker.start(place)?;
+        let address = place.address(&Docker::network())?;
+        let certificates = Certificates::make(&files.path().join("certificates"), address)?;
+        configure(files.path(), &search)?;
+        let collector = docker.start(
+            Order::new("the collector", "collector", Network::Of(place.id().to_owned()))
+                .sees(&files.path().join("config.yaml"), &format!("{INSIDE}/config.yaml"))
+                .sees(&files.path().join("certificates"), &format!("{INSIDE}/certificates"))
+                .sees(&files.path().join("coredns"), &format!("{INSIDE}/coredns"))
+                .keeps(&files.path().join("state"), &format!("{INSIDE}/state")),
+        )?;
+        answers(&collector, || listens(SocketAddr::new(address, 13_133)))?;
+        let follower = Follower::start(search)?;
+        Ok(Self {
+            docker,
+            follower,
+            certificates,
+            collector,
+            _place: place,
+            collector_address: address,
+            store,
+            calm: RwLock::new(()),
+            gate,
+            _files: files,
+        })
+    }
+
+    /// The daemon that its containers are of.
+    #[must_use]
+    pub const fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// The start gate, as a static program.
+    #[must_use]
+    pub fn gate(&self) -> &Path {
+        &self.gate
+    }
+
+    /// Where a lane's receiver is.
+    #[must_use]
+    pub fn receiver(&self, lane: Lane) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.collector_address, lane.port()?))
+    }
+
+    /// What a sender of a lane shows, and checks by.
+    #[must_use]
+    pub fn credentials(&self, lane: Lane) -> Credentials {
+        self.certificates.of(lane)
+    }
+
+    /// Has what arrives in the store added to `sink`: of the reader's stream what the node of that name sent, of the others
+    /// everything.
+    pub fn follow(&self, node: &str, sink: Sink) {
+        self.follower.add(node, sink);
+    }
+
+    /// For as long as the guard lives nobody disturbs it.
+    pub fn calm(&self) -> RwLockReadGuard<'_, ()> {
+        self.calm.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For as long as the guard lives nobody else uses it.
+    pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.calm.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the servers, for a failure.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let state = |container: &Container| {
+            if container.is_running() {
+                String::from("running")
+            } else {
+                format!("ended{}", container.told())
+            }
+        };
+        format!(
+            "collector: {}; opensearch: {}; {}",
+            state(&self.collector),
+            state(&self.store),
+            self.follower.explain()
+        )
+    }
+}
+
+fn network() -> Network {
+    Network::Named(Docker::network())
+}
+
+/// The collector's files.
+fn configure(folder: &Path, search: &Search) -> anyhow::Result<()> {
+    for (name, mode) in [("coredns", 0o755), ("state", 0o777)] {
+        let path = folder.join(name);
+        fs::create_dir_all(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+    }
+    let collector = Collector {
+        store: search.url().to_owned(),
+        certificates: format!("{INSIDE}/certificates"),
+        resolver_log: format!("{INSIDE}/coredns/*.log"),
+        state: format!("{INSIDE}/state"),
+        metrics: "0.0.0.0:9464".to_owned(),
+    };
+    let path: PathBuf = folder.join("config.yaml");
+    fs::write(&path, serde_json::to_vec_pretty(&collector.config())?)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn listens(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, LOOK).is_ok()
+}
+
+/// Waits until a server answers.
+fn answers(container: &Container, mut does: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + ANSWER_LIMIT;
+    while !does() {
+        if let Some(signal) = interrupt::requested() {
+            anyhow::bail!("interrupted by {signal}");
+        }
+        if !container.is_running() {
+            return Err(container.failed("it ended while it started").into());
+        }
+        if Instant::now() >= deadline {
+            return Err(container.failed(&format!("it does not answer within {ANSWER_LIMIT:?}")).into());
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}

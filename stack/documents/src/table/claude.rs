@@ -1,0 +1,68 @@
+//! What Claude Code tells of itself: the attributes of its events that are documented, and hold nothing of a prompt.
+
+use super::{AGENT, CONTAINER_ID, PROJECT};
+use crate::{
+    Field, Kind, Stream, Strictness,
+    field::{CUT, WORD, fraction, keyword, number, of},
+};
+
+/// An event of Claude Code.
+pub const CLAUDE: Stream = Stream {
+    name: "clawker-claude",
+    title: "Claude Code",
+    about: "What Claude Code tells of itself: a document for each of its events. All of it is the agent's claim but whose it is and where it came from, which the lane says.",
+    strictness: Strictness::Unsearched,
+    fields: FIELDS,
+    columns: &[
+        "agent",
+        "project",
+        "event.name",
+        "model",
+        "tool_name",
+        "decision",
+        "success",
+        "cost_usd",
+        "duration_ms",
+        "status_code",
+    ],
+};
+
+const FIELDS: &[Field] = &[
+    AGENT,
+    PROJECT,
+    CONTAINER_ID,
+    of(Kind::Ip, "src_ip", "The address it came from."),
+    keyword(
+        "event.name",
+        WORD,
+        "user_prompt, tool_result, api_request, api_error, tool_decision, or another.",
+    ),
+    of(Kind::Date, "event.timestamp", "When, by the agent's clock."),
+    number("event.sequence", "", "Counts the events of a session."),
+    keyword("session.id", WORD, "The session."),
+    keyword("prompt.id", WORD, "The prompt that an event follows from."),
+    keyword("app.version", WORD, "Version of Claude Code."),
+    keyword("terminal.type", WORD, "What it runs in."),
+    keyword("organization.id", WORD, "The account's organization."),
+    keyword("user.account_uuid", WORD, "The account."),
+    number("prompt_length", "characters", "Of user_prompt: how long it was."),
+    keyword("model", WORD, "Of api_request and api_error: the model."),
+    fraction("cost_usd", "US dollars", "Of api_request: its cost, as estimated."),
+    fraction("duration_ms", "milliseconds", "Of a request or tool: how long it took."),
+    number("input_tokens", "tokens", "Of api_request: read."),
+    number("output_tokens", "tokens", "Of api_request: written."),
+    number("cache_read_tokens", "tokens", "Of api_request: read from the cache."),
+    number("cache_creation_tokens", "tokens", "Of api_request: put into the cache."),
+    keyword("request_id", WORD, "Of api_request and api_error: the provider's identifier."),
+    keyword("error", CUT, "Of a failure: its message."),
+    keyword("error_type", WORD, "Of a failure: its kind."),
+    keyword("status_code", WORD, "Of api_error: the answer's code."),
+    number("attempt", "", "Of api_error: which attempt it was."),
+    keyword("tool_name", CUT, "Of tool_result and tool_decision: the tool."),
+    keyword("tool_use_id", WORD, "Of tool_result and tool_decision: which use of it."),
+    // Text: the sender writes it so, and what is neither true nor false must not be refused.
+    keyword("success", WORD, "Of tool_result: true or false."),
+    keyword("decision", WORD, "Of tool_decision and tool_result: accept or reject."),
+    keyword("source", WORD, "Of tool_decision and tool_result: who decided."),
+    number("tool_result_size_bytes", "bytes", "Of tool_result: size of what the tool answered."),
+];
