@@ -15,7 +15,7 @@ use crate::{
     event::Tier,
     scenario::{
         needs::{Feature, KernelVersion, Requirement},
-        types::{Disturbance, Need, Outage, Scenario, Step, Stopped},
+        types::{Disturbance, Need, Outage, ProxyServer, Scenario, Step, Stopped},
     },
 };
 
@@ -25,6 +25,9 @@ pub(crate) fn missing(scenario: &Scenario, tier: Tier) -> Option<String> {
         && let Some(why) = scenario.each_step().find_map(|(_, step)| lab_alone(step))
     {
         return Some(why.to_owned());
+    }
+    if tier < Tier::Stack && scenario.proxy.as_ref().is_some_and(|proxy| proxy.server == ProxyServer::Envoy) {
+        return Some("needs the stack tier: its proxy is Envoy".to_owned());
     }
     let said = scenario.needs.iter().map(Need::requirement);
     let implied = scenario.steps.iter().flat_map(Requirement::of).map(Ok);

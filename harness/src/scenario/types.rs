@@ -24,7 +24,7 @@ use super::{
     schema,
 };
 pub use accept::Accept;
-pub use agent::{Agent, Network, PortSpec, Proxy, Rule};
+pub use agent::{Agent, Network, PathAction, PathRule, PortSpec, Proxy, ProxyServer, Rule};
 pub use application::{Destination, Http3, Quic, Stun, Websocket};
 pub use connect::{Connect, ConnectVia, End};
 pub use expect::{DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, WireExpectation};
