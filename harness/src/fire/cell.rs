@@ -179,7 +179,7 @@ pub fn fire<'c>(
 fn ground(case: Case<'_, '_>) -> Result<Ground, FireError> {
     let Some(plane) = case.lab.plane() else { return Ok(Ground::default()) };
     let mut ground = Ground { houses: house::houses(case, plane)?, ..Ground::default() };
-    if envoy::is_proxy(&case.cell.scenario) {
+    if case.cell.scenario.has_envoy() {
         ground.far = Some(envoy::far_side(plane)?);
         ground.trust = Some(plane.proxy_authority().certificate().to_owned());
     }
@@ -196,7 +196,7 @@ fn in_world<'c>(
     let mut enrolled = Enrolled::new(case);
     let mut evidence = Vec::new();
     // Before the agents: a listener that is not there would refuse what it is handed.
-    let envoy = match lab.plane().filter(|_| envoy::is_proxy(&cell.scenario)) {
+    let envoy = match lab.plane().filter(|_| cell.scenario.has_envoy()) {
         Some(plane) => Some(Envoy::start(case, world, plane)?),
         None => None,
     };

@@ -18,10 +18,7 @@ use crate::{
     docker::{Container, Docker, Network, Order},
     far,
     plane::Plane,
-    scenario::{
-        Cell,
-        types::{ProxyServer, Rule, Scenario},
-    },
+    scenario::{Cell, types::Rule},
     world::{House, World},
 };
 
@@ -42,17 +39,12 @@ pub(super) struct Envoy {
     folder: TempDir,
 }
 
-/// Whether a case has Envoy as its proxy.
-pub(super) fn is_proxy(scenario: &Scenario) -> bool {
-    scenario.proxy.as_ref().is_some_and(|proxy| proxy.server == ProxyServer::Envoy)
-}
-
 /// The case with the listeners that its rules get from the plan that ships, the catch-all's included.
 ///
 /// # Errors
 /// If there is no such plan.
 pub fn prepared(cell: &Cell) -> Result<Cow<'_, Cell>, FireError> {
-    if !is_proxy(&cell.scenario) {
+    if !cell.scenario.has_envoy() {
         return Ok(Cow::Borrowed(cell));
     }
     let mut cell = cell.clone();

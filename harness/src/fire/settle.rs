@@ -16,7 +16,6 @@ use super::{
     FireError, SENTINEL,
     act::uninterrupted,
     cell::{Case, risen},
-    envoy,
 };
 use crate::{
     actor::{Action, Report},
@@ -87,7 +86,7 @@ pub(super) fn streams(
     agents: &mut [AgentEvidence],
 ) -> Result<BTreeMap<String, Vec<Value>>, FireError> {
     let mut streams: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    let Some(plane) = case.lab.plane().filter(|_| envoy::is_proxy(&case.cell.scenario)) else {
+    let Some(plane) = case.lab.plane().filter(|_| case.cell.scenario.has_envoy()) else {
         return Ok(streams);
     };
     let stream = Lane::Envoy.stream();

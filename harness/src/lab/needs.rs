@@ -15,7 +15,7 @@ use crate::{
     event::Tier,
     scenario::{
         needs::{Feature, KernelVersion, Requirement},
-        types::{Disturbance, Need, Outage, ProxyServer, Scenario, Step, Stopped},
+        types::{Disturbance, Need, Outage, Scenario, Step, Stopped},
     },
 };
 
@@ -26,7 +26,7 @@ pub(crate) fn missing(scenario: &Scenario, tier: Tier) -> Option<String> {
     {
         return Some(why.to_owned());
     }
-    if tier < Tier::Stack && scenario.proxy.as_ref().is_some_and(|proxy| proxy.server == ProxyServer::Envoy) {
+    if tier < Tier::Stack && scenario.has_envoy() {
         return Some("needs the stack tier: its proxy is Envoy".to_owned());
     }
     let said = scenario.needs.iter().map(Need::requirement);

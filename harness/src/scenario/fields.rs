@@ -14,6 +14,9 @@ use serde_json::Value;
 /// The stream that these attributes are of.
 pub use reader::document::STREAM as EGRESS_STREAM;
 
+/// The stream of Envoy's documents.
+pub const ENVOY_STREAM: &str = documents::ENVOY.name;
+
 /// What values an attribute takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

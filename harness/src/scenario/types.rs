@@ -92,6 +92,12 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Whether its proxy is Envoy.
+    #[must_use]
+    pub fn has_envoy(&self) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.server == ProxyServer::Envoy)
+    }
+
     /// Whether its cells need a chain of their own, because what they do to it would be felt by others.
     #[must_use]
     pub fn disturbs(&self) -> bool {

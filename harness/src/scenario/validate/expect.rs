@@ -10,7 +10,7 @@ use crate::{
         address::{self, Target},
         cell::printable,
         diagnostic::nearest,
-        fields::{self, EGRESS_STREAM, Kind},
+        fields::{self, EGRESS_STREAM, ENVOY_STREAM, Kind},
         types::{DocumentExpectation, Leak, WireExpectation},
     },
     wire::PROTOCOLS,
@@ -41,6 +41,14 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
     if !fields::streams().any(|stream| stream == document.stream) {
         let message = format!("unknown stream `{}`", printable(&document.stream));
         check.fault(&format!("{path}.stream"), message).suggest(&document.stream, fields::streams());
+        return;
+    }
+    if document.stream != EGRESS_STREAM && !(document.stream == ENVOY_STREAM && check.scenario.has_envoy()) {
+        let message = format!("nothing in this case writes to {}", document.stream);
+        let fault = check.fault(&format!("{path}.stream"), message);
+        if document.stream == ENVOY_STREAM {
+            fault.help = Some("add `proxy: {server: envoy}` to the scenario".to_owned());
+        }
         return;
     }
     match (document.exactly, document.at_least) {
