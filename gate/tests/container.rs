@@ -93,8 +93,17 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), Failed> 
 fn stopped_as_first_process() -> Result<(), Failed> {
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
         let ready = tempfile::tempdir()?;
-        let mut child = Command::new("unshare")
-            .args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_clawker-gate"), "--ready"])
+        // Whoever runs the tests may have it that an interrupt is ignored, which the gate would heed.
+        let mut child = Command::new("env")
+            .args([
+                "--default-signal",
+                "unshare",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                env!("CARGO_BIN_EXE_clawker-gate"),
+                "--ready",
+            ])
             .arg(ready.path())
             .args(["--timeout", "20", "--", "true"])
             .spawn()?;

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     event::{CellReport, Class, Event, Failure, Outcome, Tier},
-    fire::{FireError, fire},
+    fire::{FireError, fire, prepared},
     interrupt,
     judge::{asserted, declared, judge, model_steps, told_steps},
     lab::{Availability, Lab, OwnLab, Place, missing},
@@ -174,7 +174,8 @@ fn in_lab(
     let own = own.transpose().map_err(FireError::Lab)?;
     // A world cannot outlive its lab.
     let keep = keep && own.is_none();
-    let evidence = fire(own.as_deref().unwrap_or(lab), cell, &id, keep, frames)?;
+    let prepared = prepared(cell)?;
+    let evidence = fire(own.as_deref().unwrap_or(lab), &prepared, &id, keep, frames)?;
     let judged = judge(&evidence);
     (report.failures, report.model, report.stage) = (judged.failures, judged.model, judged.stage);
     let agents: Vec<&str> = evidence.agents.iter().map(|agent| agent.agent.as_str()).collect();
@@ -196,7 +197,7 @@ fn environment(message: &str) -> Failure {
 
 fn class(error: &FireError) -> Class {
     match error {
-        FireError::Sentinel { .. } => Class::Lost,
+        FireError::Sentinel { .. } | FireError::Stream { .. } => Class::Lost,
         FireError::Unmet { .. } => Class::Trigger,
         _ => Class::Environment,
     }

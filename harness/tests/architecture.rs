@@ -18,7 +18,7 @@ const RULES: [(&str, &[&str]); 11] = [
     ("documents", &[]),
     ("rules", &[]),
     ("stack", &["documents", "rules"]),
-    ("harness", &["abi", "policy", "manager", "reader", "rules", "stack"]),
+    ("harness", &["abi", "policy", "manager", "reader", "rules", "stack", "documents"]),
     ("bench", &["abi", "manager", "reader", "rules"]),
     ("gate", &[]),
 ];

@@ -16,7 +16,7 @@ use harness::{
     owner::Owner,
     reexec,
     scenario::types::{Agent, Host},
-    world::{House, World},
+    world::{Ground, House, World},
 };
 use indexmap::IndexMap;
 use libtest_mimic::{Arguments, Failed};
@@ -104,9 +104,9 @@ impl Place {
             state_dir: state.path().to_owned(),
             ..LoadOptions::default()
         })?;
-        let house = House { pid: contained.child.id(), keeper: Box::new(contained) };
-        let world =
-            World::housed(name, &hosts, &agents, vec![house]).inspect_err(|_| drop(manager.unload()))?;
+        let house = House { pid: contained.child.id(), id: String::new(), keeper: Box::new(contained) };
+        let world = World::on(name, &hosts, &agents, Ground { houses: vec![house], ..Ground::default() })
+            .inspect_err(|_| drop(manager.unload()))?;
         let mut place = Self { manager, world, cgroup_id: 0, _state: state };
         for side in ["0", "far"] {
             place.enter(side, &["ip", "-6", "neigh", "flush", "all", "nud", "permanent"])?;

@@ -38,6 +38,7 @@ use program::{Log, Place, Program};
 use tally::Tally;
 
 pub use call::{Call, Exchange};
+pub use certificate::authority;
 pub use dns::Query;
 pub(crate) use proxy::Plan;
 pub use tally::{Connection, L4};

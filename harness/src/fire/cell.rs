@@ -13,6 +13,7 @@ use super::{
     act::Begun,
     control,
     enrol::Enrolled,
+    envoy::{self, Envoy},
     house, settle,
     steps::{self, Script},
 };
@@ -26,7 +27,7 @@ use crate::{
         types::{Agent, Answer},
     },
     wire::Frames,
-    world::{Notice, World, WorldError},
+    world::{Ground, Notice, World, WorldError},
 };
 
 /// Why a cell could not be fired. Never the chain's fault alone: see each.
@@ -71,6 +72,9 @@ pub enum FireError {
         /// What the container's first process is called.
         name: String,
     },
+    /// The proxy cannot serve these rules.
+    #[error("there is no plan for the proxy: {0}")]
+    Plan(#[from] stack::PlanError),
     /// The case's proxy could not be started.
     #[error("the proxy did not start: {0}")]
     Proxy(String),
@@ -86,6 +90,16 @@ pub enum FireError {
         path: String,
         /// What it answered.
         answer: Answer,
+    },
+    /// The end of another stream was not seen.
+    #[error("the last document of agent {agent:?} in {stream} did not reach the store: {why}")]
+    Stream {
+        /// Which.
+        stream: String,
+        /// Whose.
+        agent: String,
+        /// What is known of the plane.
+        why: String,
     },
     /// The end of the event stream was not seen.
     #[error("the sentinel of agent {agent:?} did not reach the store within {waited:.1?}: {why}")]
@@ -147,8 +161,7 @@ pub fn fire<'c>(
 ) -> Result<Evidence<'c>, FireError> {
     let agents = agents(cell);
     let case = Case { lab, cell, id, agents: &agents };
-    let houses = lab.plane().map(|plane| house::houses(case, plane)).transpose()?.unwrap_or_default();
-    let mut world = World::housed(id, &cell.scenario.hosts, &agents, houses)?;
+    let mut world = World::on(id, &cell.scenario.hosts, &agents, ground(case)?)?;
     let labels: Vec<&str> = agents.iter().map(|agent| agent.agent.as_str()).collect();
     let early = steps::early(&world, &labels, &cell.scenario)?;
     let fired = in_world(case, &mut world, early);
@@ -162,6 +175,17 @@ pub fn fire<'c>(
     Ok(evidence)
 }
 
+/// What the world of a case stands on: in the stack tier, containers.
+fn ground(case: Case<'_, '_>) -> Result<Ground, FireError> {
+    let Some(plane) = case.lab.plane() else { return Ok(Ground::default()) };
+    let mut ground = Ground { houses: house::houses(case, plane)?, ..Ground::default() };
+    if case.cell.scenario.has_envoy() {
+        ground.far = Some(envoy::far_side(plane)?);
+        ground.trust = Some(plane.proxy_authority().certificate().to_owned());
+    }
+    Ok(ground)
+}
+
 /// Evidence, and what must go before the world does.
 fn in_world<'c>(
     case: Case<'_, 'c>,
@@ -171,10 +195,15 @@ fn in_world<'c>(
     let Case { lab, cell, id, .. } = case;
     let mut enrolled = Enrolled::new(case);
     let mut evidence = Vec::new();
+    // Before the agents: a listener that is not there would refuse what it is handed.
+    let envoy = match lab.plane().filter(|_| cell.scenario.has_envoy()) {
+        Some(plane) => Some(Envoy::start(case, world, plane)?),
+        None => None,
+    };
     for room in 0..case.agents.len() {
         evidence.push(enrolled.enrol(case, world, room)?);
     }
-    if let Some(proxy) = &cell.scenario.proxy {
+    if let (Some(proxy), None) = (&cell.scenario.proxy, &envoy) {
         let plan = Plan::of(proxy, &cell.scenario).map_err(FireError::Proxy)?;
         let started = world.far().run(async move { plan.start().await });
         started
@@ -186,11 +215,13 @@ fn in_world<'c>(
         world.forget();
     }
     let mut script =
-        Script { case, world, enrolled, agents: evidence, fired: Vec::new(), early, answering: None };
+        Script { case, world, enrolled, agents: evidence, fired: Vec::new(), early, answering: None, envoy };
     script.run(&cell.scenario.steps)?;
-    let Script { world, enrolled, agents: mut evidence, fired, .. } = script;
+    let Script { world, enrolled, agents: mut evidence, fired, envoy, .. } = script;
 
+    let streams = settle::streams(case, world, &mut evidence)?;
     let settled = settle::settle(case, world, &mut evidence)?;
+    drop(envoy);
     for agent in &mut evidence {
         agent.ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
     }
@@ -201,6 +232,7 @@ fn in_world<'c>(
         cell,
         agents: evidence,
         documents: settled.documents,
+        streams,
         sentinels: settled.sentinels,
         losses: settled.losses,
         wire: world.wire(),

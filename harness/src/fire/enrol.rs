@@ -139,7 +139,7 @@ fn request(case: Case<'_, '_>, agent: &Agent, end: &AgentEnd) -> Result<EnrolReq
 }
 
 /// What an agent's container is called: unique in the life of the reader.
-fn container_id(id: &str, end: &AgentEnd) -> String {
+pub(super) fn container_id(id: &str, end: &AgentEnd) -> String {
     format!("{id}-{}", end.cgroup_id)
 }
 

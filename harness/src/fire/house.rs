@@ -45,7 +45,11 @@ pub(super) fn houses(case: Case<'_, '_>, plane: &Plane) -> Result<Vec<House>, Fi
         order.less = vec!["NET_RAW".to_owned()];
         order.more = capabilities(agent);
         let container = plane.docker().start(order)?;
-        houses.push(House { pid: container.pid(), keeper: Box::new(container) });
+        houses.push(House {
+            pid: container.pid(),
+            id: container.id().to_owned(),
+            keeper: Box::new(container),
+        });
     }
     Ok(houses)
 }

@@ -5,6 +5,7 @@ mod act;
 mod cell;
 mod control;
 mod enrol;
+mod envoy;
 mod house;
 mod settle;
 mod steps;
@@ -12,6 +13,7 @@ mod steps;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub use cell::{FireError, fire};
+pub use envoy::prepared;
 use ipnet::IpNet;
 
 use crate::{

@@ -3,13 +3,14 @@
 //! and once it holds nothing any more, what is not in the store is nowhere else.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     net::IpAddr,
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use stack::Lane;
 
 use super::{
     FireError, SENTINEL,
@@ -17,10 +18,13 @@ use super::{
     cell::{Case, risen},
 };
 use crate::{
-    actor::Action,
+    actor::{Action, Report},
     judge::{AgentEvidence, attribute},
     lab::Lab,
-    scenario::{fields::EGRESS_STREAM, types::Send},
+    scenario::{
+        fields::EGRESS_STREAM,
+        types::{Connect, Send},
+    },
     world::World,
 };
 
@@ -34,6 +38,8 @@ const SENTINEL_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long nothing may arrive, of what is still to arrive, before it is taken for lost: the reader asks for counts
 /// and tells of losses several times a second.
 const STILL: Duration = Duration::from_secs(3);
+/// How long a server of the telemetry plane may take to tell what it saw, from there to the store.
+const STREAM_LIMIT: Duration = Duration::from_secs(15);
 /// Between looks at the reader's queue: each asks a page of it.
 const PAGE: Duration = Duration::from_millis(20);
 /// Between looks at the ledger.
@@ -70,6 +76,47 @@ pub(super) fn settle(
     let (losses, documents): (Vec<_>, Vec<_>) = documents.into_iter().partition(is_loss);
     let (sentinels, documents) = documents.into_iter().partition(is_sentinel);
     Ok(Settled { documents, sentinels, losses })
+}
+
+/// The documents of the case's containers in the other streams, all that were written up to now: after a connection to
+/// nowhere, whose own is the last. None where the case has no servers that write.
+pub(super) fn streams(
+    case: Case<'_, '_>,
+    world: &World,
+    agents: &mut [AgentEvidence],
+) -> Result<BTreeMap<String, Vec<Value>>, FireError> {
+    let mut streams: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let Some(plane) = case.lab.plane().filter(|_| case.cell.scenario.has_envoy()) else {
+        return Ok(streams);
+    };
+    let stream = Lane::Envoy.stream();
+    let connect: Connect =
+        serde_json::from_value(json!({"to": format!("{SENTINEL}:9"), "send": 1, "receive": 1}))?;
+    let action = Action::Connect(connect);
+    let failed = |problem: String| FireError::Actor { path: "the sentinel".to_owned(), problem };
+    for agent in agents.iter_mut().filter(|agent| agent.is_live) {
+        let report: Report = world
+            .spawn_actor(agent.room, &action)
+            .map_err(|error| failed(error.to_string()))?
+            .wait(SENTINEL_LIMIT)
+            .map_err(|error| failed(error.to_string()))?;
+        agent.sentinels += 1;
+        let port = report.src.map(|src| u64::from(src.port()));
+        let is_ours = |document: &Value| attribute(document, "container_id") == agent.container_id.as_str();
+        let is_last =
+            |document: &Value| is_ours(document) && attribute(document, "src_port").as_u64() == port;
+        if case.lab.endpoint.wait_for(&stream, is_last, Instant::now() + STREAM_LIMIT).is_none() {
+            return Err(FireError::Stream {
+                stream,
+                agent: agent.agent.clone(),
+                why: format!("its call: {report:?}\n{}", plane.explain()),
+            });
+        }
+        let documents =
+            case.lab.endpoint.documents(&stream, |document| is_ours(document) && !is_last(document));
+        streams.entry(stream.clone()).or_default().extend(documents);
+    }
+    Ok(streams)
 }
 
 /// Sweeps until no flow of a container is open.

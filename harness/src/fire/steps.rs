@@ -11,6 +11,7 @@ use super::{
     act::{Begun, act, begin, uninterrupted},
     cell::Case,
     enrol::Enrolled,
+    envoy::Envoy,
     understood,
 };
 use crate::{
@@ -36,6 +37,8 @@ pub(super) struct Script<'a, 'c> {
     pub early: HashMap<String, Begun>,
     /// The step that set what the endpoint answers, where it is not as usual.
     pub answering: Option<String>,
+    /// The proxy, where that is Envoy.
+    pub envoy: Option<Envoy>,
 }
 
 /// Begins what is to begin before the agents are enrolled. `labels` are the agents', in order.
@@ -173,7 +176,7 @@ impl Script<'_, '_> {
         if let Some(wait) = step.wait {
             interrupt::sleep(wait);
         }
-        let (container, _) = self.container(step);
+        let (container, room) = self.container(step);
         let manager = &self.case.lab.manager;
         let Some(agent) = self.agents.get_mut(container) else { return Ok(()) };
         let before = SystemTime::now();
@@ -191,6 +194,10 @@ impl Script<'_, '_> {
             }
         }
         if let Some(rules) = &step.rules {
+            // What the kernel hands over is served before, and what it no longer hands over until after.
+            if let (Some(envoy), Some(plane)) = (&mut self.envoy, self.case.lab.plane()) {
+                envoy.apply(self.case, self.world, room, rules, plane)?;
+            }
             manager.apply_rules(agent.cgroup_id, &understood(rules)?)?;
             let after = SystemTime::now();
             if let Some(last) = agent.rules.last_mut() {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{Class, Failure, Stage},
-    scenario::types::DocumentExpectation,
+    scenario::{fields::EGRESS_STREAM, types::DocumentExpectation},
 };
 
 /// Most documents of one expectation whose differences are shown.
@@ -25,18 +25,19 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Option<Stage>) {
     let mut claimed = vec![false; evidence.documents.len()];
     for (index, expectation) in expect.documents.iter().enumerate() {
         let path = format!("expect.documents[{index}]");
-        let meant: Vec<usize> = (0..evidence.documents.len())
-            .filter(|at| matches(&evidence.documents[*at], &expectation.filter))
-            .collect();
-        for at in &meant {
-            claimed[*at] = true;
+        let documents = evidence.of_stream(&expectation.stream);
+        let meant: Vec<usize> =
+            (0..documents.len()).filter(|at| matches(&documents[*at], &expectation.filter)).collect();
+        if expectation.stream == EGRESS_STREAM {
+            for at in &meant {
+                claimed[*at] = true;
+            }
         }
         if let Some((failure, missing)) = count(evidence, &path, expectation, meant.len() as u64) {
             failures.push(failure);
             stage = stage.or(missing);
         }
-        let mut differ =
-            meant.iter().filter_map(|at| compare(evidence, &path, expectation, &evidence.documents[*at]));
+        let mut differ = meant.iter().filter_map(|at| compare(evidence, &path, expectation, &documents[*at]));
         failures.extend(differ.by_ref().take(MOST));
         let more = differ.count();
         if more > 0 {
@@ -84,7 +85,10 @@ fn count(
         format!("{path}: {wanted} document(s) expected where {}, {found} found", words(&expectation.filter));
     let mut parts = Vec::new();
     let mut class = Class::Expectation;
-    let missing = (found < least).then(|| vanished(evidence, expectation, found));
+    let documents = evidence.of_stream(&expectation.stream);
+    // Where in the chain it vanished is known of the reader's alone.
+    let of_reader = expectation.stream == EGRESS_STREAM;
+    let missing = (found < least && of_reader).then(|| vanished(evidence, expectation, found));
     if let Some(missing) = &missing {
         if !missing.accounted && !matches!(missing.stage, Stage::Call | Stage::Filter) {
             class = Class::Lost;
@@ -94,13 +98,14 @@ fn count(
     if found == 0 {
         let mut wanted = expectation.filter.clone();
         wanted.extend(expectation.fields.clone());
-        if let Some(document) = nearest(&evidence.documents, &wanted) {
+        if let Some(document) = nearest(documents, &wanted) {
             parts.push(format!("nearest document: {}\n{}", describe(document), diff(&wanted, document)));
         }
     }
-    parts.push(match evidence.documents.len() {
+    parts.push(match documents.len() {
         0 => "events seen: none of these agents".to_owned(),
-        several => format!("events seen ({several}):\n{}", list(evidence.documents.iter())),
+        several if of_reader => format!("events seen ({several}):\n{}", list(documents.iter())),
+        several => format!("documents seen ({several}):\n{}", whole(documents)),
     });
     let failure = evidence.failure(class, path, message, parts.join("\n"));
     Some((failure, missing.map(|missing| missing.stage)))
@@ -135,6 +140,12 @@ pub(super) fn agrees(expectation: &DocumentExpectation, document: &Value) -> boo
 /// Whether a document has every value of a filter.
 fn matches(document: &Value, filter: &BTreeMap<String, Value>) -> bool {
     filter.iter().all(|(name, value)| equal(attribute(document, name), value))
+}
+
+/// Documents of other streams, a line each, as they are.
+fn whole(documents: &[Value]) -> String {
+    let lines = documents.iter().take(MOST).map(|document| format!("    {}", document["attributes"]));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn words(fields: &BTreeMap<String, Value>) -> String {

@@ -1,6 +1,7 @@
 //! What one cell left behind.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
@@ -13,8 +14,8 @@ use crate::{
     actor::Report,
     event::{Class, Failure},
     lab::ReaderCounters,
-    scenario::Cell,
     scenario::types::Rule,
+    scenario::{Cell, fields::EGRESS_STREAM},
     wire::WireSummary,
 };
 
@@ -118,6 +119,8 @@ pub struct Evidence<'a> {
     pub agents: Vec<AgentEvidence>,
     /// Every document of their cgroups but the sentinels.
     pub documents: Vec<Value>,
+    /// Documents of these containers in other streams, by stream.
+    pub streams: BTreeMap<String, Vec<Value>>,
     /// The sentinels' documents, which the ledger counts.
     pub sentinels: Vec<Value>,
     /// Documents of what was lost of them, and of nobody knows whom where the lab was the cell's own.
@@ -154,6 +157,14 @@ impl Evidence<'_> {
         let detail =
             [excerpt, detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
         Failure { class, message, detail }
+    }
+
+    /// Its documents in a stream.
+    pub(super) fn of_stream(&self, stream: &str) -> &[Value] {
+        if stream == EGRESS_STREAM {
+            return &self.documents;
+        }
+        self.streams.get(stream).map_or(&[], Vec::as_slice)
     }
 
     /// Attempts that were lost and documented as such.

@@ -1,5 +1,6 @@
 //! Evidence as data, for the oracles' own tests.
 
+use std::collections::BTreeMap;
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::{Duration, SystemTime},
@@ -67,6 +68,7 @@ pub fn evidence(cell: &Cell) -> Evidence<'_> {
     let report =
         Report { outcome: "ok".to_owned(), dst: "198.51.100.7:443".parse().ok(), ..Report::default() };
     Evidence {
+        streams: BTreeMap::new(),
         cell,
         agents: vec![agent],
         documents: Vec::new(),

@@ -26,6 +26,9 @@ pub(crate) fn missing(scenario: &Scenario, tier: Tier) -> Option<String> {
     {
         return Some(why.to_owned());
     }
+    if tier < Tier::Stack && scenario.has_envoy() {
+        return Some("needs the stack tier: its proxy is Envoy".to_owned());
+    }
     let said = scenario.needs.iter().map(Need::requirement);
     let implied = scenario.steps.iter().flat_map(Requirement::of).map(Ok);
     said.chain(implied).find_map(|need| match need {

@@ -3,7 +3,14 @@ use proptest::prelude::*;
 use super::*;
 
 fn rule(dst: &str, proto: &str, port: Option<PortSpec>) -> Rule {
-    Rule { dst: dst.to_owned(), proto: proto.to_owned(), port, listener: None }
+    Rule {
+        dst: dst.to_owned(),
+        proto: proto.to_owned(),
+        port,
+        listener: None,
+        path_rules: Vec::new(),
+        path_default: None,
+    }
 }
 
 fn range(text: &str) -> Option<PortSpec> {

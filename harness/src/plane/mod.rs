@@ -9,7 +9,7 @@ mod gate;
 mod search;
 
 use std::{
-    fs,
+    fs, io,
     net::{IpAddr, SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -21,6 +21,7 @@ use std::{
 use anyhow::Context as _;
 use stack::{
     Collector, Lane,
+    certificates::Authority,
     store::{Store, Wanted},
 };
 use tempfile::TempDir;
@@ -36,7 +37,7 @@ use follow::Follower;
 use search::Search;
 
 /// Images that it is made of, and that agents are.
-pub const IMAGES: [&str; 3] = ["agent", "collector", "opensearch"];
+pub const IMAGES: [&str; 4] = ["agent", "collector", "envoy", "opensearch"];
 /// How long a server may take until it answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks at it.
@@ -57,7 +58,8 @@ pub struct Plane {
     // Shared by cells; alone for the one that disturbs it.
     calm: RwLock<()>,
     gate: PathBuf,
-    _files: TempDir,
+    proxy_authority: Authority,
+    files: TempDir,
 }
 
 impl Plane {
@@ -104,7 +106,8 @@ impl Plane {
             store,
             calm: RwLock::new(()),
             gate,
-            _files: files,
+            proxy_authority: Authority::open(files.path(), "proxy")?,
+            files,
         })
     }
 
@@ -112,6 +115,22 @@ impl Plane {
     #[must_use]
     pub const fn docker(&self) -> &Docker {
         &self.docker
+    }
+
+    /// A folder below its own, which servers see.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn folder(&self, name: &str) -> io::Result<TempDir> {
+        let folder = tempfile::Builder::new().prefix(name).tempdir_in(self.files.path())?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        Ok(folder)
+    }
+
+    /// Who signs the certificates that the proxy shows to agents.
+    #[must_use]
+    pub const fn proxy_authority(&self) -> &Authority {
+        &self.proxy_authority
     }
 
     /// The start gate, as a static program.
@@ -152,14 +171,11 @@ impl Plane {
     #[must_use]
     pub fn explain(&self) -> String {
         let state = |container: &Container| {
-            if container.is_running() {
-                String::from("running")
-            } else {
-                format!("ended{}", container.told())
-            }
+            let state = if container.is_running() { "running" } else { "ended" };
+            format!("{state}{}", container.told())
         };
         format!(
-            "collector: {}; opensearch: {}; {}",
+            "collector: {}\nopensearch: {}\n{}",
             state(&self.collector),
             state(&self.store),
             self.follower.explain()

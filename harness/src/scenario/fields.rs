@@ -14,6 +14,9 @@ use serde_json::Value;
 /// The stream that these attributes are of.
 pub use reader::document::STREAM as EGRESS_STREAM;
 
+/// The stream of Envoy's documents.
+pub const ENVOY_STREAM: &str = documents::ENVOY.name;
+
 /// What values an attribute takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -80,12 +83,25 @@ const TEXTS: [(&str, Kind); 12] = [
     ("verdict", words!(Verdict)),
 ];
 
-/// What the attribute holds, if there is one of that name.
+/// The streams that documents may be expected in.
+pub fn streams() -> impl Iterator<Item = &'static str> {
+    documents::ALL.iter().map(|stream| stream.name)
+}
+
+/// Attributes of the documents of a stream, in the order of its table.
+pub fn names(stream: &str) -> impl Iterator<Item = &'static str> {
+    let table = documents::ALL.iter().find(|one| one.name == stream);
+    table.into_iter().flat_map(|stream| stream.fields).map(|field| field.name)
+}
+
+/// What the attribute holds, if there is one of that name in any stream. In the reader's, some texts are not free.
 pub fn kind(name: &str) -> Option<Kind> {
-    let field = EgressDocument::FIELDS.iter().find(|field| field.name == name)?;
+    let field = documents::ALL.iter().find_map(|stream| stream.field(name))?;
+    let of_reader = EgressDocument::FIELDS.iter().any(|field| field.name == name);
     Some(match field.kind {
         reader::Kind::Keyword => {
-            TEXTS.iter().find(|(text, _)| *text == name).map_or(Kind::Text, |(_, kind)| *kind)
+            let text = TEXTS.iter().find(|(text, _)| of_reader && *text == name);
+            text.map_or(Kind::Text, |(_, kind)| *kind)
         }
         reader::Kind::Text | reader::Kind::Date => Kind::Text,
         reader::Kind::Ip => Kind::Address,

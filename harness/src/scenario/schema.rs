@@ -4,7 +4,6 @@
 //! stand as well. What takes more than one value to know (a host that is not listed, a contradiction) is
 //! `lint`'s.
 
-use reader::EgressDocument;
 use schemars::{
     Schema, SchemaGenerator, generate::SchemaSettings, json_schema, transform::transform_subschemas,
 };
@@ -224,22 +223,28 @@ pub(super) fn program(_: &mut SchemaGenerator) -> Schema {
 
 /// A data stream.
 pub(super) fn stream(_: &mut SchemaGenerator) -> Schema {
-    words([EGRESS_STREAM])
+    words(fields::streams())
 }
 
-/// Attributes of documents, each with the values that it takes.
+/// Attributes of documents, of whatever stream: [`expectation`] says which.
 pub(super) fn attributes(_: &mut SchemaGenerator) -> Schema {
-    let properties: Map<String, Value> = EgressDocument::FIELDS
-        .iter()
-        .filter_map(|field| {
-            let mut schema = attribute(field.name, fields::kind(field.name)?).to_value();
-            schema.as_object_mut()?.insert("description".to_owned(), field.about.into());
-            Some((field.name.to_owned(), schema))
-        })
-        .collect();
-    json_schema!({
+    json_schema!({"type": "object"})
+}
+
+/// Attributes of a stream's documents, each with the values that it takes.
+fn attributes_of(stream: &documents::Stream) -> Value {
+    let properties = stream.fields.iter().filter_map(|field| {
+        let kind = match fields::kind(field.name)? {
+            Kind::Word(_) if stream.name != EGRESS_STREAM && field.name != "verdict" => Kind::Text,
+            kind => kind,
+        };
+        let mut schema = attribute(field.name, kind).to_value();
+        schema.as_object_mut()?.insert("description".to_owned(), field.about.into());
+        Some((field.name.to_owned(), schema))
+    });
+    json!({
         "type": "object",
-        "properties": properties,
+        "properties": properties.collect::<Map<String, Value>>(),
         "patternProperties": {VARIABLE: {}},
         "additionalProperties": false,
     })
@@ -296,8 +301,18 @@ pub(super) fn one_server(schema: &mut Schema) {
 }
 
 /// A number, or the least number, not both.
-pub(super) fn one_count(schema: &mut Schema) {
+pub(super) fn expectation(schema: &mut Schema) {
     require(schema, json!({"not": {"required": ["exactly", "at_least"]}}));
+    for stream in documents::ALL {
+        let named = json!({"properties": {"stream": {"const": stream.name}}});
+        let is_meant = if stream.name == EGRESS_STREAM {
+            named
+        } else {
+            json!({"allOf": [named, {"required": ["stream"]}]})
+        };
+        let of_it = json!({"patternProperties": {"^(where|match)$": attributes_of(&stream)}});
+        require(schema, json!({"if": is_meant, "then": of_it}));
+    }
 }
 
 /// Something is said of what is seen, and nothing twice.

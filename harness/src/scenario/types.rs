@@ -24,7 +24,7 @@ use super::{
     schema,
 };
 pub use accept::Accept;
-pub use agent::{Agent, Network, PortSpec, Proxy, Rule};
+pub use agent::{Agent, Network, PathAction, PathRule, PortSpec, Proxy, ProxyServer, Rule};
 pub use application::{Destination, Http3, Quic, Stun, Websocket};
 pub use connect::{Connect, ConnectVia, End};
 pub use expect::{DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, WireExpectation};
@@ -92,6 +92,12 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Whether its proxy is Envoy.
+    #[must_use]
+    pub fn has_envoy(&self) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.server == ProxyServer::Envoy)
+    }
+
     /// Whether its cells need a chain of their own, because what they do to it would be felt by others.
     #[must_use]
     pub fn disturbs(&self) -> bool {

@@ -45,7 +45,7 @@ pub const AGENT_LINK: u32 = 2;
 /// Its name.
 pub const AGENT_INTERFACE: &str = "eth0";
 /// The far end of agent 0's veth; agent `i` has `FAR_LINK + i`.
-const FAR_LINK: u32 = 10;
+const FAR_LINK: u32 = 100_000;
 
 /// The namespaces of one world, connected, and a capture socket for each veth.
 pub struct Network {
@@ -63,23 +63,33 @@ pub enum Home<'a> {
     Cgroup(BorrowedFd<'a>),
 }
 
-/// Builds the network of world `id`, with these agents. The work is done in a thread of its own, because a thread is in
-/// one network namespace at a time.
-pub fn network(id: &str, hosts: &IndexMap<String, Host>, agents: &[Home<'_>]) -> Result<Network, WorldError> {
+/// Builds the network of world `id`, with these agents; the far side is in the namespace of process `far`, if that is said.
+/// The work is done in a thread of its own, because a thread is in one network namespace at a time.
+pub fn network(
+    id: &str,
+    hosts: &IndexMap<String, Host>,
+    agents: &[Home<'_>],
+    far: Option<u32>,
+) -> Result<Network, WorldError> {
     let prefix = format!("{NETNS_PREFIX}-{}-{id}", Owner::current());
     let host_addresses: BTreeSet<IpAddr> =
         hosts.values().filter(|host| !host.silent).flat_map(|host| host.addr.iter().copied()).collect();
     thread::scope(|scope| {
         thread::Builder::new()
             .name("world-build".to_owned())
-            .spawn_scoped(scope, || build(&prefix, &host_addresses, agents))
+            .spawn_scoped(scope, || build(&prefix, &host_addresses, agents, far))
             .map_err(WorldError::io("start a thread"))?
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn build(prefix: &str, hosts: &BTreeSet<IpAddr>, agents: &[Home<'_>]) -> Result<Network, WorldError> {
+fn build(
+    prefix: &str,
+    hosts: &BTreeSet<IpAddr>,
+    agents: &[Home<'_>],
+    far: Option<u32>,
+) -> Result<Network, WorldError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -96,11 +106,17 @@ fn build(prefix: &str, hosts: &BTreeSet<IpAddr>, agents: &[Home<'_>]) -> Result<
         quiet_kernel()?;
         rooms.push((netns, connect(&runtime)?));
     }
-    let far = Netns::create_and_enter(&format!("{prefix}-far"))?;
+    let name = format!("{prefix}-far");
+    let far = match far {
+        Some(pid) => Netns::enter(pid, &name)?,
+        None => Netns::create_and_enter(&name)?,
+    };
     quiet_kernel()?;
     let far_handle = connect(&runtime)?;
     let mut captures = Vec::with_capacity(agents.len());
     runtime.block_on(async {
+        // The one that a runtime gave it.
+        remove_defaults(&far_handle).await?;
         up(&far_handle, LOOPBACK).await?;
         add_address(&far_handle, LOOPBACK, addresses::AUTHORITY.into(), 32).await?;
         add_address(&far_handle, LOOPBACK, addresses::PROXY_V4.into(), 32).await?;
@@ -304,6 +320,19 @@ async fn silent(agents: impl Iterator<Item = &Handle> + Clone) -> Result<(), Wor
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Removes the default routes of a namespace.
+async fn remove_defaults(handle: &Handle) -> Result<(), WorldError> {
+    let routes = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+    let routes: Vec<_> = routes.try_collect().await.map_err(netlink("read the routes"))?;
+    let is_default = |route: &RouteMessage| {
+        route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
+    };
+    for route in routes.into_iter().filter(is_default) {
+        handle.route().del(route).execute().await.map_err(netlink("remove a default route"))?;
+    }
+    Ok(())
 }
 
 async fn add_address(handle: &Handle, link: u32, address: IpAddr, prefix: u8) -> Result<(), WorldError> {

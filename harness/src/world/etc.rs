@@ -13,6 +13,9 @@ use crate::owner::Owner;
 /// Below here, by owner and agent.
 pub const ROOT: &str = "/run";
 
+/// Whom programs trust, in one file.
+const AUTHORITIES: &str = "ssl/certs/ca-certificates.crt";
+
 const FILES: [&str; 3] = ["resolv.conf", "hosts", "nsswitch.conf"];
 
 /// Generated files of one agent, removed on drop.
@@ -23,15 +26,17 @@ pub struct EtcFiles {
 
 impl EtcFiles {
     /// Writes `/run/clawker-lab/<owner>/<name>/…`.
-    pub fn create(name: &str) -> Result<Self, WorldError> {
+    pub fn create(name: &str, trust: Option<&str>) -> Result<Self, WorldError> {
         let parent = Path::new(ROOT).join(FOLDER).join(Owner::current().to_string());
         let folder = parent.join(name);
         let write = || -> io::Result<Self> {
             create_below(&parent, &folder)?;
             let files = Self { folder: folder.clone(), keep: false };
-            for name in FILES {
+            for name in FILES.into_iter().chain(trust.map(|_| AUTHORITIES)) {
                 let path = folder.join(name);
-                fs::write(&path, content(name))?;
+                fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+                let trusted = trust.filter(|_| name == AUTHORITIES);
+                fs::write(&path, trusted.map_or_else(|| content(name), str::to_owned))?;
                 // The agent is another user; the umask may be strict.
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
             }
@@ -73,9 +78,10 @@ impl Drop for EtcFiles {
 pub fn binds(folder: &Path) -> Vec<(CString, CString)> {
     let text = |path: PathBuf| CString::new(path.as_os_str().as_bytes()).ok();
     FILES
-        .iter()
+        .into_iter()
+        .chain([AUTHORITIES])
         .map(|name| (folder.join(name), Path::new("/etc").join(name)))
-        .filter(|(_, target)| target.exists())
+        .filter(|(source, target)| source.exists() && target.exists())
         .filter_map(|(source, target)| text(source).zip(text(target)))
         .collect()
 }

@@ -150,8 +150,21 @@ struct AgentRoom {
 pub struct House {
     /// Its first process.
     pub pid: u32,
+    /// Its name for its runtime.
+    pub id: String,
     /// What keeps it, and removes it when dropped.
     pub keeper: Box<dyn Any + Send + Sync>,
+}
+
+/// What a world stands on, where that is not of its own making.
+#[derive(Default)]
+pub struct Ground {
+    /// Containers of the agents, one each; those that have none get a room of the world's own.
+    pub houses: Vec<House>,
+    /// The container whose network namespace is the far side.
+    pub far: Option<House>,
+    /// The authority that agents trust, and no other, as PEM.
+    pub trust: Option<String>,
 }
 
 /// An isolated place with its far side. Dropping it ends every process in it and removes it.
@@ -163,6 +176,7 @@ pub struct World {
     far: Far,
     wire: Wire,
     far_netns: Netns,
+    far_house: Option<House>,
     /// Addresses of the hosts.
     hosts: HashMap<String, Vec<IpAddr>>,
 }
@@ -171,16 +185,17 @@ impl World {
     /// Builds a world: namespaces, links, cgroups, servers listening, capture running. `id` must be
     /// unique among this process's live worlds.
     pub fn new(id: &str, hosts: &IndexMap<String, Host>, agents: &[Agent]) -> Result<Self, WorldError> {
-        Self::housed(id, hosts, agents, Vec::new())
+        Self::on(id, hosts, agents, Ground::default())
     }
 
-    /// The same with agents in containers, one each; those that have none get a room of the world's own.
-    pub fn housed(
+    /// The same on what others made.
+    pub fn on(
         id: &str,
         hosts: &IndexMap<String, Host>,
         agents: &[Agent],
-        houses: Vec<House>,
+        ground: Ground,
     ) -> Result<Self, WorldError> {
+        let Ground { houses, far: far_house, trust } = ground;
         let safe = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if id.is_empty() || id.len() > 64 || !id.chars().all(safe) {
             return Err(WorldError::Id(id.to_owned()));
@@ -206,12 +221,12 @@ impl World {
                 None => build::Home::Cgroup(cgroup.procs()),
             })
             .collect();
-        let network = build::network(id, hosts, &places)?;
+        let network = build::network(id, hosts, &places, far_house.as_ref().map(|house| house.pid))?;
         let mut rooms = Vec::with_capacity(agents.len());
         for (i, ((agent, netns), (cgroup, house))) in agents.iter().zip(network.agents).zip(homes).enumerate()
         {
             let name = format!("{id}-{i}");
-            let files = EtcFiles::create(&name)?;
+            let files = EtcFiles::create(&name, trust.as_deref())?;
             let confinement = Confinement::new(agent, cgroup.procs(), netns.fd(), files.binds())?;
             let end = AgentEnd {
                 cgroup: cgroup.path().to_owned(),
@@ -229,7 +244,16 @@ impl World {
         let wire = Wire::start(network.captures).map_err(WorldError::io("start the capture thread"))?;
         let far = Far::start(id, network.far.fd(), hosts)?;
         let hosts = hosts.iter().map(|(name, host)| (name.clone(), host.addr.clone())).collect();
-        Ok(Self { id: id.to_owned(), recreated: 0, agents: rooms, far, wire, far_netns: network.far, hosts })
+        Ok(Self {
+            id: id.to_owned(),
+            recreated: 0,
+            agents: rooms,
+            far,
+            wire,
+            far_netns: network.far,
+            far_house,
+            hosts,
+        })
     }
 
     /// The authoritative DNS server, which every agent's resolv.conf names.
@@ -258,6 +282,11 @@ impl World {
     /// First process of the container that agent `i` is in, if it is in one.
     pub(crate) fn house(&self, i: usize) -> Option<u32> {
         Some(self.agents[i].house.as_ref()?.pid)
+    }
+
+    /// The container that is the far side, if it is one, by its name for its runtime.
+    pub(crate) fn far_house(&self) -> Option<&str> {
+        Some(&self.far_house.as_ref()?.id)
     }
 
     /// The far side: its servers, and a place to run more.

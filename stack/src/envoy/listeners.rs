@@ -20,40 +20,80 @@ pub(super) fn certificates(container: &Container) -> Vec<String> {
 
 pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
     let mut listeners = vec![
-        listener("https", plan.listeners.https, plan, |container| https(container, upstream)),
-        listener("http", plan.listeners.http, plan, |container| http(container, upstream)),
-        listener("catch-all", plan.listeners.catch_all, plan, |container| Some(refused(container))),
+        listener("https", plan.listeners.https, Looks::AtTls, plan, |container| {
+            https(container, upstream).into_iter().chain([refused(container, "no_tls")]).collect()
+        }),
+        listener("http", plan.listeners.http, Looks::AtNothing, plan, |container| {
+            http(container, upstream).into_iter().collect()
+        }),
+        listener("catch-all", plan.listeners.catch_all, Looks::AtTls, plan, |container| {
+            vec![refused(container, "no_rule")]
+        }),
     ];
     for (handed, port) in &plan.handed {
         let name = clusters::name_of_handed(&handed.dst, handed.port);
-        listeners.push(listener(&name, *port, plan, |container| hand_on(container, handed, *port)));
+        listeners.push(listener(&name, *port, Looks::AtNothing, plan, |container| {
+            hand_on(container, handed, *port).into_iter().collect()
+        }));
     }
-    listeners
+    listeners.into_iter().flatten().collect()
 }
 
-/// A listener for both families, with a chain for each container that has one.
-fn listener(name: &str, port: u16, plan: &Plan, chain: impl Fn(&Container) -> Option<Value>) -> Value {
-    let chains = plan.containers.iter().filter_map(|container| {
-        let mut chain = chain(container)?;
-        let of = chain.as_object_mut()?;
-        of.insert("name".to_owned(), json!(container.container_id));
-        let matched = of.entry("filter_chain_match").or_insert_with(|| json!({}));
-        matched.as_object_mut()?.insert("source_prefix_ranges".to_owned(), sources(container));
-        Some(chain)
-    });
-    json!({
+/// What a listener looks at before it chooses a chain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// Whether a client begins with TLS, and whom it asks for. One that says nothing is not waited for for long.
+    AtTls,
+    /// Nothing: it may be the server that speaks first.
+    AtNothing,
+}
+
+/// How long a client may take to begin with TLS.
+const PATIENCE: &str = "2s";
+
+/// A listener for both families, with chains for each container. Where none has one, nothing is handed there, and Envoy
+/// takes no listener without chains.
+fn listener(
+    name: &str,
+    port: u16,
+    looks: Looks,
+    plan: &Plan,
+    chains: impl Fn(&Container) -> Vec<Value>,
+) -> Option<Value> {
+    let of_container = |container: &Container| {
+        let mut chains = chains(container);
+        for (number, of) in chains.iter_mut().filter_map(Value::as_object_mut).enumerate() {
+            of.insert("name".to_owned(), json!(format!("{} {number}", container.container_id)));
+            let matched = of.entry("filter_chain_match").or_insert_with(|| json!({}));
+            if let Some(matched) = matched.as_object_mut() {
+                matched.insert("source_prefix_ranges".to_owned(), sources(container));
+            }
+        }
+        chains
+    };
+    let chains: Vec<Value> = plan.containers.iter().flat_map(of_container).collect();
+    if chains.is_empty() {
+        return None;
+    }
+    let mut listener = json!({
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name,
         // Of both families: IPv4 arrives as mapped.
         "address": {"socket_address": {"address": "::", "port_value": port, "ipv4_compat": true}},
-        "listener_filters": [{
+        "filter_chains": chains,
+        // What no chain takes: no container's.
+        "access_log": [on_no_chain(log::connections(None, "DENIED", "no_chain", None))],
+    });
+    if let (Looks::AtTls, Some(of)) = (looks, listener.as_object_mut()) {
+        let inspector = json!({
             "name": "tls_inspector",
             "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"},
-        }],
-        "filter_chains": chains.collect::<Vec<_>>(),
-        // What no chain takes: no container's, or no TLS where that is meant.
-        "access_log": [on_no_chain(log::connections(None, "DENIED", "no_chain", None))],
-    })
+        });
+        of.insert("listener_filters".to_owned(), json!([inspector]));
+        of.insert("listener_filters_timeout".to_owned(), json!(PATIENCE));
+        of.insert("continue_on_listener_filters_timeout".to_owned(), json!(true));
+    }
+    Some(listener)
 }
 
 fn sources(container: &Container) -> Value {
@@ -148,9 +188,9 @@ fn hand_on(container: &Container, handed: &Handed, port: u16) -> Option<Value> {
     })
 }
 
-/// Seen, and ended: a connection that no rule knows.
-fn refused(container: &Container) -> Value {
-    let log = log::connections(Some(container), "DENIED", "no_rule", None);
+/// Seen, and ended: a connection that no rule knows, or not as its rule has it.
+fn refused(container: &Container, reason: &str) -> Value {
+    let log = log::connections(Some(container), "DENIED", reason, None);
     json!({"filters": [tcp_proxy("none", log)]})
 }
 

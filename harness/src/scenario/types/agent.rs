@@ -46,6 +46,32 @@ pub struct Rule {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub listener: Option<u16>,
+    /// What becomes of requests by their path, of `https` and `http`; the longest path that covers one decides.
+    #[serde(default)]
+    pub path_rules: Vec<PathRule>,
+    /// What becomes of a path that none covers. Default: denied if some are allowed, else allowed.
+    #[serde(default)]
+    pub path_default: Option<PathAction>,
+}
+
+/// What becomes of a path, and of those below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PathRule {
+    /// Begins with `/`.
+    pub path: String,
+    /// What becomes of it.
+    pub action: PathAction,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PathAction {
+    /// It goes on.
+    Allow,
+    /// It is answered with 403.
+    Deny,
 }
 
 /// `443` or `"8000-8100"`.
@@ -91,12 +117,26 @@ pub struct Network {
     pub infrastructure: Vec<SocketAddr>,
 }
 
-/// A proxy on the far side. A listener that a rule names forwards to that rule's host and first port.
+/// A proxy on the far side.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proxy {
+    /// Which. Default `lab`.
+    #[serde(default)]
+    pub server: ProxyServer,
     /// Port that takes TCP that no rule knows, and resets it. Absent: that is denied.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub catch_all: Option<u16>,
+}
+
+/// What serves as the proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyServer {
+    /// The lab's own: a listener that a rule names forwards to that rule's host and first port.
+    #[default]
+    Lab,
+    /// Envoy, in the stack tier: rules have the listeners that ship, and a catch-all.
+    Envoy,
 }

@@ -49,7 +49,7 @@ pub enum Leak {
 /// A set of documents and what each of them must say.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(transform = schema::one_count)]
+#[schemars(transform = schema::expectation)]
 pub struct DocumentExpectation {
     /// Data stream. Default `clawker-egress`.
     #[serde(default = "default_stream")]

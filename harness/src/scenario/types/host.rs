@@ -47,7 +47,7 @@ pub struct Serve {
     #[serde(default)]
     #[schemars(schema_with = "schema::server_port")]
     pub http: Option<u16>,
-    /// HTTP/1.1 over TLS port, with a self-signed certificate for the host's name.
+    /// HTTP/1.1 over TLS port, with a certificate for the host's name, of an authority that Envoy trusts and agents do not.
     #[serde(default)]
     #[schemars(schema_with = "schema::server_port")]
     pub tls: Option<u16>,

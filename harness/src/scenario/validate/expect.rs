@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use reader::EgressDocument;
 use serde_json::Value;
 
 use super::{Check, hosts, reach};
@@ -11,7 +10,7 @@ use crate::{
         address::{self, Target},
         cell::printable,
         diagnostic::nearest,
-        fields::{self, EGRESS_STREAM, Kind},
+        fields::{self, EGRESS_STREAM, ENVOY_STREAM, Kind},
         types::{DocumentExpectation, Leak, WireExpectation},
     },
     wire::PROTOCOLS,
@@ -39,9 +38,18 @@ pub(super) fn check(check: &mut Check<'_>) {
 }
 
 fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
-    if document.stream != EGRESS_STREAM {
+    if !fields::streams().any(|stream| stream == document.stream) {
         let message = format!("unknown stream `{}`", printable(&document.stream));
-        check.fault(&format!("{path}.stream"), message).suggest(&document.stream, [EGRESS_STREAM]);
+        check.fault(&format!("{path}.stream"), message).suggest(&document.stream, fields::streams());
+        return;
+    }
+    if document.stream != EGRESS_STREAM && !(document.stream == ENVOY_STREAM && check.scenario.has_envoy()) {
+        let message = format!("nothing in this case writes to {}", document.stream);
+        let fault = check.fault(&format!("{path}.stream"), message);
+        if document.stream == ENVOY_STREAM {
+            fault.help = Some("add `proxy: {server: envoy}` to the scenario".to_owned());
+        }
+        return;
     }
     match (document.exactly, document.at_least) {
         (Some(_), Some(_)) => {
@@ -60,7 +68,7 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
     }
     for (part, fields) in [("where", &document.filter), ("match", &document.fields)] {
         for (name, value) in fields {
-            attribute(check, &format!("{path}.{part}.{name}"), name, value);
+            attribute(check, &format!("{path}.{part}.{name}"), &document.stream, name, value);
         }
     }
     for (name, value) in &document.fields {
@@ -72,13 +80,20 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
 }
 
 /// The attribute exists, and can have this value.
-fn attribute(check: &mut Check<'_>, path: &str, name: &str, value: &Value) {
-    let Some(kind) = fields::kind(name) else {
+fn attribute(check: &mut Check<'_>, path: &str, stream: &str, name: &str, value: &Value) {
+    let known = fields::names(stream).any(|known| known == name);
+    let Some(kind) = fields::kind(name).filter(|_| known) else {
         let message = format!("unknown attribute `{}`", printable(name));
         // In the order of the alphabet, to be found in.
-        let known: BTreeSet<&str> = EgressDocument::field_names().collect();
+        let known: BTreeSet<&str> = fields::names(stream).collect();
         check.fault_of_key(path, message).suggest(name, known);
         return;
+    };
+    // Reasons are the reader's words; another sender has its own.
+    let kind = if stream != EGRESS_STREAM && matches!(kind, Kind::Word(_)) && name != "verdict" {
+        Kind::Text
+    } else {
+        kind
     };
     let text = value.as_str();
     match (kind, text) {

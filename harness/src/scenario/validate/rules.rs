@@ -35,9 +35,17 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, rules: &[Rule]) {
         if rule.proto == "icmp" && rule.port.is_some() {
             check.fault(&format!("{path}.port"), "icmp has no port");
         }
+        if (!rule.path_rules.is_empty() || rule.path_default.is_some()) && !check.scenario.has_envoy() {
+            let part = if rule.path_rules.is_empty() { "path_default" } else { "path_rules" };
+            check.fault_of_key(&format!("{path}.{part}"), "nothing here reads requests").help =
+                Some("add `proxy: {server: envoy}` to the scenario".to_owned());
+        }
         if let Some(listener) = rule.listener {
             let at = format!("{path}.listener");
-            if check.scenario.proxy.is_none() {
+            if check.scenario.has_envoy() {
+                check.fault(&at, "Envoy's listeners are given by the plan that ships").help =
+                    Some("leave `listener` out".to_owned());
+            } else if check.scenario.proxy.is_none() {
                 check.fault(&at, "there is no proxy for a listener").help =
                     Some("add `proxy: {}` to the scenario".to_owned());
             } else if listener == 0 {

@@ -1,0 +1,214 @@
+//! Envoy as the proxy of a case: configured as it ships, beside the hosts of the far side.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use stack::{Envoy as Files, Lane, Listeners, Plan, Upstream, certificates::Role};
+use tempfile::TempDir;
+
+use super::{FireError, cell::Case, understood};
+use crate::{
+    docker::{Container, Docker, Network, Order},
+    far,
+    plane::Plane,
+    scenario::{Cell, types::Rule},
+    world::{House, World},
+};
+
+/// Where Envoy sees its files.
+const INSIDE: &str = "/etc/envoy";
+/// How long it may take until it listens.
+const LISTEN_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+/// Longer than any run.
+const LENGTH: Duration = Duration::from_secs(2 * 86_400);
+
+/// A running Envoy.
+pub(super) struct Envoy {
+    plan: Plan,
+    upstream: Upstream,
+    container: Container,
+    folder: TempDir,
+}
+
+/// The case with the listeners that its rules get from the plan that ships, the catch-all's included.
+///
+/// # Errors
+/// If there is no such plan.
+pub fn prepared(cell: &Cell) -> Result<Cow<'_, Cell>, FireError> {
+    if !cell.scenario.has_envoy() {
+        return Ok(Cow::Borrowed(cell));
+    }
+    let mut cell = cell.clone();
+    let mut plan = None;
+    let scenario = &mut cell.scenario;
+    if let Some(proxy) = &mut scenario.proxy {
+        proxy.catch_all = Some(Listeners::default().catch_all);
+    }
+    let lists = scenario.steps.iter_mut().filter_map(|step| step.rules.as_mut());
+    for rules in std::iter::once(&mut scenario.rules).chain(lists) {
+        let next = Plan::new(&[container("", "", "", &[], rules)?], Listeners::default(), plan.as_ref())?;
+        for (rule, planned) in rules.iter_mut().zip(next.containers.iter().flat_map(|one| &one.rules)) {
+            rule.listener = planned.listener();
+        }
+        plan = Some(next);
+    }
+    Ok(Cow::Owned(cell))
+}
+
+/// The far side's network namespace, where Envoy can be started: that of a container, which also reaches the collector.
+pub(super) fn far_side(plane: &Plane) -> Result<House, FireError> {
+    let order =
+        Order::new("the far side", "agent", Network::Named(Docker::network())).told(["sleep", "infinity"]);
+    let container = plane.docker().start(order)?;
+    Ok(House { pid: container.pid(), id: container.id().to_owned(), keeper: Box::new(container) })
+}
+
+/// As the plan has a container. Listeners are the plan's to give.
+fn container(
+    id: &str,
+    agent: &str,
+    project: &str,
+    addresses: &[IpAddr],
+    rules: &[Rule],
+) -> Result<stack::Container, FireError> {
+    let written: Vec<Rule> = rules.iter().cloned().map(|rule| Rule { listener: None, ..rule }).collect();
+    Ok(stack::Container {
+        container_id: id.to_owned(),
+        agent: agent.to_owned(),
+        project: project.to_owned(),
+        addresses: addresses.to_vec(),
+        rules: understood(&written)?,
+    })
+}
+
+impl Envoy {
+    /// Starts it on the far side of `world` with the rules of the case for each of its agents, and waits until it listens.
+    pub fn start(case: Case<'_, '_>, world: &World, plane: &Plane) -> Result<Self, FireError> {
+        let rules = &case.cell.scenario.rules;
+        let plan = plan(case, world, |_| rules, None)?;
+        let folder = plane.folder(&format!("envoy-{}", case.id)).map_err(problem("make its folder"))?;
+        let collector = plane.receiver(Lane::Envoy).map(|address| (address.ip().to_string(), address.port()));
+        let upstream = Upstream {
+            resolvers: vec![World::authority()],
+            authorities: format!("{INSIDE}/upstream-ca.crt"),
+            collector: collector.ok_or_else(|| FireError::Proxy("its lane has no receiver".to_owned()))?,
+            folder: INSIDE.to_owned(),
+        };
+        let write = || -> io::Result<()> {
+            fs::write(folder.path().join("upstream-ca.crt"), far::authority()?)?;
+            let lane = folder.path().join("lane");
+            fs::create_dir(&lane)?;
+            let credentials = plane.credentials(Lane::Envoy);
+            fs::copy(credentials.authority, lane.join("ca.crt"))?;
+            fs::copy(credentials.certificate, lane.join("tls.crt"))?;
+            fs::copy(credentials.key, lane.join("tls.key"))?;
+            fs::create_dir(folder.path().join("certificates"))
+        };
+        write().map_err(problem("write its files"))?;
+        configure(&plan, &upstream, folder.path(), plane)?;
+        let far =
+            world.far_house().ok_or_else(|| FireError::Proxy("the far side is no container".to_owned()))?;
+        let order =
+            Order::new("envoy", "envoy", Network::Of(far.to_owned())).sees(folder.path(), INSIDE).told([
+                "-c",
+                "/etc/envoy/bootstrap.json",
+                "--disable-hot-restart",
+                // So that its log is in the order of what happened.
+                "--concurrency",
+                "1",
+                "--log-level",
+                "warning",
+            ]);
+        let container = plane.docker().start(order)?;
+        let envoy = Self { plan, upstream, container, folder };
+        envoy.listens(world)?;
+        Ok(envoy)
+    }
+
+    /// Has it serve other rules for the container of agent `room`, without a restart.
+    pub fn apply(
+        &mut self,
+        case: Case<'_, '_>,
+        world: &World,
+        room: usize,
+        rules: &[Rule],
+        plane: &Plane,
+    ) -> Result<(), FireError> {
+        let before = &case.cell.scenario.rules;
+        let next = plan(case, world, |i| if i == room { rules } else { before }, Some(&self.plan))?;
+        configure(&next, &self.upstream, self.folder.path(), plane)?;
+        self.plan = next;
+        self.listens(world)
+    }
+
+    /// Waits until every port of the plan is listened on.
+    fn listens(&self, world: &World) -> Result<(), FireError> {
+        let rules = self.plan.containers.iter().flat_map(|container| &container.rules);
+        let ports: BTreeSet<u16> =
+            rules.filter_map(rules::Rule::listener).chain([self.plan.listeners.catch_all]).collect();
+        for port in ports {
+            let deadline = Instant::now() + LISTEN_LIMIT;
+            let at = SocketAddr::new(World::proxy().0.into(), port);
+            while !world
+                .far()
+                .run(async move { tokio::net::TcpStream::connect(at).await.is_ok() })
+                .unwrap_or(false)
+            {
+                if !self.container.is_running() || Instant::now() >= deadline {
+                    return Err(self.container.failed(&format!("it does not listen on port {port}")).into());
+                }
+                thread::sleep(LOOK);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The plan for the agents of a world.
+fn plan<'r>(
+    case: Case<'_, '_>,
+    world: &World,
+    rules: impl Fn(usize) -> &'r [Rule],
+    before: Option<&Plan>,
+) -> Result<Plan, FireError> {
+    let agents = case.agents.iter().zip(world.agents()).enumerate();
+    let containers = agents.map(|(i, (agent, end))| {
+        let id = super::enrol::container_id(case.id, end);
+        container(&id, &agent.agent, &agent.project, &[end.address, end.v6], rules(i))
+    });
+    let containers: Vec<_> = containers.collect::<Result<_, _>>()?;
+    Ok(Plan::new(&containers, Listeners::default(), before)?)
+}
+
+/// Writes its files: each is moved into its place, which is what Envoy watches for.
+fn configure(plan: &Plan, upstream: &Upstream, folder: &Path, plane: &Plane) -> Result<(), FireError> {
+    let files = Files::new(plan, upstream);
+    for name in files.certificates() {
+        let file = name.replace('*', "_");
+        let made = plane.proxy_authority().issue(&[&name], Role::Server, LENGTH);
+        made.and_then(|issued| issued.write(&folder.join("certificates"), &file))
+            .map_err(|error| FireError::Proxy(error.to_string()))?;
+    }
+    for (name, content) in files.files() {
+        let (path, new): (PathBuf, PathBuf) = (folder.join(&name), folder.join(format!("{name}.new")));
+        let write = || -> io::Result<()> {
+            fs::write(&new, content.to_string())?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(problem("write its files"))?;
+    }
+    Ok(())
+}
+
+fn problem(what: &str) -> impl FnOnce(io::Error) -> FireError {
+    move |error| FireError::Proxy(format!("cannot {what}: {error}"))
+}
