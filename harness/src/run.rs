@@ -17,6 +17,7 @@ use crate::{
     interrupt,
     judge::{asserted, declared, judge, model_steps, told_steps},
     lab::{Availability, Lab, OwnLab, Place, missing},
+    plane::Plane,
     scenario::Cell,
     wire::{Captures, Frames},
 };
@@ -133,11 +134,7 @@ pub fn run_cell(cell: &Cell, lab: Option<&Lab>, options: &RunOptions) -> CellRep
                     report.reason = error.to_string();
                     None
                 }
-                Ok(Err(error)) => Some(Failure {
-                    class: class(&error),
-                    message: error.to_string(),
-                    detail: error.place().map_or_else(String::new, |path| excerpt(cell, path)),
-                }),
+                Ok(Err(error)) => Some(unfired(cell, &error)),
                 Err(_) => Some(environment("the harness itself panicked; the message is above")),
             };
             report.failures.extend(failure);
@@ -170,6 +167,10 @@ fn in_lab(
 ) -> Result<(), FireError> {
     static WORLDS: AtomicUsize = AtomicUsize::new(0);
     let id = format!("w{}", WORLDS.fetch_add(1, Ordering::Relaxed));
+    // Who stops a part of what cells share has it alone.
+    let plane = lab.plane();
+    let _alone = plane.filter(|_| cell.scenario.stops_plane()).map(Plane::alone);
+    let _calm = plane.filter(|_| !cell.scenario.stops_plane()).map(Plane::calm);
     let own = place.map(|place| OwnLab::beside(lab, cell.scenario.ring, place));
     let own = own.transpose().map_err(FireError::Lab)?;
     // A world cannot outlive its lab.
@@ -184,6 +185,16 @@ fn in_lab(
     report.documents = evidence.documents;
     report.wire = evidence.wire.counts;
     Ok(())
+}
+
+/// What a cell failed by before there was anything to judge. The first line says it; what follows, such as the end of a
+/// server's log, is detail.
+fn unfired(cell: &Cell, error: &FireError) -> Failure {
+    let text = error.to_string();
+    let (message, more) = text.split_once('\n').unwrap_or((&text, ""));
+    let place = error.place().map_or_else(String::new, |path| excerpt(cell, path));
+    let parts = [place.as_str(), more].into_iter().filter(|part| !part.is_empty());
+    Failure { class: class(error), message: message.to_owned(), detail: parts.collect::<Vec<_>>().join("\n") }
 }
 
 /// Where that is in the case's file.

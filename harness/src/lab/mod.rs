@@ -189,6 +189,12 @@ impl Lab {
                 self.reader.order(Order::Stop(length))
             }
             Disturbance::Stop(Outage { part: Stopped::Endpoint, length }) => self.endpoint.leave(length),
+            Disturbance::Stop(Outage { part, length }) => {
+                let plane = self.plane.as_ref().context("there is no telemetry plane in this tier");
+                if let Err(error) = plane.and_then(|plane| plane.stop(part, length)) {
+                    tracing::error!(?error, %part, "it was not stopped");
+                }
+            }
             Disturbance::Endpoint(answer) => self.endpoint.answer(answer),
         }
     }
@@ -208,7 +214,8 @@ impl Lab {
 
     /// Whether a part is stopped, and will be back by itself.
     pub(crate) fn is_disturbed(&self) -> bool {
-        self.reader.is_stopped() || self.endpoint.is_away()
+        let plane = self.plane.as_ref().is_some_and(|plane| plane.is_disturbed());
+        self.reader.is_stopped() || self.endpoint.is_away() || plane
     }
 
     /// Whether the reader is no more, so that nothing will reach the endpoint.

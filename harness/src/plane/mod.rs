@@ -4,6 +4,7 @@
 //! It must not know what a document should say.
 
 mod certificates;
+mod fault;
 mod follow;
 mod gate;
 mod search;
@@ -13,7 +14,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicUsize},
     thread,
     time::{Duration, Instant},
 };
@@ -27,7 +28,7 @@ use stack::{
 use tempfile::TempDir;
 
 use crate::{
-    docker::{Container, Docker, Network, Order},
+    docker::{Container, Docker, DockerError, Network, Order},
     endpoint::Sink,
     interrupt,
 };
@@ -50,11 +51,16 @@ pub struct Plane {
     docker: Docker,
     follower: Follower,
     certificates: Certificates,
-    collector: Container,
-    // After what is in it.
-    _place: Container,
+    collector: Mutex<Container>,
     collector_address: IpAddr,
-    store: Container,
+    /// Where the collector says that it runs.
+    health: SocketAddr,
+    store: Mutex<Container>,
+    search: Search,
+    /// What is stopped now.
+    stopped: AtomicUsize,
+    // After what is in them: networks, which stay where they are whatever becomes of a server.
+    _places: [Container; 2],
     // Shared by cells; alone for the one that disturbs it.
     calm: RwLock<()>,
     gate: PathBuf,
@@ -76,34 +82,38 @@ impl Plane {
         // The servers are other users.
         fs::set_permissions(files.path(), fs::Permissions::from_mode(0o755))?;
         tell("opensearch");
-        let store = docker.start(Order::new("opensearch", "opensearch", network()))?;
-        let search = Search::new(SocketAddr::new(store.address(&Docker::network())?, 9200));
+        let (store_place, store_address) = place(&docker, "opensearch")?;
+        let within = Network::Of(store_place.id().to_owned());
+        let store = docker.start(Order::new("opensearch", "opensearch", within))?;
+        let search = Search::new(SocketAddr::new(store_address, 9200));
         answers(&store, || search.is_ready())?;
         Store::new(search.url(), None, None)?.bootstrap(&Wanted::default())?;
         tell("collector");
-        // Its certificate names its address, which its network has before and after it.
-        let place = Order::new("the collector's network", "agent", network()).told(["sleep", "infinity"]);
-        let place = docker.start(place)?;
-        let address = place.address(&Docker::network())?;
+        // Its certificate names its address.
+        let (collector_place, address) = place(&docker, "the collector")?;
         let certificates = Certificates::make(&files.path().join("certificates"), address)?;
         configure(files.path(), &search)?;
         let collector = docker.start(
-            Order::new("the collector", "collector", Network::Of(place.id().to_owned()))
+            Order::new("the collector", "collector", Network::Of(collector_place.id().to_owned()))
                 .sees(&files.path().join("config.yaml"), &format!("{INSIDE}/config.yaml"))
                 .sees(&files.path().join("certificates"), &format!("{INSIDE}/certificates"))
                 .sees(&files.path().join("coredns"), &format!("{INSIDE}/coredns"))
                 .keeps(&files.path().join("state"), &format!("{INSIDE}/state")),
         )?;
-        answers(&collector, || listens(SocketAddr::new(address, 13_133)))?;
-        let follower = Follower::start(search)?;
+        let health = SocketAddr::new(address, 13_133);
+        answers(&collector, || listens(health))?;
+        let follower = Follower::start(search.clone())?;
         Ok(Self {
             docker,
             follower,
             certificates,
-            collector,
-            _place: place,
+            collector: Mutex::new(collector),
             collector_address: address,
-            store,
+            health,
+            store: Mutex::new(store),
+            search,
+            stopped: AtomicUsize::new(0),
+            _places: [store_place, collector_place],
             calm: RwLock::new(()),
             gate,
             proxy_authority: Authority::open(files.path(), "proxy")?,
@@ -170,7 +180,8 @@ impl Plane {
     /// What is known of the servers, for a failure.
     #[must_use]
     pub fn explain(&self) -> String {
-        let state = |container: &Container| {
+        let state = |container: &Mutex<Container>| {
+            let container = fault::lock(container);
             let state = if container.is_running() { "running" } else { "ended" };
             format!("{state}{}", container.told())
         };
@@ -183,8 +194,13 @@ impl Plane {
     }
 }
 
-fn network() -> Network {
-    Network::Named(Docker::network())
+/// A network for one server, and its address: they are there before it and after it.
+fn place(docker: &Docker, of: &str) -> Result<(Container, IpAddr), DockerError> {
+    let network = Network::Named(Docker::network());
+    let order = Order::new(format!("the network of {of}"), "agent", network).told(["sleep", "infinity"]);
+    let place = docker.start(order)?;
+    let address = place.address(&Docker::network())?;
+    Ok((place, address))
 }
 
 /// The collector's files.

@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Documents in one answer, at most.
 const PAGE: usize = 2000;
 /// Every stream of ours.
-const STREAMS: &str = "clawker-*";
+pub const STREAMS: &str = "clawker-*";
 
 /// The largest answer that is read, bytes.
 const LARGEST: u64 = 256 << 20;
@@ -98,11 +98,16 @@ impl Search {
         Ok(hits.hits.hits.into_iter().map(found).collect())
     }
 
-    fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
         read(path, self.agent.get(format!("{}/{path}", self.url)).call()?)
     }
 
-    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<T> {
+    /// Sends what is to be as `body` says.
+    pub fn put(&self, path: &str, body: &Value) -> anyhow::Result<()> {
+        read::<Value>(path, self.agent.put(format!("{}/{path}", self.url)).send_json(body)?).map(drop)
+    }
+
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<T> {
         read(path, self.agent.post(format!("{}/{path}", self.url)).send_json(body)?)
     }
 }

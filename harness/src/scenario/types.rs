@@ -105,6 +105,13 @@ impl Scenario {
         self.ring.is_some() || self.each_step().any(|(_, step)| disturbs(step))
     }
 
+    /// Whether a step stops a part of the telemetry plane.
+    #[must_use]
+    pub fn stops_plane(&self) -> bool {
+        let stops = |step: &Step| matches!(step.disturbance(), Some(Disturbance::Stop(outage)) if outage.part.is_of_plane());
+        self.each_step().any(|(_, step)| stops(step))
+    }
+
     /// The host of that name, in capitals or not, as DNS has it.
     #[must_use]
     pub fn host(&self, name: &str) -> Option<&Host> {

@@ -34,7 +34,8 @@ pub struct Kill {
     pub within: Duration,
 }
 
-/// `endpoint for 5s`, `reader for 1s`: not there from now on, and back after that, while the steps go on.
+/// `endpoint for 5s`, `reader for 1s`, in the stack tier `opensearch for 5s`: not there from now on, and back after that,
+/// while the steps go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Outage {
@@ -52,6 +53,24 @@ pub enum Stopped {
     Endpoint,
     /// The reader: it ends by SIGTERM.
     Reader,
+    /// The collector: it ends by SIGKILL.
+    Collector,
+    /// The store: it ends by SIGKILL.
+    Opensearch,
+    /// Writes to the store, which its operator blocks.
+    Writes,
+    /// Room on the store's disk: past its last watermark it only deletes.
+    Room,
+    /// A field in the store's mapping: it refuses every document of the reader's.
+    Field,
+}
+
+impl Stopped {
+    /// Whether it is a part of the telemetry plane, or of its store.
+    #[must_use]
+    pub const fn is_of_plane(self) -> bool {
+        !matches!(self, Self::Endpoint | Self::Reader)
+    }
 }
 
 /// A text that is not in the form of its fault.
@@ -61,7 +80,9 @@ pub enum NoFault {
     #[error("`{0}` is nothing that can be killed: `reader`, or `reader 20 times in 4s`")]
     Kill(String),
     /// Of [`Outage`].
-    #[error("`{0}` is not an outage: `endpoint for 5s`, or `reader for 1s`")]
+    #[error(
+        "`{0}` is not an outage: `endpoint for 5s`, `reader for 1s`; in the stack tier `opensearch`, `collector`, `writes`, `room` or `field`"
+    )]
     Outage(String),
 }
 
@@ -139,7 +160,7 @@ mod tests {
         for text in ["", "Reader", "endpoint", "reader twice", "reader 2 times", "reader -1 times in 4s"] {
             assert!(text.parse::<Kill>().is_err(), "{text}");
         }
-        for text in ["endpoint for 5s", "reader for 250ms"] {
+        for text in ["endpoint for 5s", "reader for 250ms", "opensearch for 5s", "room for 1s"] {
             assert_eq!(text.parse::<Outage>().unwrap().to_string(), text);
         }
         for text in ["", "endpoint", "endpoint for", "endpoint for ever", "agent for 5s", "endpoint  for 5s"]

@@ -1,0 +1,117 @@
+//! What goes wrong in the plane, for a while.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use stack::{
+    Lane,
+    store::{Store, Wanted},
+};
+
+use super::{Plane, answers, listens, search::Search};
+use crate::{docker::Container, interrupt, scenario::types::Stopped};
+
+/// A field of the reader's documents that a store may be without.
+const FIELD: &str = "close_reason";
+
+impl Plane {
+    /// Has `part` stopped from now on, and back after `length`, while the caller goes on.
+    ///
+    /// # Errors
+    /// If it cannot be stopped; what is no part of the plane is not.
+    pub(crate) fn stop(self: &Arc<Self>, part: Stopped, length: Duration) -> anyhow::Result<()> {
+        self.begin(part)?;
+        self.stopped.fetch_add(1, Ordering::SeqCst);
+        let plane = Arc::clone(self);
+        let body = move || {
+            interrupt::sleep(length);
+            if let Err(error) = plane.end(part) {
+                tracing::error!(?error, %part, "what was stopped is not back");
+            }
+            plane.stopped.fetch_sub(1, Ordering::SeqCst);
+        };
+        thread::Builder::new().name("outage".to_owned()).spawn(body)?;
+        Ok(())
+    }
+
+    /// Whether anything is stopped, and will be back.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst) > 0
+    }
+
+    fn begin(&self, part: Stopped) -> anyhow::Result<()> {
+        let stream = Lane::Egress.stream();
+        match part {
+            Stopped::Opensearch => lock(&self.store).kill()?,
+            Stopped::Collector => lock(&self.collector).kill()?,
+            Stopped::Writes => self.search.set(&json!({"index.blocks.write": true}))?,
+            Stopped::Room => self.search.set(&json!({"index.blocks.read_only_allow_delete": true}))?,
+            Stopped::Field => {
+                let mut template = self.search.template(&stream)?;
+                let fields = template.pointer_mut("/template/mappings/properties/attributes/properties");
+                fields.and_then(Value::as_object_mut).and_then(|fields| fields.remove(FIELD));
+                self.search.put_template(&stream, &template)?;
+                self.search.roll_over(&stream)?;
+            }
+            Stopped::Reader | Stopped::Endpoint => anyhow::bail!("{part} is no part of the plane"),
+        }
+        Ok(())
+    }
+
+    fn end(&self, part: Stopped) -> anyhow::Result<()> {
+        let url = self.search.url();
+        match part {
+            Stopped::Opensearch => {
+                let mut store = lock(&self.store);
+                store.start()?;
+                answers(&store, || self.search.is_ready())?;
+            }
+            Stopped::Collector => {
+                let mut collector = lock(&self.collector);
+                collector.start()?;
+                answers(&collector, || listens(self.health))?;
+            }
+            Stopped::Writes => self.search.set(&json!({"index.blocks.write": null}))?,
+            Stopped::Room => self.search.set(&json!({"index.blocks.read_only_allow_delete": null}))?,
+            Stopped::Field => {
+                let wanted = Wanted { overwrite: true, ..Wanted::default() };
+                Store::new(url, None, None)?.bootstrap(&wanted)?;
+                self.search.roll_over(&Lane::Egress.stream())?;
+            }
+            Stopped::Reader | Stopped::Endpoint => {}
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn lock(container: &Mutex<Container>) -> MutexGuard<'_, Container> {
+    // A guard and numbers: valid even if a holder panicked.
+    container.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Search {
+    /// Changes settings of every index.
+    fn set(&self, settings: &Value) -> anyhow::Result<()> {
+        self.put(&format!("{}/_settings", super::search::STREAMS), settings)
+    }
+
+    /// The index template of that name.
+    fn template(&self, name: &str) -> anyhow::Result<Value> {
+        let found = self.get(&format!("_index_template/{name}"))?;
+        let template = found.pointer("/index_templates/0/index_template").cloned();
+        template.ok_or_else(|| anyhow::anyhow!("there is no index template {name}"))
+    }
+
+    fn put_template(&self, name: &str, template: &Value) -> anyhow::Result<()> {
+        self.put(&format!("_index_template/{name}"), template)
+    }
+
+    /// Has a stream go on in a new index.
+    fn roll_over(&self, stream: &str) -> anyhow::Result<()> {
+        self.post::<Value>(&format!("{stream}/_rollover"), &json!({})).map(drop)
+    }
+}
