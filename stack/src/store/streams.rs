@@ -11,21 +11,14 @@ use super::{
 
 /// Makes a data stream; adds to the mapping of one that is there what it has not.
 pub(super) fn ready(server: &Server, stream: &Stream) -> Result<Outcome, Error> {
-    let path = format!("_data_stream/{}", stream.name);
-    let answer = server.get(&path)?.found()?;
-    // An index of the name is answered with a list of no stream.
-    if let Some(there) = answer.as_ref().and_then(|answer| answer.pointer("/data_streams/0")) {
-        // Which its next index will be made by.
-        let template = needed(there, "/template", &path)?;
-        return if template.as_str() == Some(stream.name) {
-            mapping(server, stream)
-        } else {
-            Ok(Outcome::Differs(format!(
-                "its next index is made by the template {template}, whose priority is higher than ours"
-            )))
-        };
+    if let Some(outcome) = found(server, stream)? {
+        return Ok(outcome);
     }
     if server.get(stream.name)?.found()?.is_some() {
+        // It may be the stream, if somebody else made it in between.
+        if let Some(outcome) = found(server, stream)? {
+            return Ok(outcome);
+        }
         // A sender that came before us: its index was made by no template.
         return Ok(Outcome::Differs(format!(
             "an index or alias has this name, and no data stream can. Copy it elsewhere (`POST /_reindex`), remove it \
@@ -33,7 +26,7 @@ pub(super) fn ready(server: &Server, stream: &Stream) -> Result<Outcome, Error> 
             stream.name
         )));
     }
-    let answer = server.put(&path, None)?;
+    let answer = server.put(&format!("_data_stream/{}", stream.name), None)?;
     let exists = Some("resource_already_exists_exception");
     if answer.body.pointer("/error/type").and_then(Value::as_str) == exists {
         // Somebody else made it just now, by the same template.
@@ -41,6 +34,24 @@ pub(super) fn ready(server: &Server, stream: &Stream) -> Result<Outcome, Error> 
     }
     answer.done()?;
     Ok(Outcome::Made)
+}
+
+/// What there is to say of a data stream, if it is there.
+fn found(server: &Server, stream: &Stream) -> Result<Option<Outcome>, Error> {
+    let path = format!("_data_stream/{}", stream.name);
+    let answer = server.get(&path)?.found()?;
+    // An index of the name is answered with a list of no stream.
+    let Some(there) = answer.as_ref().and_then(|answer| answer.pointer("/data_streams/0")) else {
+        return Ok(None);
+    };
+    // Which its next index will be made by.
+    let template = needed(there, "/template", &path)?;
+    if template.as_str() == Some(stream.name) {
+        return mapping(server, stream).map(Some);
+    }
+    Ok(Some(Outcome::Differs(format!(
+        "its next index is made by the template {template}, whose priority is higher than ours"
+    ))))
 }
 
 /// The index that is written to, which is a stream's last.

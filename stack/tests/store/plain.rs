@@ -206,7 +206,8 @@ fn at_once(plain: &Plain) -> Result<(), Failed> {
             each.map(|one| one.join().expect("a bootstrap that ends"))
         });
         for report in reports {
-            assert_eq!(report?.open().count(), 1);
+            let report = report?;
+            assert_eq!(report.open().count(), 1, "{report}");
         }
         for stream in ALL {
             let streams = plain.done("GET", &format!("_data_stream/{}", stream.name), &Value::Null)?;
