@@ -14,7 +14,7 @@ mod plan;
 pub mod store;
 mod stream;
 
-pub use collector::Collector;
+pub use collector::{Collector, LANE_HEADER, RELAY};
 pub use container::Container;
 pub use envoy::{Envoy, Upstream};
 pub use plan::{Handed, Listeners, Plan, PlanError};

@@ -54,6 +54,19 @@ impl Lane {
         }
     }
 
+    /// Port of the receiver that the relay sends to what it kept. The reader keeps its records itself.
+    #[must_use]
+    pub const fn kept_port(self) -> Option<u16> {
+        match self {
+            Self::Egress => None,
+            Self::Claude => Some(4328),
+            Self::Envoy => Some(4329),
+            Self::Coredns => Some(4330),
+            Self::Cp => Some(4331),
+            Self::Overseer => Some(4332),
+        }
+    }
+
     /// Whether its senders are ours. Others may only claim.
     #[must_use]
     pub const fn is_trusted(self) -> bool {

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 fn collector(folder: &str) -> Collector {
     Collector {
         store: "https://opensearch.test:9200".to_owned(),
+        relay: Some("relay.test:4320".to_owned()),
         certificates: format!("{folder}/certificates"),
         resolver_log: format!("{folder}/coredns/*.log"),
         state: format!("{folder}/state"),
@@ -62,9 +63,12 @@ impl Place {
             fs::create_dir(folder.path().join(name))?;
         }
         let pair = rcgen::generate_simple_self_signed(["collector.test".to_owned()])?;
-        fs::write(certificates.join("server.key"), pair.signing_key.serialize_pem())?;
+        for name in ["server.key", "to-relay.key"] {
+            fs::write(certificates.join(name), pair.signing_key.serialize_pem())?;
+        }
         let authorities = Lane::ALL.map(|lane| format!("{}-ca.crt", lane.word()));
-        for name in authorities.iter().map(String::as_str).chain(["server.crt"]) {
+        let others = ["relay-ca.crt", "to-relay.crt", "server.crt"];
+        for name in authorities.iter().map(String::as_str).chain(others) {
             fs::write(certificates.join(name), pair.cert.pem())?;
         }
         let path = folder.path().to_str().ok_or("a path in UTF-8")?;
@@ -116,13 +120,9 @@ fn transformed() -> Result<Completion, Failed> {
             json!({"include": [format!("{folder}/access.json")], "start_at": "beginning"});
         config["service"]["pipelines"]["logs/envoy"]["receivers"] = json!(["otlpjsonfile"]);
         // Other runs have the ports.
-        for lane in Lane::ALL {
-            config["service"]["pipelines"].as_object_mut().map(|pipelines| {
-                (!matches!(lane, Lane::Coredns | Lane::Envoy))
-                    .then(|| pipelines.remove(&format!("logs/{}", lane.word())))
-            });
+        if let Some(pipelines) = config["service"]["pipelines"].as_object_mut() {
+            pipelines.retain(|name, _| ["logs/coredns", "logs/envoy"].contains(&name.as_str()));
         }
-        config["service"]["pipelines"].as_object_mut().map(|pipelines| pipelines.remove("metrics/claude"));
         config["service"]["extensions"] = json!(["file_storage"]);
     })?;
     let place = match place {

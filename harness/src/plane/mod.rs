@@ -212,6 +212,7 @@ fn configure(folder: &Path, search: &Search) -> anyhow::Result<()> {
     }
     let collector = Collector {
         store: search.url().to_owned(),
+        relay: None,
         certificates: format!("{INSIDE}/certificates"),
         resolver_log: format!("{INSIDE}/coredns/*.log"),
         state: format!("{INSIDE}/state"),

@@ -103,6 +103,7 @@ fn stored(plain: &Plain, stream: &Stream, count: u64) -> Result<BTreeSet<String>
 fn config(url: &str, folder: &str) -> Value {
     let whole = Collector {
         store: url.to_owned(),
+        relay: None,
         certificates: folder.to_owned(),
         resolver_log: format!("{folder}/*.log"),
         state: format!("{folder}/state"),

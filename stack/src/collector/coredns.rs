@@ -1,0 +1,57 @@
+//! The resolver's log.
+
+use serde_json::{Value, json};
+
+use crate::coredns::LINE;
+
+/// The resolver's log. A line that is not as it should be goes on whole, and is told as such.
+pub(super) fn receiver(files: &str) -> Value {
+    let fields = "(?P<block>\\S+) =(?P<agent>\\S*) =(?P<project>\\S*) =(?P<container_id>\\S*) \
+        \\[?(?P<src_ip>[^\\s\\]]+)\\]? (?P<src_port>\\d+) (?P<l4_proto>\\S+) (?P<dns_id>\\d+) (?P<qtype>\\S+) (?P<qclass>\\S+) \
+        (?P<rcode>\\S+) (?P<flags>\\S+) (?P<size>\\S+) (?P<rsize>\\S+) (?P<duration>\\S+)s (?P<qname>.*)";
+    json!({
+        "include": [files],
+        "start_at": "beginning",
+        "storage": "file_storage",
+        // A hundred go in one request, which has a bound; what is longer becomes several.
+        "max_log_size": "64KiB",
+        "operators": [{"type": "regex_parser", "regex": format!("^(?:\\[INFO\\] )?{LINE} {fields}$"), "on_error": "send_quiet"}],
+        "retry_on_failure": {"enabled": true, "max_elapsed_time": "0s"},
+    })
+}
+
+/// Labels as they are, numbers, and the verdict: of the block that took the question, and who answered it.
+pub(super) fn statements() -> Vec<String> {
+    let parsed = r#"attributes["block"] != nil"#;
+    let mut statements = Vec::new();
+    for key in ["agent", "project", "container_id"] {
+        statements.push(format!(
+            r#"set(attributes["{key}"], Decode(attributes["{key}"], "base64")) where {parsed}"#
+        ));
+    }
+    statements.extend([
+        format!(r#"set(attributes["verdict"], "ALLOWED") where {parsed}"#),
+        // The resolver answers what no rule knows under a bypass alone.
+        r#"set(attributes["verdict"], "BYPASSED") where attributes["block"] == "unruled""#.to_owned(),
+        r#"set(attributes["verdict"], "DENIED") where attributes["block"] == "nobody" or (attributes["flags"] != nil and IsMatch(attributes["flags"], "(^|,)aa(,|$)"))"#.to_owned(),
+        format!(r#"set(attributes["duration_ms"], Double(attributes["duration"]) * 1000.0) where {parsed}"#),
+    ]);
+    for key in ["src_port", "dns_id", "size", "rsize"] {
+        statements.push(format!(
+            r#"set(attributes["{key}"], Int(attributes["{key}"])) where attributes["{key}"] != nil"#
+        ));
+    }
+    for key in ["block", "duration", "log.file.name"] {
+        statements.push(format!(r#"delete_key(attributes, "{key}")"#));
+    }
+    // Its content is in the attributes; a line that was not understood stays, cut.
+    statements.extend([
+        r#"set(attributes["parsed"], true) where attributes["verdict"] != nil"#.to_owned(),
+        r#"set(attributes["parsed"], false) where attributes["verdict"] == nil"#.to_owned(),
+        r#"set(body, "dns") where attributes["verdict"] != nil"#.to_owned(),
+        r#"set(body, Substring(body, 0, 1024)) where attributes["verdict"] == nil and Len(body) > 1024"#
+            .to_owned(),
+        "set(time, observed_time) where time_unix_nano == 0".to_owned(),
+    ]);
+    statements
+}

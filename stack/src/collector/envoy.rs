@@ -1,0 +1,53 @@
+//! The proxy's access log.
+
+/// Numbers, and addresses without their ports. What Envoy does not know is `-`, or empty.
+pub(super) fn statements() -> Vec<String> {
+    let mut statements = Vec::new();
+    for key in ["src", "actual_dst"] {
+        let pattern = format!(r#"^\\[?(?P<{key}_ip>[^\\]]+?)\\]?:(?P<{key}_port>\\d+)$"#);
+        statements.push(format!(
+            r#"merge_maps(attributes, ExtractPatterns(attributes["{key}"], "{pattern}"), "upsert") where attributes["{key}"] != nil and attributes["{key}"] != "-" and attributes["{key}"] != """#
+        ));
+        statements.push(format!(r#"delete_key(attributes, "{key}")"#));
+    }
+    for key in TEXT_OR_NOTHING {
+        statements.push(format!(
+            r#"delete_key(attributes, "{key}") where attributes["{key}"] == "-" or attributes["{key}"] == """#
+        ));
+    }
+    for key in [
+        "src_port",
+        "dst_port",
+        "actual_dst_port",
+        "bytes_in",
+        "bytes_out",
+        "duration_ms",
+        "response_code",
+        "grpc_status",
+    ] {
+        statements.push(format!(
+            r#"set(attributes["{key}"], Int(attributes["{key}"])) where attributes["{key}"] != nil"#
+        ));
+    }
+    statements
+}
+
+/// Attributes of Envoy's that are absent where it writes nothing.
+const TEXT_OR_NOTHING: [&str; 16] = [
+    "dst_host",
+    "dst_port",
+    "sni",
+    "response_flags",
+    "close_reason",
+    "termination",
+    "method",
+    "path",
+    "request_host",
+    "response_code_details",
+    "grpc_status",
+    "response_code",
+    "protocol",
+    "upgrade",
+    "content_type",
+    "reason",
+];

@@ -1,0 +1,185 @@
+//! The collector's configuration: for each lane a receiver, pipelines and exporters, which share nothing.
+//!
+//! What arrives by a lane goes to that lane's stream, whatever it says of itself. No queue and no batch stands between a
+//! receiver and what answers for it: the store, where the sender keeps its records until then; else the relay, which has
+//! them on its disk, and sends them to the lane's second receiver until the store has answered.
+
+mod coredns;
+mod envoy;
+
+use serde_json::{Map, Value, json};
+
+use crate::Lane;
+
+/// Header of a request to the relay that says which lane its records came by.
+pub const LANE_HEADER: &str = "clawker-lane";
+/// The authority that the relay and the collector know each other by.
+pub const RELAY: &str = "relay";
+
+/// What the collector is told besides the lanes.
+#[derive(Clone, Debug)]
+pub struct Collector {
+    /// Where the store answers, as `https://host:port`.
+    pub store: String,
+    /// Where the relay listens, as `host:port`, a name or address of its certificate. Without one its lanes' answers are
+    /// the store's too.
+    pub relay: Option<String>,
+    /// Folder that the collector sees certificates in: `server.crt`, `server.key`, and `<lane>-ca.crt` for each lane; with
+    /// a relay also `relay-ca.crt`, and `to-relay.crt` and `to-relay.key`, which the relay is shown.
+    pub certificates: String,
+    /// Files of the resolver's log, as a pattern.
+    pub resolver_log: String,
+    /// Folder where it keeps how far it has read them.
+    pub state: String,
+    /// Where Prometheus fetches metrics.
+    pub metrics: String,
+}
+
+/// The parts, as they are gathered.
+#[derive(Default)]
+struct Parts {
+    receivers: Map<String, Value>,
+    processors: Map<String, Value>,
+    exporters: Map<String, Value>,
+    pipelines: Map<String, Value>,
+}
+
+impl Collector {
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> Value {
+        let mut parts = Parts::default();
+        for lane in Lane::ALL {
+            self.add(lane, &mut parts);
+        }
+        // Metrics go to Prometheus alone, and events to the store alone.
+        parts.exporters.insert("prometheus".to_owned(), json!({"endpoint": self.metrics}));
+        parts.pipelines.insert(
+            "metrics/claude".to_owned(),
+            json!({"receivers": ["otlp/claude"], "processors": [], "exporters": ["prometheus"]}),
+        );
+        json!({
+            "receivers": parts.receivers,
+            "processors": parts.processors,
+            "exporters": parts.exporters,
+            "extensions": {"file_storage": {"directory": self.state}, "health_check": {"endpoint": "0.0.0.0:13133"}},
+            "service": {
+                "extensions": ["file_storage", "health_check"],
+                "pipelines": parts.pipelines,
+                "telemetry": {"metrics": {"level": "none"}, "logs": {"level": "info"}},
+            },
+        })
+    }
+
+    fn add(&self, lane: Lane, parts: &mut Parts) {
+        let word = lane.word();
+        let (receiver, settings) = match lane.port() {
+            Some(port) => {
+                let authority = lane.is_trusted().then_some(word);
+                (format!("otlp/{word}"), self.receiver(port, authority))
+            }
+            None => (format!("filelog/{word}"), coredns::receiver(&self.resolver_log)),
+        };
+        parts.receivers.insert(receiver.clone(), settings);
+        let mut processors = Vec::new();
+        for (name, processor) in processors_of(lane) {
+            let name = format!("{name}/{word}");
+            processors.push(name.clone());
+            parts.processors.insert(name, processor);
+        }
+        let store = format!("opensearch/{word}");
+        parts.exporters.insert(store.clone(), self.to_store(lane));
+        let mut exporter = store.clone();
+        if let (Some(relay), Some(port)) = (&self.relay, lane.kept_port()) {
+            exporter = format!("otlp/{word}");
+            parts.exporters.insert(exporter.clone(), self.to_relay(lane, relay));
+            // What the relay kept has been through the processors.
+            let kept = format!("{word}-kept");
+            parts.receivers.insert(format!("otlp/{kept}"), self.receiver(port, Some(RELAY)));
+            parts.pipelines.insert(
+                format!("logs/{kept}"),
+                json!({"receivers": [format!("otlp/{kept}")], "processors": [], "exporters": [store]}),
+            );
+        }
+        parts.pipelines.insert(
+            format!("logs/{word}"),
+            json!({"receivers": [receiver], "processors": processors, "exporters": [exporter]}),
+        );
+    }
+
+    /// OTLP, for whoever has a certificate of this authority, if there is one.
+    fn receiver(&self, port: u16, authority: Option<&str>) -> Value {
+        let mut tls = json!({
+            "cert_file": self.certificate("server.crt"),
+            "key_file": self.certificate("server.key"),
+            "min_version": "1.3",
+        });
+        if let (Some(authority), Some(tls)) = (authority, tls.as_object_mut()) {
+            let file = self.certificate(&format!("{authority}-ca.crt"));
+            tls.insert("client_ca_file".to_owned(), json!(file));
+        }
+        json!({"protocols": {"grpc": {"endpoint": format!("0.0.0.0:{port}"), "tls": tls, "max_recv_msg_size_mib": 16}}})
+    }
+
+    fn to_store(&self, lane: Lane) -> Value {
+        json!({
+            "http": {"endpoint": self.store},
+            "logs_index": lane.stream(),
+            "bulk_action": "create",
+            "sending_queue": {"enabled": false},
+            "retry_on_failure": {"enabled": false},
+            "timeout": "30s",
+        })
+    }
+
+    /// A sender that waits for its answer does so while the relay starts again; what agents send holds no memory here.
+    fn to_relay(&self, lane: Lane, relay: &str) -> Value {
+        json!({
+            "endpoint": relay,
+            "headers": {LANE_HEADER: lane.word()},
+            "tls": {
+                "ca_file": self.certificate(&format!("{RELAY}-ca.crt")),
+                "cert_file": self.certificate("to-relay.crt"),
+                "key_file": self.certificate("to-relay.key"),
+                "min_version": "1.3",
+            },
+            "sending_queue": {"enabled": false},
+            "retry_on_failure": {
+                "enabled": lane.is_trusted(),
+                "initial_interval": "100ms",
+                "max_interval": "1s",
+                "max_elapsed_time": "30s",
+            },
+            "timeout": "10s",
+        })
+    }
+
+    fn certificate(&self, name: &str) -> String {
+        format!("{}/{name}", self.certificates)
+    }
+}
+
+/// What is done to a lane's records, by name, in order.
+fn processors_of(lane: Lane) -> Vec<(&'static str, Value)> {
+    let mut processors = vec![(
+        "resource",
+        // What a sender says of itself is the lane's to say.
+        json!({"attributes": [
+            {"key": "service.name", "value": lane.stream(), "action": "upsert"},
+            {"key": "telemetry.sdk.name", "action": "delete"},
+            {"key": "telemetry.sdk.version", "action": "delete"},
+            {"key": "telemetry.sdk.language", "action": "delete"},
+        ]}),
+    )];
+    let statements = match lane {
+        Lane::Envoy => envoy::statements(),
+        Lane::Coredns => coredns::statements(),
+        Lane::Egress | Lane::Claude | Lane::Cp | Lane::Overseer => return processors,
+    };
+    // Whatever a statement cannot be done to is refused, not let through half done.
+    processors.push((
+        "transform",
+        json!({"error_mode": "propagate", "log_statements": [{"context": "log", "statements": statements}]}),
+    ));
+    processors
+}
