@@ -3,7 +3,11 @@
 //!
 //! The log plugin escapes nothing, so labels stand in it as base64, and the name that was asked for stands last.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rules::{Destination, Rule};
@@ -22,41 +26,55 @@ pub struct View<'a> {
     pub resolver: SocketAddr,
 }
 
-/// The Corefile.
+/// The Corefile: CoreDNS serves at these addresses, on this port, and watches the file itself.
 ///
-/// Names that a rule knows have a server block of their own, so that the log says which block took the question. What
-/// else is asked goes to the resolver as well, which alone knows whether a bypass is on; if not, it answers NXDOMAIN by
-/// its own authority, which the flags of the answer say. Whoever is no container is refused.
+/// A container's names that a rule knows have a server block of their own, so that the log says which block took the
+/// question. What else is asked goes to the resolver as well, which alone knows whether a bypass is on; if not, it answers
+/// NXDOMAIN by its own authority, which the flags of the answer say. Nothing is cached: each answer is to be stamped.
 #[must_use]
-pub fn corefile(views: &[View<'_>]) -> String {
+pub fn corefile(addresses: &[IpAddr], port: u16, views: &[View<'_>]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let head = format!(".:{port} {{\n    bind {}\n", addresses.join(" "));
     let mut text = String::new();
-    for view in views {
-        let zones = zones(&view.container.rules);
-        if !zones.is_empty() {
-            block(&mut text, &zones.join(" "), view, "ruled");
+    // Whoever has no address here is nobody.
+    for view in views.iter().filter(|view| !view.container.addresses.is_empty()) {
+        let asks = asks(view.container);
+        if let Some(names) = names(&view.container.rules) {
+            block(&mut text, &head, view, "ruled", &format!("({asks}) && ({names})"));
         }
-        block(&mut text, ".", view, "unruled");
+        block(&mut text, &head, view, "unruled", &asks);
     }
-    // Nobody's.
-    text.push_str(". {\n    log . \"");
-    text.push_str(&format_of("", "", "", "nobody"));
-    text.push_str("\"\n    template ANY ANY {\n        rcode REFUSED\n    }\n}\n");
+    // Writing to a string does not fail.
+    let _ = write!(
+        text,
+        "{head}    reload {RELOAD}\n    log . \"{}\"\n{NOBODY}}}\n",
+        format_of("", "", "", "nobody")
+    );
     text
 }
 
-fn block(text: &mut String, zones: &str, view: &View<'_>, block: &str) {
-    let Container { container_id, agent, project, addresses, .. } = view.container;
-    let mut sources = Vec::new();
-    for address in addresses {
-        sources.push(format!("client_ip() == '{}'", address.to_canonical()));
+/// How often the file is looked at, and by how much that varies: the least that there is.
+const RELOAD: &str = "2s 1s";
+
+/// Whoever is no container is refused. Over IPv6 anybody may borrow an address, and an answer would carry the question
+/// there.
+const NOBODY: &str = "    acl {
+        drop net ::/0
     }
-    let (expression, format) = (sources.join(" || "), format_of(agent, project, container_id, block));
+    template ANY ANY {
+        rcode REFUSED
+    }
+";
+
+fn block(text: &mut String, head: &str, view: &View<'_>, block: &str, expression: &str) {
+    let Container { container_id, agent, project, .. } = view.container;
+    let format = format_of(agent, project, container_id, block);
     let resolver = view.resolver;
     let name = STANDARD.encode(container_id).replace(['+', '/', '='], "-");
     // Writing to a string does not fail.
     let _ = write!(
         text,
-        "{zones} {{\n    view {block}-{name} {{\n        expr {expression}\n    }}\n    \
+        "{head}    view {block}-{name} {{\n        expr {expression}\n    }}\n    \
          log . \"{format}\"\n    errors\n    forward . {resolver}\n}}\n"
     );
 }
@@ -71,16 +89,30 @@ fn format_of(agent: &str, project: &str, container_id: &str, block: &str) -> Str
     )
 }
 
-/// Zones that rules name. Of a wildcard it is the name that others are below, which the resolver answers as it should.
-fn zones(rules: &[Rule]) -> Vec<String> {
-    let mut zones: Vec<String> = rules
+/// Whether a question comes from the container.
+fn asks(container: &Container) -> String {
+    let sources: Vec<String> = container
+        .addresses
         .iter()
-        .filter_map(|rule| match rule.dst() {
-            Destination::Domain(name) | Destination::Below(name) => Some(name.clone()),
-            Destination::Prefix(_) => None,
-        })
+        .map(|address| format!("client_ip() == '{}'", address.to_canonical()))
         .collect();
-    zones.sort();
-    zones.dedup();
-    zones
+    sources.join(" || ")
+}
+
+/// Whether a question's name is one that a rule knows, as the resolver takes it: of a wildcard, what is below it.
+fn names(rules: &[Rule]) -> Option<String> {
+    let (mut exact, mut below) = (BTreeSet::new(), BTreeSet::new());
+    for rule in rules {
+        match rule.dst() {
+            Destination::Domain(name) => exact.insert(format!("'{name}.'")),
+            Destination::Below(name) => below.insert(format!("name() endsWith '.{name}.'")),
+            Destination::Prefix(_) => continue,
+        };
+    }
+    let exact = (!exact.is_empty()).then(|| {
+        let exact: Vec<String> = exact.into_iter().collect();
+        format!("name() in [{}]", exact.join(", "))
+    });
+    let all: Vec<String> = exact.into_iter().chain(below).collect();
+    (!all.is_empty()).then(|| all.join(" || "))
 }

@@ -33,7 +33,7 @@ fn collector(folder: &str) -> Collector {
         store: "https://opensearch.test:9200".to_owned(),
         relay: Some("relay.test:4320".to_owned()),
         certificates: format!("{folder}/certificates"),
-        resolver_log: format!("{folder}/coredns/*.log"),
+        resolver_log: format!("{folder}/coredns"),
         state: format!("{folder}/state"),
         metrics: "0.0.0.0:9464".to_owned(),
     }
@@ -131,13 +131,19 @@ fn transformed() -> Result<Completion, Failed> {
     };
     let at = |name: &str| place.folder.path().join(name);
     // The labels are `a "q" }` and nothing, of the container `one`.
+    // The labels are `a "q" }` and nothing, of the container `one`. What was written before the log was rotated is read too.
     fs::write(
-        at("coredns/a.log"),
-        "[INFO] clawker ruled =YSAicSIgfQ== = =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd 32 48 0.5s api.test.\n\
-         [INFO] clawker unruled =YQ== =cA== =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa,rd 32 48 0.5s a\\\"b\\007.test.\n\
-         [INFO] clawker unruled =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd 32 48 0.5s open.test.\n\
-         [INFO] clawker nobody = = = 198.18.0.9 4000 udp 7 A IN REFUSED qr,aa,rd 32 32 0.5s api.test.\n\
-         [ERROR] plugin/errors: 2 api.test. A: unreachable\n",
+        at("coredns/@400000006aeb1234.s"),
+        "2026-11-29T16:41:41.00001 [INFO] clawker ruled =YSAicSIgfQ== = =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra 32 48 0.5s api.test.\n",
+    )?;
+    fs::write(
+        at("coredns/current"),
+        "2026-11-29T16:41:42.10001 [INFO] clawker unruled =YQ== =cA== =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa,rd,ra 32 48 0.5s a\\\"b\\007.test.\n\
+         2026-11-29T16:41:42.10002 [INFO] clawker unruled =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra 32 48 0.5s open.test.\n\
+         2026-11-29T16:41:42.10003 [INFO] clawker unruled =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN SERVFAIL qr,rd 32 32 0.5s dead.test.\n\
+         2026-11-29T16:41:42.10004 [INFO] clawker nobody = = = 198.18.0.9 4000 udp 7 A IN REFUSED qr,aa,rd 32 32 0.5s api.test.\n\
+         2026-11-29T16:41:42.10005 [INFO] clawker nobody = = = [2001:db8::9] 4000 udp 7 A IN - - 32 0 0.5s api.test.\n\
+         2026-11-29T16:41:42.10006 [ERROR] plugin/errors: 2 api.test. A: unreachable\n",
     )?;
     let known = [
         ("src", "198.18.0.2:4711"),
@@ -166,10 +172,12 @@ fn transformed() -> Result<Completion, Failed> {
     let log = fs::File::create(at("log"))?;
     let _running = Running(place.command().stderr(log).spawn()?);
     let told = || fs::read_to_string(at("log")).unwrap_or_default();
-    for (lane, count) in [(Lane::Coredns, 5), (Lane::Envoy, 2)] {
+    for (lane, count) in [(Lane::Coredns, 7), (Lane::Envoy, 2)] {
         let deadline = Instant::now() + LONG;
         let documents = loop {
-            let documents = documents(&at(&format!("{}.json", lane.word())))?;
+            let mut documents = documents(&at(&format!("{}.json", lane.word())))?;
+            // Of the resolver's two files, either may be read first.
+            documents.sort_by_key(|document| document["time"].to_string());
             if documents.len() >= count {
                 break documents;
             }
@@ -183,7 +191,7 @@ fn transformed() -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
-/// Service, body and attributes of each record in a file of OTLP requests, one a line.
+/// Time, service, body and attributes of each record in a file of OTLP requests, one a line.
 fn documents(path: &Path) -> Result<Vec<Value>, Failed> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let mut documents = Vec::new();
@@ -192,6 +200,7 @@ fn documents(path: &Path) -> Result<Vec<Value>, Failed> {
         for resource in list(&request["resourceLogs"]) {
             for record in list(&resource["scopeLogs"]).iter().flat_map(|scope| list(&scope["logRecords"])) {
                 documents.push(json!({
+                    "time": record["timeUnixNano"],
                     "resource": pairs(&resource["resource"]["attributes"]),
                     "body": record["body"]["stringValue"],
                     "attributes": pairs(&record["attributes"]),

@@ -4,12 +4,13 @@ mod servers;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    io::{BufRead as _, BufReader, ErrorKind},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hickory_proto::{
@@ -21,6 +22,7 @@ use stack::{
     Container,
     coredns::{View, corefile},
 };
+use tempfile::TempDir;
 
 /// Longer than any answer here takes.
 const LONG: Duration = Duration::from_secs(10);
@@ -31,6 +33,9 @@ fn main() -> ExitCode {
     let trials = vec![
         Trial::test("the file is as it was read last", golden),
         Trial::ignorable_test("each container has its view, and its labels in the log", answers),
+        Trial::ignorable_test("a borrowed IPv6 address gets no answer, and is logged", borrowed),
+        Trial::ignorable_test("no name forges a field or a line", hostile),
+        Trial::ignorable_test("a change of the file is taken up, and cuts nothing", changed),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -58,7 +63,8 @@ fn golden() -> Result<(), Failed> {
     };
     let resolver: SocketAddr = "198.18.0.1:5301".parse()?;
     let views = [&one, &two].map(|container| View { container, resolver });
-    insta::assert_snapshot!("corefile", corefile(&views));
+    let addresses = ["198.18.0.1".parse()?, "2001:db8::1".parse()?];
+    insta::assert_snapshot!("corefile", corefile(&addresses, 53, &views));
     Ok(())
 }
 
@@ -67,26 +73,30 @@ struct Server {
     process: Child,
     log: Receiver<String>,
     port: u16,
+    folder: TempDir,
 }
 
+/// Where it serves.
+const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
 impl Server {
-    fn start(binary: &std::path::Path, corefile: &str) -> Result<Self, Failed> {
+    /// What it is asked is answered by whom `views` say.
+    fn start(binary: &Path, views: &[View<'_>]) -> Result<Self, Failed> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("Corefile");
-        fs::write(&path, corefile)?;
         // Free a moment ago.
         let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        fs::write(&path, corefile(&ADDRESSES, port, views))?;
         let mut process = Command::new(binary)
             .arg("-conf")
             .arg(&path)
-            .arg(format!("-dns.port={port}"))
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()?;
         let lines = BufReader::new(process.stdout.take().ok_or("no standard output")?).lines();
         let (send, log) = channel();
         thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
-        let server = Self { process, log, port };
+        let server = Self { process, log, port, folder };
         server.line("CoreDNS-")?;
         Ok(server)
     }
@@ -101,18 +111,38 @@ impl Server {
         }
     }
 
-    /// What it answers to whoever has this address.
-    fn ask(&self, from: &str, name: &str) -> Result<Message, Failed> {
-        let socket = UdpSocket::bind((from.parse::<IpAddr>()?, 0))?;
-        socket.set_read_timeout(Some(LONG))?;
-        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
-        message.metadata.recursion_desired = true;
-        message.add_query(Query::query(Name::from_ascii(name)?, RecordType::A));
-        socket.send_to(&message.to_vec()?, ("127.0.0.1", self.port))?;
-        let mut answer = [0; 4096];
-        let length = socket.recv(&mut answer)?;
-        Ok(Message::from_vec(&answer[..length])?)
+    /// Has others served from now on, sooner or later.
+    fn change(&self, views: &[View<'_>]) -> Result<(), Failed> {
+        Ok(fs::write(self.folder.path().join("Corefile"), corefile(&ADDRESSES, self.port, views))?)
     }
+
+    /// Whoever has this address, connected to it.
+    fn client(&self, from: &str) -> Result<UdpSocket, Failed> {
+        let from: IpAddr = from.parse()?;
+        let socket = UdpSocket::bind((from, 0))?;
+        socket.set_read_timeout(Some(LONG))?;
+        socket.connect((ADDRESSES[usize::from(from.is_ipv6())], self.port))?;
+        Ok(socket)
+    }
+
+    /// What it answers to whoever has this address.
+    fn ask(&self, from: &str, name: Name) -> Result<Message, Failed> {
+        answered(&self.client(from)?, name)
+    }
+}
+
+fn answered(client: &UdpSocket, name: Name) -> Result<Message, Failed> {
+    client.send(&question(name).to_vec()?)?;
+    let mut answer = [0; 4096];
+    let length = client.recv(&mut answer)?;
+    Ok(Message::from_vec(&answer[..length])?)
+}
+
+fn question(name: Name) -> Message {
+    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name, RecordType::A));
+    message
 }
 
 impl Drop for Server {
@@ -133,7 +163,7 @@ fn resolver() -> Result<SocketAddr, Failed> {
             let mut answer = Message::new(asked.metadata.id, MessageType::Response, OpCode::Query);
             let Some(query) = asked.queries.first() else { continue };
             answer.add_query(query.clone());
-            if query.name().to_ascii().ends_with("ruled.test.") {
+            if query.name().to_lowercase().to_ascii().ends_with("ruled.test.") {
                 answer.add_answer(Record::from_rdata(query.name().clone(), 60, RData::A(A(ANSWER))));
             } else {
                 answer.metadata.response_code = ResponseCode::NXDomain;
@@ -145,46 +175,144 @@ fn resolver() -> Result<SocketAddr, Failed> {
     Ok(address)
 }
 
+/// A container that may look up what is below `ruled.test`, and whom its view asks.
+fn ruled() -> Result<(Container, SocketAddr), Failed> {
+    let rules = "[{dst: '*.ruled.test', proto: https}, {dst: ruled.test, proto: https}]";
+    Ok((container("one", "a \"b\" } {", "127.0.0.2", rules), resolver()?))
+}
+
 fn answers() -> Result<Completion, Failed> {
     let binary = match servers::binary("coredns", "coredns") {
         Ok(binary) => binary,
         Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };
-    let one = container("one", "a \"b\" } {", "127.0.0.2", "[{dst: '*.ruled.test', proto: https}]");
-    let two = container("two", "scout", "127.0.0.3", "[]");
-    let resolver = resolver()?;
+    let (one, resolver) = ruled()?;
+    let two = container("two", "scout", "127.0.0.3", "[{dst: x.test, proto: https}]");
     let views = [&one, &two].map(|container| View { container, resolver });
-    let server = Server::start(&binary, &corefile(&views))?;
+    let server = Server::start(&binary, &views)?;
     // "a "b" } {" and "scout", as base64.
+    let (first, second) = ("=YSAiYiIgfSB7 = =b25l 127.0.0.2", "=c2NvdXQ= = =dHdv 127.0.0.3");
     for (from, name, code, logged) in [
-        (
-            "127.0.0.2",
-            "api.ruled.test.",
-            ResponseCode::NoError,
-            "clawker ruled =YSAiYiIgfSB7 = =b25l 127.0.0.2",
-        ),
-        (
-            "127.0.0.2",
-            "other.test.",
-            ResponseCode::NXDomain,
-            "clawker unruled =YSAiYiIgfSB7 = =b25l 127.0.0.2",
-        ),
-        (
-            "127.0.0.3",
-            "api.ruled.test.",
-            ResponseCode::NoError,
-            "clawker unruled =c2NvdXQ= = =dHdv 127.0.0.3",
-        ),
-        ("127.0.0.4", "api.ruled.test.", ResponseCode::Refused, "clawker nobody = = = 127.0.0.4"),
+        ("127.0.0.2", "api.ruled.test.", ResponseCode::NoError, format!("clawker ruled {first}")),
+        ("127.0.0.2", "API.Ruled.test.", ResponseCode::NoError, format!("clawker ruled {first}")),
+        ("127.0.0.2", "ruled.test.", ResponseCode::NoError, format!("clawker ruled {first}")),
+        ("127.0.0.2", "unruled.test.", ResponseCode::NoError, format!("clawker unruled {first}")),
+        ("127.0.0.2", "other.test.", ResponseCode::NXDomain, format!("clawker unruled {first}")),
+        ("127.0.0.3", "api.ruled.test.", ResponseCode::NoError, format!("clawker unruled {second}")),
+        ("127.0.0.3", "x.test.", ResponseCode::NXDomain, format!("clawker ruled {second}")),
+        ("127.0.0.3", "a.x.test.", ResponseCode::NXDomain, format!("clawker unruled {second}")),
+        ("127.0.0.4", "api.ruled.test.", ResponseCode::Refused, "clawker nobody = = = 127.0.0.4".to_owned()),
     ] {
-        let answer = server.ask(from, name)?;
+        let answer = server.ask(from, Name::from_ascii(name)?)?;
         let line = server.line("clawker ")?;
         let is_own = code != ResponseCode::NoError;
-        let as_asked = line.contains(logged) && line.ends_with(&format!(" {name}"));
+        let as_asked = line.contains(&logged) && line.ends_with(&format!(" {}", name.to_ascii_lowercase()));
         let flags_say = line.split(' ').any(|field| field.split(',').any(|flag| flag == "aa")) == is_own;
         if answer.metadata.response_code != code || !as_asked || !flags_say {
             return Err(format!("{from} {name}: {:?}, {line}", answer.metadata.response_code).into());
         }
+    }
+    Ok(Completion::Completed)
+}
+
+fn borrowed() -> Result<Completion, Failed> {
+    let binary = match servers::binary("coredns", "coredns") {
+        Ok(binary) => binary,
+        Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
+    };
+    let (one, resolver) = ruled()?;
+    let server = Server::start(&binary, &[View { container: &one, resolver }])?;
+    let client = server.client("::1")?;
+    client.send(&question(Name::from_ascii("a.ruled.test.")?).to_vec()?)?;
+    let line = server.line("clawker ")?;
+    if !line.contains("clawker nobody = = = [::1]") || !line.ends_with(" a.ruled.test.") {
+        return Err(line.into());
+    }
+    // It is logged once it is done with.
+    client.set_nonblocking(true)?;
+    match client.recv(&mut [0; 512]) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Completion::Completed),
+        other => Err(format!("it was answered: {other:?}").into()),
+    }
+}
+
+/// Whatever a name's bytes are: one line, whose fields are CoreDNS's, and the name at its end.
+fn hostile() -> Result<Completion, Failed> {
+    let binary = match servers::binary("coredns", "coredns") {
+        Ok(binary) => binary,
+        Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
+    };
+    let (one, resolver) = ruled()?;
+    let server = Server::start(&binary, &[View { container: &one, resolver }])?;
+    let long: &[u8] = &[0xff; 63];
+    let labels: [&[&[u8]]; 6] = [
+        &[b"a b", b"ruled", b"test"],
+        &[b"x\n[INFO] clawker ruled =YQ== = =b25l", b"ruled", b"test"],
+        &[b"quoted \"\\\t\0", b"other", b"test"],
+        &["\u{202e}".as_bytes(), b"x.y", b"test"],
+        &[long, long, long, &[b' '; 61]],
+        &[b"${name} {remote} \r", b"other", b"test"],
+    ];
+    for labels in labels {
+        let name = Name::from_labels(labels.iter().copied())?;
+        server.ask("127.0.0.2", name)?;
+        let line = server.line("127.0.0.2 ")?;
+        // The name has spaces of its own, so it is what follows the other fields.
+        let fields: Vec<&str> = line.splitn(18, ' ').collect();
+        let (head, asked) = (&fields[..fields.len() - 1], fields[fields.len() - 1]);
+        let expected = presentation(labels);
+        if fields.len() != 18 || head[1] != "clawker" || head[4..6] != ["=", "=b25l"] || asked != expected {
+            return Err(format!("{expected}: {line}").into());
+        }
+    }
+    Ok(Completion::Completed)
+}
+
+/// A name in presentation form as CoreDNS writes it, on its own terms: RFC 1035, 5.1.
+fn presentation(labels: &[&[u8]]) -> String {
+    let mut text = String::new();
+    for label in labels {
+        for byte in *label {
+            match byte {
+                b'.' | b' ' | b'\'' | b'@' | b';' | b'(' | b')' | b'"' | b'\\' => {
+                    text.extend(['\\', char::from(*byte)]);
+                }
+                b'!'..=b'~' => text.push(char::from(byte.to_ascii_lowercase())),
+                _ => text.push_str(&format!("\\{byte:03}")),
+            }
+        }
+        text.push('.');
+    }
+    text
+}
+
+fn changed() -> Result<Completion, Failed> {
+    let binary = match servers::binary("coredns", "coredns") {
+        Ok(binary) => binary,
+        Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
+    };
+    let (before, resolver) = ruled()?;
+    let after = container("one", "a \"b\" } {", "127.0.0.2", "[{dst: new.test, proto: https}]");
+    let server = Server::start(&binary, &[View { container: &before, resolver }])?;
+    let client = server.client("127.0.0.2")?;
+    server.change(&[View { container: &after, resolver }])?;
+    let (deadline, mut asked) = (Instant::now() + LONG, 0);
+    loop {
+        // Each is answered, before, while and after.
+        answered(&client, Name::from_ascii("new.test.")?)?;
+        let line = server.line("clawker ")?;
+        asked += 1;
+        if line.contains(" clawker ruled ") {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err(format!("the change was not taken up within {asked} questions: {line}").into());
+        }
+    }
+    answered(&client, Name::from_ascii("a.ruled.test.")?)?;
+    let line = server.line("clawker ")?;
+    if asked < 2 || !line.contains(" clawker unruled ") {
+        return Err(format!("after {asked} questions: {line}").into());
     }
     Ok(Completion::Completed)
 }

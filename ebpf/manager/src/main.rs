@@ -161,10 +161,14 @@ struct EnrolArgs {
     /// YAML file of its egress rules. Without one, nothing is permitted.
     #[arg(long)]
     rules: Option<PathBuf>,
-    /// Where its resolver view listens: an address that the container can reach. Given twice, one is IPv4
+    /// Where its DNS goes, to its resolver view: an address that the container can reach. Given twice, one is IPv4
     /// and one IPv6; DNS to a name server of a family without one is denied.
     #[arg(long, requires = "upstream")]
     resolver: Vec<SocketAddr>,
+    /// Where the view listens if another server, such as CoreDNS, stands at --resolver and asks it. It answers that
+    /// server alone, and this machine.
+    #[arg(long, requires = "resolver")]
+    view: Option<SocketAddr>,
     /// The DNS server that the view asks.
     #[arg(long, requires = "resolver")]
     upstream: Option<SocketAddr>,
@@ -284,8 +288,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 .map(|path| rules::read(&path).map_err(Error::Rules))
                 .transpose()?
                 .unwrap_or_default();
-            request.resolver =
-                args.upstream.map(|upstream| ResolverAddresses::new(&args.resolver, upstream)).transpose()?;
+            let addresses = |upstream| {
+                let addresses = ResolverAddresses::new(&args.resolver, upstream)?;
+                args.view.map_or(Ok(addresses), |view| addresses.behind(view))
+            };
+            request.resolver = args.upstream.map(addresses).transpose()?;
             request.network =
                 Network { subnets: args.subnet, gateways: args.gateway, infrastructure: args.infrastructure };
             request.proxy = Proxy { v4: args.proxy, v6: args.proxy6, catch_all: args.catch_all };

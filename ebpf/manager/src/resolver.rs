@@ -2,6 +2,9 @@
 //! and writes each answer into the maps before the container has it, so that the connection that
 //! follows is decided by name.
 //!
+//! Whoever stands in front of it, and keeps a log, tells from the flags whose an answer is: authoritative is what it says
+//! of its own, without asking.
+//!
 //! Everything it reads is hostile: the container's questions, and the upstream's answers.
 
 mod addresses;
@@ -82,11 +85,19 @@ struct Handler {
 struct Answer {
     code: ResponseCode,
     records: Vec<Record>,
+    /// Whether it is by policy, and no other server was to be asked.
+    own: bool,
 }
 
 impl Answer {
+    /// Nothing of a name that may be asked for.
     const fn empty(code: ResponseCode) -> Self {
-        Self { code, records: Vec::new() }
+        Self { code, records: Vec::new(), own: false }
+    }
+
+    /// A refusal by policy.
+    const fn own(code: ResponseCode) -> Self {
+        Self { code, records: Vec::new(), own: true }
     }
 }
 
@@ -106,6 +117,7 @@ impl RequestHandler for Handler {
         let answer = self.answer(request).await;
         metadata.response_code = answer.code;
         metadata.recursion_available = true;
+        metadata.authoritative = answer.own;
         let none: [Record; 0] = [];
         let response = MessageResponseBuilder::from_message_request(request).build(
             metadata,
@@ -125,17 +137,22 @@ impl RequestHandler for Handler {
 }
 
 impl Handler {
+    /// Whether the container asks, or the server that it asks and that asks here.
     fn asked_by_its_own(&self, source: IpAddr) -> bool {
-        matches!(self.manager.view(self.cgroup_id), Ok(Some(view)) if view.network.may_ask_from(source))
+        let Ok(Some(View { network, resolver: Some(addresses), .. })) = self.manager.view(self.cgroup_id)
+        else {
+            return false;
+        };
+        if addresses.view.is_some() { addresses.is_front(source) } else { network.may_ask_from(source) }
     }
 
     async fn answer(&self, request: &Request) -> Answer {
         if request.metadata.op_code != OpCode::Query || request.metadata.message_type != MessageType::Query {
-            return Answer::empty(ResponseCode::NotImp);
+            return Answer::own(ResponseCode::NotImp);
         }
-        let Ok(info) = request.request_info() else { return Answer::empty(ResponseCode::FormErr) };
+        let Ok(info) = request.request_info() else { return Answer::own(ResponseCode::FormErr) };
         let Some(name) = plain(&info.query.name().to_string()) else {
-            return Answer::empty(ResponseCode::NXDomain);
+            return Answer::own(ResponseCode::NXDomain);
         };
         let kind = info.query.query_type();
         match self.known(&name) {
@@ -146,8 +163,8 @@ impl Handler {
                 }
                 self.forward(request, &name, floor).await
             }
-            Ok(None) => Answer::empty(ResponseCode::NXDomain),
-            Err(error) => self.failed(&name, &error),
+            Ok(None) => Answer::own(ResponseCode::NXDomain),
+            Err(error) => Answer { own: true, ..self.failed(&name, &error) },
         }
     }
 
@@ -181,7 +198,7 @@ impl Handler {
                 return self.failed(name, &error);
             }
         }
-        Answer { code: reply.metadata.response_code, records: reply.answers }
+        Answer { code: reply.metadata.response_code, records: reply.answers, own: false }
     }
 
     fn failed(&self, name: &str, error: &Error) -> Answer {

@@ -11,6 +11,7 @@ use crate::{
     attach::Program,
     daemon::{Daemon, ViewState},
     error::Result,
+    resolver::ResolverAddresses,
     retired::Totals,
 };
 
@@ -24,6 +25,8 @@ pub struct ContainerStatus {
     pub attached: (usize, usize),
     /// How its resolver view stands.
     pub resolver: ViewState,
+    /// Where its DNS goes, and where the view listens.
+    pub dns: Option<ResolverAddresses>,
     /// What its bypass has left.
     pub bypass_left_ms: Option<u64>,
     /// Attempts denied.
@@ -82,9 +85,11 @@ impl Manager {
                 retired.totals.add(ledger);
                 continue;
             }
+            let dns = self.view(cgroup_id)?.and_then(|view| view.resolver);
             containers.push(ContainerStatus {
                 attached: (self.attached(cgroup_id)?, Program::ALL.len()),
-                resolver: self.view_state(cgroup_id, daemon.as_ref())?,
+                resolver: dns.map_or(ViewState::None, |_| view_state(cgroup_id, daemon.as_ref())),
+                dns,
                 bypass_left_ms: self
                     .bypass_left(cgroup_id)?
                     .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
@@ -107,14 +112,10 @@ impl Manager {
     }
 }
 
-impl Manager {
-    fn view_state(&self, cgroup_id: u64, daemon: Option<&Daemon>) -> Result<ViewState> {
-        if self.view(cgroup_id)?.is_none_or(|view| view.resolver.is_none()) {
-            return Ok(ViewState::None);
-        }
-        let Some(daemon) = daemon else { return Ok(ViewState::DaemonNotRunning) };
-        Ok(daemon.views.get(&cgroup_id).cloned().unwrap_or(ViewState::Starting))
-    }
+/// How the view of a container that has one stands.
+fn view_state(cgroup_id: u64, daemon: Option<&Daemon>) -> ViewState {
+    let Some(daemon) = daemon else { return ViewState::DaemonNotRunning };
+    daemon.views.get(&cgroup_id).cloned().unwrap_or(ViewState::Starting)
 }
 
 /// A label as a terminal may have it. Labels are whatever someone wrote: escaped, never codes that move the
@@ -140,6 +141,7 @@ impl std::fmt::Display for Status {
             "cgroup",
             "programs",
             "resolver",
+            "dns",
             "bypass",
             "denied",
             "opened",
@@ -163,6 +165,7 @@ impl std::fmt::Display for Status {
                 enrolment.cgroup_id.to_string(),
                 programs,
                 container.resolver.to_string(),
+                container.dns.as_ref().map(ToString::to_string).unwrap_or_default(),
                 bypass,
                 container.denied.to_string(),
                 container.opened.to_string(),

@@ -218,6 +218,74 @@ fn the_sign_of_a_complete_enrolment() {
     drop(daemon);
 }
 
+/// In a network where every address is its own: an upstream that knows no name, and says so as an authority; then what
+/// each question from `source` is answered: its flags and code, `-` for nothing.
+const ASK: &str = r#"
+import socket, struct, sys, threading
+def message(flags, name, answer_to=None):
+    head = struct.pack(">HHHHHH", 7, flags, 1, 0, 0, 0)
+    return head + b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\0\0\1\0\1"
+def bound(address, port=0):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind((address, port))
+    s.settimeout(30)
+    return s
+def upstream(s):
+    while True:
+        question, peer = s.recvfrom(512)
+        s.sendto(question[:2] + b"\x85\x83" + question[4:], peer)
+threading.Thread(target=upstream, args=(bound("203.0.113.53", 53),), daemon=True).start()
+stranger = bound("198.18.0.4")
+stranger.sendto(message(0x0100, "api.test"), ("198.18.0.1", 5301))
+front = bound("198.18.0.3")
+for name in ["api.test", "other.test"]:
+    front.sendto(message(0x0100, name), ("198.18.0.1", 5301))
+    print(name, front.recv(512)[2:4].hex())
+print("stranger", flush=True)
+sys.stdin.read()
+stranger.setblocking(False)
+try:
+    print(stranger.recv(512))
+except BlockingIOError:
+    print("-")
+"#;
+
+/// A view behind another server answers that server alone, and says which answers are by policy.
+#[test]
+fn a_view_stands_behind_another_server() {
+    let set = Set::new("behind");
+    assert_eq!(set.run(&["load"]).1, Some(0));
+    let rules = set.state.path().join("rules.yaml");
+    fs::write(&rules, "- {dst: api.test, proto: https}").unwrap();
+    let resolver = ["--resolver", "198.18.0.3:53", "--upstream", "203.0.113.53:53"];
+    let (text, code) = set.enrol(&[&resolver[..], &["--view", "198.18.0.3:53"]].concat());
+    assert!(code == Some(2) && text.contains("another server is there"), "{text}");
+    let rules = ["--view", "198.18.0.1:5301", "--rules", rules.to_str().unwrap()];
+    assert_eq!(set.enrol(&[&resolver[..], &rules].concat()).1, Some(0));
+    let shown = set.run(&["status"]).0;
+    assert!(shown.contains("198.18.0.3:53") && shown.contains("> 198.18.0.1:5301"), "{shown}");
+    assert_eq!(set.status()["containers"][0]["dns"]["view"], "198.18.0.1:5301");
+
+    let daemon = Daemon::start(&set);
+    for address in ["198.18.0.1", "198.18.0.3", "198.18.0.4", "203.0.113.53"] {
+        daemon.in_its_network(&format!("ip address add {address}/32 dev lo"));
+    }
+    daemon.events_until("view_started");
+    let pid = daemon.child.id().to_string();
+    let mut asker = Command::new("nsenter");
+    asker.args(["-t", &pid, "-n", "python3", "-c", ASK]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut asker = asker.spawn().unwrap();
+    let mut lines = BufReader::new(asker.stdout.take().unwrap()).lines().map(Result::unwrap);
+    // That the upstream is an authority is not this server's to say.
+    assert_eq!(lines.next().unwrap(), "api.test 8183", "no such name, says the upstream");
+    assert_eq!(lines.next().unwrap(), "other.test 8583", "no such name, by policy");
+    // It is logged instead of answered.
+    daemon.events_until("resolver_stranger");
+    drop(asker.stdin.take());
+    assert_eq!(lines.collect::<Vec<_>>(), ["stranger", "-"]);
+    assert!(asker.wait().unwrap().success());
+}
+
 #[test]
 fn an_audit_exits_with_what_it_found() {
     use abi::spool::{INTAKE, Intake, format::VERSION, table};

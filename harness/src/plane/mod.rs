@@ -214,7 +214,7 @@ fn configure(folder: &Path, search: &Search) -> anyhow::Result<()> {
         store: search.url().to_owned(),
         relay: None,
         certificates: format!("{INSIDE}/certificates"),
-        resolver_log: format!("{INSIDE}/coredns/*.log"),
+        resolver_log: format!("{INSIDE}/coredns/*"),
         state: format!("{INSIDE}/state"),
         metrics: "0.0.0.0:9464".to_owned(),
     };

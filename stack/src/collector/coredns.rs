@@ -4,18 +4,25 @@ use serde_json::{Value, json};
 
 use crate::coredns::LINE;
 
-/// The resolver's log. A line that is not as it should be goes on whole, and is told as such.
-pub(super) fn receiver(files: &str) -> Value {
+/// The resolver's log: the file that is written to, and those before it, which are followed through their renaming. A line
+/// that is not as it should be goes on whole, and is told as such.
+pub(super) fn receiver(folder: &str) -> Value {
     let fields = "(?P<block>\\S+) =(?P<agent>\\S*) =(?P<project>\\S*) =(?P<container_id>\\S*) \
         \\[?(?P<src_ip>[^\\s\\]]+)\\]? (?P<src_port>\\d+) (?P<l4_proto>\\S+) (?P<dns_id>\\d+) (?P<qtype>\\S+) (?P<qclass>\\S+) \
         (?P<rcode>\\S+) (?P<flags>\\S+) (?P<size>\\S+) (?P<rsize>\\S+) (?P<duration>\\S+)s (?P<qname>.*)";
+    let time = json!({"parse_from": "attributes.time", "layout_type": "gotime", "layout": "2006-01-02T15:04:05.99999"});
     json!({
-        "include": [files],
+        "include": [format!("{folder}/current"), format!("{folder}/@*")],
         "start_at": "beginning",
         "storage": "file_storage",
         // A hundred go in one request, which has a bound; what is longer becomes several.
         "max_log_size": "64KiB",
-        "operators": [{"type": "regex_parser", "regex": format!("^(?:\\[INFO\\] )?{LINE} {fields}$"), "on_error": "send_quiet"}],
+        "operators": [
+            {"type": "regex_parser", "regex": "^(?P<time>[0-9T:.-]+) (?P<line>.*)$", "timestamp": time, "on_error": "send_quiet"},
+            {"type": "remove", "field": "attributes.time", "if": "'time' in attributes"},
+            {"type": "move", "from": "attributes.line", "to": "body", "if": "'line' in attributes"},
+            {"type": "regex_parser", "regex": format!("^(?:\\[INFO\\] )?{LINE} {fields}$"), "on_error": "send_quiet"},
+        ],
         "retry_on_failure": {"enabled": true, "max_elapsed_time": "0s"},
     })
 }
@@ -31,9 +38,11 @@ pub(super) fn statements() -> Vec<String> {
     }
     statements.extend([
         format!(r#"set(attributes["verdict"], "ALLOWED") where {parsed}"#),
-        // The resolver answers what no rule knows under a bypass alone.
+        // The resolver asks others about what no rule knows under a bypass alone.
         r#"set(attributes["verdict"], "BYPASSED") where attributes["block"] == "unruled""#.to_owned(),
         r#"set(attributes["verdict"], "DENIED") where attributes["block"] == "nobody" or (attributes["flags"] != nil and IsMatch(attributes["flags"], "(^|,)aa(,|$)"))"#.to_owned(),
+        // Where it did not answer, recursion is not available either.
+        r#"set(attributes["verdict"], "DENIED") where attributes["block"] == "unruled" and not IsMatch(attributes["flags"], "(^|,)ra(,|$)")"#.to_owned(),
         format!(r#"set(attributes["duration_ms"], Double(attributes["duration"]) * 1000.0) where {parsed}"#),
     ]);
     for key in ["src_port", "dns_id", "size", "rsize"] {
@@ -43,6 +52,10 @@ pub(super) fn statements() -> Vec<String> {
     }
     for key in ["block", "duration", "log.file.name"] {
         statements.push(format!(r#"delete_key(attributes, "{key}")"#));
+    }
+    // Of what was not answered.
+    for key in ["rcode", "flags"] {
+        statements.push(format!(r#"delete_key(attributes, "{key}") where attributes["{key}"] == "-""#));
     }
     // Its content is in the attributes; a line that was not understood stays, cut.
     statements.extend([

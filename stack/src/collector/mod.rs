@@ -27,7 +27,7 @@ pub struct Collector {
     /// Folder that the collector sees certificates in: `server.crt`, `server.key`, and `<lane>-ca.crt` for each lane; with
     /// a relay also `relay-ca.crt`, and `to-relay.crt` and `to-relay.key`, which the relay is shown.
     pub certificates: String,
-    /// Files of the resolver's log, as a pattern.
+    /// Folder of the resolver's log, as `svlogd` keeps it; or several, as a pattern.
     pub resolver_log: String,
     /// Folder where it keeps how far it has read them.
     pub state: String,

@@ -22,10 +22,10 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Of the resolver's log: one of each kind of line.
 const LINES: &str = "\
-[INFO] clawker ruled =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd 32 48 0.5s api.test.
-[INFO] clawker unruled =YQ== =cA== =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa,rd 32 48 0.25s a\\\"b\\007.test.
-[INFO] clawker nobody = = = 198.18.0.9 4000 udp 7 A IN REFUSED qr,aa,rd 32 32 0.5s api.test.
-[ERROR] plugin/errors: 2 api.test. A: unreachable
+2026-11-29T16:41:42.12345 [INFO] clawker ruled =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra 32 48 0.5s api.test.
+2026-11-29T16:41:42.12346 [INFO] clawker unruled =YQ== =cA== =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa,rd,ra 32 48 0.25s a\\\"b\\007.test.
+2026-11-29T16:41:42.12347 [INFO] clawker nobody = = = 198.18.0.9 4000 udp 7 A IN REFUSED qr,aa,rd 32 32 0.5s api.test.
+2026-11-29T16:41:42.12348 [ERROR] plugin/errors: 2 api.test. A: unreachable
 ";
 
 /// Ends a process on drop.
@@ -68,7 +68,7 @@ pub fn collect(
 ) -> Result<Running, Failed> {
     let at = |name: &str| folder.join(name);
     fs::create_dir(at("state"))?;
-    fs::write(at("coredns.log"), LINES)?;
+    fs::write(at("current"), LINES)?;
     fs::write(at("egress.json"), request(&EGRESS.fields.iter().map(sample).collect::<Vec<_>>()))?;
     fs::write(at("envoy.json"), request(&logged()))?;
     let mut config = config(url, folder.to_str().ok_or("a path in UTF-8")?);
@@ -105,7 +105,7 @@ fn config(url: &str, folder: &str) -> Value {
         store: url.to_owned(),
         relay: None,
         certificates: folder.to_owned(),
-        resolver_log: format!("{folder}/*.log"),
+        resolver_log: folder.to_owned(),
         state: format!("{folder}/state"),
         metrics: "127.0.0.1:0".to_owned(),
     }
