@@ -9,7 +9,7 @@ use std::{
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Who may know whom. The harness may know all but what measures; both are known by nobody.
-const RULES: [(&str, &[&str]); 11] = [
+const RULES: [(&str, &[&str]); 12] = [
     ("abi", &[]),
     ("policy", &["abi"]),
     ("programs", &["abi", "policy"]),
@@ -21,6 +21,7 @@ const RULES: [(&str, &[&str]); 11] = [
     ("harness", &["abi", "policy", "manager", "reader", "rules", "stack", "documents"]),
     ("bench", &["abi", "manager", "reader", "rules"]),
     ("gate", &[]),
+    ("relay", &[]),
 ];
 
 /// Whom a crate's tests alone may know: the gate waits for what the manager makes.
