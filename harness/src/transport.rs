@@ -69,7 +69,7 @@ impl Transport {
             Action::Join(_) => Some(Self::Igmp),
             Action::Accept(accept) => Some(if accept.tcp.is_some() { Self::Tcp } else { Self::Udp }),
             Action::Resolve(_) | Action::Quic(_) | Action::Http3(_) | Action::Stun(_) => Some(Self::Udp),
-            Action::Websocket(_) => Some(Self::Tcp),
+            Action::Grpc(_) | Action::Websocket(_) => Some(Self::Tcp),
             Action::Socket(socket) => of_socket(socket),
             Action::Flood(Flood { proto: FloodProto::Udp, .. }) => Some(Self::Udp),
             Action::Flood(Flood { proto: FloodProto::Tcp, .. }) => Some(Self::Tcp),
@@ -241,6 +241,7 @@ pub fn written_families(step: &Step) -> Vec<IpFamily> {
         Action::Flood(flood) => to(&flood.to, flood.family),
         Action::Quic(quic) => to(&quic.to, quic.family),
         Action::Http3(http3) => to(&http3.to, http3.family),
+        Action::Grpc(grpc) => to(&grpc.to, grpc.family),
         Action::Websocket(websocket) => to(&websocket.to, websocket.family),
         Action::Stun(stun) => to(&stun.to, stun.family),
         Action::Ping(ping) => {

@@ -16,6 +16,6 @@ mod stream;
 
 pub use collector::{Collector, LANE_HEADER, RELAY};
 pub use container::Container;
-pub use envoy::{Envoy, Upstream};
+pub use envoy::{DUMP, Envoy, Upstream};
 pub use plan::{Handed, Listeners, Plan, PlanError};
 pub use stream::Lane;

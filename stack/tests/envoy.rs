@@ -8,6 +8,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use serde_json::{Value, json};
 use stack::{Container, Envoy, Listeners, Plan, Upstream};
 
 const RULES: &str = "
@@ -25,6 +26,7 @@ const RULES: &str = "
 fn main() -> ExitCode {
     let trials = vec![
         Trial::test("files are as they were read last", golden),
+        Trial::test("what is not served yet is told", served),
         Trial::ignorable_test("envoy takes it", validated),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -68,6 +70,47 @@ fn golden() -> Result<(), Failed> {
     for (name, content) in Envoy::new(&plan, &upstream).files() {
         insta::assert_json_snapshot!(name, content);
     }
+    Ok(())
+}
+
+/// Of what Envoy says of itself, as far as it is read.
+fn dump(envoy: &Envoy<'_>) -> Value {
+    let files = envoy.files();
+    let resources = |begin: &str| -> Vec<Value> {
+        let of = files.iter().filter(|(name, _)| name.starts_with(begin));
+        of.filter_map(|(_, content)| content["resources"].as_array()).flatten().cloned().collect()
+    };
+    let listeners = resources("lds").into_iter();
+    json!({"configs": [
+        {"dynamic_active_clusters": resources("cds").iter().map(|one| json!({"cluster": one})).collect::<Vec<_>>()},
+        {"dynamic_listeners": listeners.map(|one| json!({"active_state": {"listener": one}})).collect::<Vec<_>>()},
+        {"dynamic_route_configs": resources("rds").iter().map(|one| json!({"route_config": one})).collect::<Vec<_>>()},
+    ]})
+}
+
+fn served() -> Result<(), Failed> {
+    let upstream = upstream("/etc/envoy");
+    let (before, mut containers) = (plan(), plan().containers);
+    containers[0].rules = rules::parse("[{dst: api.test, proto: https}, {dst: new.test, proto: ssh}]")?;
+    let after = Plan::new(&containers, Listeners::default(), Some(&before))?;
+    let (before, after) = (Envoy::new(&before, &upstream), Envoy::new(&after, &upstream));
+    assert_eq!(before.unserved(&dump(&before)), [""; 0]);
+    let told = after.unserved(&dump(&before));
+    for line in [
+        "cluster tcp-new.test-22 is not served yet",
+        "listener tcp-new.test-22 is not served yet",
+        "listener http is still served",
+        "listener https is served as it was before",
+        "route table https-one is served as it was before",
+    ] {
+        assert!(told.iter().any(|one| one == line), "{line}: {told:#?}");
+    }
+    let untouched = "route table https-two is served as it was before";
+    assert!(!told.iter().any(|one| one == untouched || one.contains("cluster https-api.test")), "{told:#?}");
+    let mut refused = dump(&after);
+    refused["configs"][1]["dynamic_listeners"][0]["error_state"] = json!({"details": "no such port"});
+    assert_eq!(after.unserved(&refused), ["Envoy refuses a listener: no such port"]);
+    assert!(!after.unserved(&json!({})).is_empty(), "one that says nothing serves nothing");
     Ok(())
 }
 

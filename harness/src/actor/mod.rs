@@ -12,6 +12,7 @@ pub(crate) mod confine;
 mod dns;
 mod flood;
 mod frame;
+mod grpc;
 mod http3;
 mod join;
 mod option;
@@ -36,8 +37,8 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::types::{
-    Accept, Connect, End, Exec, Family, Flood, Http3, Join, Origin, Ping, Quic, Send, Socket, Step, Stun,
-    Websocket,
+    Accept, Connect, End, Exec, Family, Flood, Grpc, Http3, Join, Origin, Ping, Quic, Send, Socket, Step,
+    Stun, Websocket,
 };
 use stage::Stage;
 
@@ -58,6 +59,8 @@ pub enum Action {
     Quic(Quic),
     /// An HTTP/3 request.
     Http3(Http3),
+    /// A gRPC call.
+    Grpc(Grpc),
     /// A WebSocket.
     Websocket(Websocket),
     /// A STUN binding request.
@@ -86,6 +89,7 @@ impl Action {
             ping,
             quic,
             http3,
+            grpc,
             websocket,
             stun,
             accept,
@@ -101,6 +105,7 @@ impl Action {
             .or_else(|| ping.clone().map(Self::Ping))
             .or_else(|| quic.clone().map(Self::Quic))
             .or_else(|| http3.clone().map(Self::Http3))
+            .or_else(|| grpc.clone().map(Self::Grpc))
             .or_else(|| websocket.clone().map(Self::Websocket))
             .or_else(|| stun.clone().map(Self::Stun))
             .or_else(|| accept.clone().map(Self::Accept))
@@ -237,6 +242,7 @@ fn act(action: &Action, stage: &Stage) -> Report {
         Action::Ping(ping) => ping::run(ping, &mut report),
         Action::Quic(quic) => quic::run(quic, &mut report),
         Action::Http3(http3) => http3::run(http3, &mut report),
+        Action::Grpc(grpc) => grpc::run(grpc, &mut report),
         Action::Websocket(websocket) => websocket::run(websocket, &mut report),
         Action::Stun(stun) => stun::run(stun, &mut report),
         Action::Accept(accept) => accept::run(accept, &mut report),

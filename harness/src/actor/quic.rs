@@ -1,7 +1,7 @@
 //! QUIC connections. Only here is there a runtime: the library wants one. What it sends goes by
 //! `sendmsg()` with an address, on a socket that is not connected.
 
-mod certificate;
+pub mod certificate;
 mod socket;
 
 use std::{sync::Arc, time::Duration};

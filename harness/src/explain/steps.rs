@@ -122,6 +122,8 @@ fn words(label: &str, step: &Step) -> String {
         format!("{agent} speaks QUIC to {}{}", quic.to, fields(quic, &["to"]))
     } else if let Some(http3) = &step.http3 {
         format!("{agent} speaks HTTP/3 to {}{}", http3.to, fields(http3, &["to"]))
+    } else if let Some(grpc) = &step.grpc {
+        format!("{agent} makes a gRPC call to {}{}", grpc.to, fields(grpc, &["to"]))
     } else if let Some(websocket) = &step.websocket {
         format!("{agent} opens a WebSocket to {}{}", websocket.to, fields(websocket, &["to"]))
     } else if let Some(stun) = &step.stun {

@@ -7,6 +7,7 @@
 mod call;
 mod certificate;
 mod dns;
+mod grpc;
 mod http;
 mod program;
 mod proxy;
@@ -181,6 +182,7 @@ async fn serve(
                     Kind::Tls => http::start(local, serve, Some(name), tally).await,
                     Kind::Quic => quic::start_echo(local, name, tally),
                     Kind::Http3 => quic::start_http3(local, name, serve, tally),
+                    Kind::Grpc => grpc::start(local, serve, name, tally).await,
                     Kind::Websocket => websocket::start(local, tally).await,
                     Kind::Stun => stun::start(local, tally).await,
                 };
@@ -203,6 +205,7 @@ enum Kind {
     Tls,
     Quic,
     Http3,
+    Grpc,
     Websocket,
     Stun,
 }
@@ -216,6 +219,7 @@ fn kind(serve: &Serve) -> Result<(Kind, u16), (u16, String)> {
         (Kind::Tls, serve.tls),
         (Kind::Quic, serve.quic),
         (Kind::Http3, serve.h3),
+        (Kind::Grpc, serve.grpc),
         (Kind::Websocket, serve.websocket),
         (Kind::Stun, serve.stun),
     ];

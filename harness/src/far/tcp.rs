@@ -104,6 +104,15 @@ pub struct Counted {
     tally: Arc<Tally>,
 }
 
+impl Counted {
+    /// The first byte that waits, which stays where it is; `None` if the peer ended before one.
+    pub async fn first(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let count = self.stream.peek(&mut first).await?;
+        Ok(first.first().copied().filter(|_| count > 0))
+    }
+}
+
 impl AsyncRead for Counted {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -2,16 +2,20 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use stack::{Envoy as Files, Lane, Listeners, Plan, Upstream, certificates::Role};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use super::{FireError, cell::Case, understood};
 use crate::{
@@ -24,8 +28,8 @@ use crate::{
 
 /// Where Envoy sees its files.
 const INSIDE: &str = "/etc/envoy";
-/// How long it may take until it listens.
-const LISTEN_LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take until it serves what it was told.
+const SERVE_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Longer than any run.
@@ -91,7 +95,7 @@ fn container(
 }
 
 impl Envoy {
-    /// Starts it on the far side of `world` with the rules of the case for each of its agents, and waits until it listens.
+    /// Starts it on the far side of `world` with the rules of the case for each of its agents, and waits until it serves them.
     pub fn start(case: Case<'_, '_>, world: &World, plane: &Plane) -> Result<Self, FireError> {
         let rules = &case.cell.scenario.rules;
         let plan = plan(case, world, |_| rules, None)?;
@@ -130,7 +134,7 @@ impl Envoy {
             ]);
         let container = plane.docker().start(order)?;
         let envoy = Self { plan, upstream, container, folder };
-        envoy.listens(world)?;
+        envoy.serves(world)?;
         Ok(envoy)
     }
 
@@ -147,30 +151,36 @@ impl Envoy {
         let next = plan(case, world, |i| if i == room { rules } else { before }, Some(&self.plan))?;
         configure(&next, &self.upstream, self.folder.path(), plane)?;
         self.plan = next;
-        self.listens(world)
+        self.serves(world)
     }
 
-    /// Waits until every port of the plan is listened on.
-    fn listens(&self, world: &World) -> Result<(), FireError> {
-        let rules = self.plan.containers.iter().flat_map(|container| &container.rules);
-        let ports: BTreeSet<u16> =
-            rules.filter_map(rules::Rule::listener).chain([self.plan.listeners.catch_all]).collect();
-        for port in ports {
-            let deadline = Instant::now() + LISTEN_LIMIT;
-            let at = SocketAddr::new(World::proxy().0.into(), port);
-            while !world
-                .far()
-                .run(async move { tokio::net::TcpStream::connect(at).await.is_ok() })
-                .unwrap_or(false)
-            {
-                if !self.container.is_running() || Instant::now() >= deadline {
-                    return Err(self.container.failed(&format!("it does not listen on port {port}")).into());
-                }
-                thread::sleep(LOOK);
+    /// Waits until it serves all of the plan, and nothing else.
+    fn serves(&self, world: &World) -> Result<(), FireError> {
+        let deadline = Instant::now() + SERVE_LIMIT;
+        let files = Files::new(&self.plan, &self.upstream);
+        loop {
+            let dump = world.far().run(dump()).and_then(Result::ok).unwrap_or_default();
+            let unserved = files.unserved(&dump);
+            if unserved.is_empty() {
+                return Ok(());
             }
+            if !self.container.is_running() || Instant::now() >= deadline {
+                return Err(self.container.failed(&unserved.join("; ")).into());
+            }
+            thread::sleep(LOOK);
         }
-        Ok(())
     }
+}
+
+/// What it says that it serves.
+async fn dump() -> anyhow::Result<Value> {
+    let (port, path) = stack::DUMP;
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new())?;
+    let answer = requests.send_request(request).await?.into_body().collect().await?;
+    Ok(serde_json::from_slice(&answer.to_bytes())?)
 }
 
 /// The plan for the agents of a world.

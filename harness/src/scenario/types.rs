@@ -25,7 +25,7 @@ use super::{
 };
 pub use accept::Accept;
 pub use agent::{Agent, Network, PathAction, PathRule, PortSpec, Proxy, ProxyServer, Rule};
-pub use application::{Destination, Http3, Quic, Stun, Websocket};
+pub use application::{Destination, Grpc, Http3, Quic, Stun, Websocket};
 pub use connect::{Connect, ConnectVia, End};
 pub use expect::{DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, WireExpectation};
 pub use fault::{Answer, Kill, NoFault, Outage, Process, Recreated, Stopped};

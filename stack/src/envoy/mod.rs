@@ -7,12 +7,14 @@ mod clusters;
 mod listeners;
 mod log;
 mod routes;
+mod served;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde_json::{Value, json};
 
 use crate::Plan;
+pub use served::DUMP;
 
 /// What Envoy is told besides the plan.
 #[derive(Clone, Debug)]
@@ -147,8 +149,11 @@ fn secret_file(name: &str) -> String {
     format!("sds-{}.json", name.replace('*', "_"))
 }
 
+/// A file of resources. A secret has no place for a digest.
 fn resources(resources: Vec<Value>) -> Value {
-    json!({"resources": resources})
+    let is_secret = |one: &Value| one.get("tls_certificate").is_some();
+    let stamp = |one| if is_secret(&one) { one } else { served::stamped(one) };
+    json!({"resources": resources.into_iter().map(stamp).collect::<Vec<_>>()})
 }
 
 /// A file of resources that is read again when it is moved into its place.

@@ -53,6 +53,31 @@ fn root() -> String {
     "/".to_owned()
 }
 
+/// A gRPC call of one message each way. Over TLS, whatever certificate the server has is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Grpc {
+    /// `name:port` or `address:port`; a name is resolved first, as the agent.
+    #[schemars(schema_with = "schema::target")]
+    pub to: String,
+    /// `v4` (default), `v6`, or `mapped`: an IPv4 address from an IPv6 socket.
+    #[serde(default)]
+    pub family: Family,
+    /// What is called, `/package.Service/Method`. Default `/test.Echo/Call`.
+    #[serde(default = "echo")]
+    pub path: String,
+    /// Bytes of the message. Default 32.
+    #[serde(default = "super::default_bytes")]
+    pub bytes: u64,
+    /// Over TLS, and not in the clear.
+    #[serde(default)]
+    pub tls: bool,
+}
+
+fn echo() -> String {
+    "/test.Echo/Call".to_owned()
+}
+
 /// A WebSocket over HTTP/1.1 in the clear, from its handshake to its closing handshake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -99,11 +124,12 @@ impl Step {
     /// Where it goes, if it speaks an application protocol.
     #[must_use]
     pub fn application(&self) -> Option<Destination<'_>> {
-        let Self { quic, http3, websocket, stun, .. } = self;
+        let Self { quic, http3, grpc, websocket, stun, .. } = self;
         let over = |udp| move |to, family| Destination { to, family, udp };
         let (udp, tcp) = (over(true), over(false));
         None.or_else(|| quic.as_ref().map(|quic| udp(&quic.to, quic.family)))
             .or_else(|| http3.as_ref().map(|http3| udp(&http3.to, http3.family)))
+            .or_else(|| grpc.as_ref().map(|grpc| tcp(&grpc.to, grpc.family)))
             .or_else(|| websocket.as_ref().map(|websocket| tcp(&websocket.to, websocket.family)))
             .or_else(|| stun.as_ref().map(|stun| udp(&stun.to, stun.family)))
     }

@@ -59,6 +59,10 @@ pub struct Serve {
     #[serde(default)]
     #[schemars(schema_with = "schema::server_port")]
     pub h3: Option<u16>,
+    /// TCP port of a gRPC server, in the clear or over TLS, whichever comes. It sends a call's message back.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::server_port")]
+    pub grpc: Option<u16>,
     /// TCP port of a WebSocket server over plain HTTP/1.1, which sends every message back.
     #[serde(default)]
     #[schemars(schema_with = "schema::server_port")]
@@ -77,6 +81,10 @@ pub struct Serve {
     #[serde(default)]
     #[schemars(range(min = 200, max = 599))]
     pub status: Option<u16>,
+    /// Status of a gRPC server's answer. Default 0, which is success.
+    #[serde(default)]
+    #[schemars(range(max = 16))]
+    pub grpc_status: u8,
     /// A real server program and its arguments in place of the harness's own; no shell. It runs as
     /// `nobody` and may bind low ports; `/srv` is its own, for it alone, and its `HOME`. The world is
     /// ready when it listens on the port at every address of the host.

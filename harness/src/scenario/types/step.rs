@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accept, Agent, Answer, Connect, Flood, Http3, Join, Kill, Outage, Ping, Process, Quic, Recreated, Rule,
-    Scenario, Send, Socket, Stun, Websocket, duration_text,
+    Accept, Agent, Answer, Connect, Flood, Grpc, Http3, Join, Kill, Outage, Ping, Process, Quic, Recreated,
+    Rule, Scenario, Send, Socket, Stun, Websocket, duration_text,
 };
 use crate::scenario::schema;
 
@@ -34,6 +34,9 @@ pub struct Step {
     /// An HTTP/3 request.
     #[serde(default)]
     pub http3: Option<Http3>,
+    /// A gRPC call.
+    #[serde(default)]
+    pub grpc: Option<Grpc>,
     /// A WebSocket.
     #[serde(default)]
     pub websocket: Option<Websocket>,

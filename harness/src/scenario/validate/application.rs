@@ -5,10 +5,10 @@ use hyper::http::uri::PathAndQuery;
 use super::{Check, steps::target, transport::of_family};
 use crate::scenario::{
     cell::printable,
-    types::{Family, Http3, Quic, Stun, Websocket},
+    types::{Family, Grpc, Http3, Quic, Stun, Websocket},
 };
 
-/// Longest WebSocket message, which is held in memory.
+/// Longest message of a WebSocket or a gRPC call, which is held in memory.
 const LONGEST_MESSAGE: u64 = 1 << 20;
 
 pub(super) fn quic(check: &mut Check<'_>, path: &str, quic: &Quic) {
@@ -18,8 +18,20 @@ pub(super) fn quic(check: &mut Check<'_>, path: &str, quic: &Quic) {
 
 pub(super) fn http3(check: &mut Check<'_>, path: &str, http3: &Http3) {
     destination(check, path, &http3.to, http3.family);
-    if !http3.path.starts_with('/') || http3.path.parse::<PathAndQuery>().is_err() {
-        let message = format!("`{}` is not the path of a request, such as `/v1?q=1`", printable(&http3.path));
+    request_path(check, path, &http3.path, "/v1?q=1");
+}
+
+pub(super) fn grpc(check: &mut Check<'_>, path: &str, grpc: &Grpc) {
+    destination(check, path, &grpc.to, grpc.family);
+    request_path(check, path, &grpc.path, "/package.Service/Method");
+    if grpc.bytes > LONGEST_MESSAGE {
+        check.fault(&format!("{path}.bytes"), format!("a message has at most {LONGEST_MESSAGE} bytes"));
+    }
+}
+
+fn request_path(check: &mut Check<'_>, path: &str, written: &str, example: &str) {
+    if !written.starts_with('/') || written.parse::<PathAndQuery>().is_err() {
+        let message = format!("`{}` is not the path of a request, such as `{example}`", printable(written));
         check.fault(&format!("{path}.path"), message);
     }
 }

@@ -83,6 +83,7 @@ fn server(check: &mut Check<'_>, path: &str, serve: &Serve) -> Option<(&'static 
         ("tls", serve.tls),
         ("quic", serve.quic),
         ("h3", serve.h3),
+        ("grpc", serve.grpc),
         ("websocket", serve.websocket),
         ("stun", serve.stun),
     ];
@@ -111,6 +112,12 @@ fn server(check: &mut Check<'_>, path: &str, serve: &Serve) -> Option<(&'static 
     }
     if serve.status.is_some_and(|status| !(200..=599).contains(&status)) {
         check.fault(&format!("{path}.status"), "a final HTTP status is from 200 to 599");
+    }
+    if kind != "grpc" && check.is_written(&format!("{path}.grpc_status")) {
+        check.fault_of_key(&format!("{path}.grpc_status"), "`grpc_status` is for `grpc` servers");
+    }
+    if serve.grpc_status > 16 {
+        check.fault(&format!("{path}.grpc_status"), "a status of gRPC is from 0 to 16");
     }
     program(check, path, kind, serve);
     if serve.bytes > 0 && !web && serve.run.is_empty() && !matches!(serve.reply, Reply::Source | Reply::Close)

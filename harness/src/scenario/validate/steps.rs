@@ -15,12 +15,13 @@ use crate::{
 };
 
 /// The action fields of a step.
-pub(crate) const ACTIONS: [&str; 22] = [
+pub(crate) const ACTIONS: [&str; 23] = [
     "connect",
     "send",
     "ping",
     "quic",
     "http3",
+    "grpc",
     "websocket",
     "stun",
     "accept",
@@ -118,6 +119,9 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
     if let Some(http3) = &step.http3 {
         application::http3(check, &format!("{path}.http3"), http3);
     }
+    if let Some(grpc) = &step.grpc {
+        application::grpc(check, &format!("{path}.grpc"), grpc);
+    }
     if let Some(websocket) = &step.websocket {
         application::websocket(check, &format!("{path}.websocket"), websocket);
     }
@@ -183,6 +187,7 @@ fn actions(step: &Step) -> Vec<&'static str> {
         ping,
         quic,
         http3,
+        grpc,
         websocket,
         stun,
         accept,
@@ -210,6 +215,7 @@ fn actions(step: &Step) -> Vec<&'static str> {
         ping.is_some(),
         quic.is_some(),
         http3.is_some(),
+        grpc.is_some(),
         websocket.is_some(),
         stun.is_some(),
         accept.is_some(),
@@ -282,7 +288,7 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
         let what = match (outcome, action) {
             (
                 StepOutcome::Nxdomain,
-                "connect" | "send" | "ping" | "quic" | "http3" | "websocket" | "stun" | "flood",
+                "connect" | "send" | "ping" | "quic" | "http3" | "grpc" | "websocket" | "stun" | "flood",
             ) => "an attempt to an address".to_owned(),
             _ => format!("`{action}`"),
         };

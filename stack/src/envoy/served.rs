@@ -1,0 +1,94 @@
+//! Whether Envoy serves what its files say. It takes a file when it reads it, and serves a listener or a cluster only once
+//! that is warm, so what it says of itself is compared: each resource carries the digest of its content.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::Envoy;
+
+/// Where its administration answers a `GET` with what it serves, on the loopback of its network.
+pub const DUMP: (u16, &str) = (9901, "/config_dump");
+
+const DIGEST: &str = "/metadata/filter_metadata/clawker/digest";
+
+/// A resource with the digest of its content.
+pub(super) fn stamped(mut resource: Value) -> Value {
+    let digest = Sha256::digest(resource.to_string().as_bytes());
+    let text = digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    if let Some(fields) = resource.as_object_mut() {
+        fields.insert("metadata".to_owned(), json!({"filter_metadata": {"clawker": {"digest": text}}}));
+    }
+    resource
+}
+
+impl Envoy<'_> {
+    /// What Envoy does not serve yet as these files say, by its own answer to [`DUMP`]: a line each, empty once all is.
+    #[must_use]
+    pub fn unserved(&self, dump: &Value) -> Vec<String> {
+        let files = self.files();
+        let of_file = |name: &str| {
+            let file = files.iter().find(|(file, _)| file == name);
+            digests(file.and_then(|(_, content)| content.get("resources")?.as_array()).into_iter().flatten())
+        };
+        let (clusters, listeners) = (of_file("cds.json"), of_file("lds.json"));
+        let in_files = files.iter().filter(|(name, _)| name.starts_with("rds-"));
+        let routes = digests(in_files.filter_map(|(_, content)| content.pointer("/resources/0")));
+        let mut missing = Vec::new();
+        compare(
+            "cluster",
+            &clusters,
+            &digests(active(dump, "dynamic_active_clusters", "/cluster")),
+            &mut missing,
+        );
+        let served = digests(active(dump, "dynamic_listeners", "/active_state/listener"));
+        compare("listener", &listeners, &served, &mut missing);
+        // Of those that no listener has there is none.
+        let served = digests(active(dump, "dynamic_route_configs", "/route_config"));
+        let wanted = routes.into_iter().filter(|(name, _)| served.contains_key(name)).collect();
+        compare("route table", &wanted, &served, &mut missing);
+        for refused in
+            all(dump, "dynamic_listeners").filter_map(|one| one.pointer("/error_state/details")?.as_str())
+        {
+            missing.push(format!("Envoy refuses a listener: {refused}"));
+        }
+        missing
+    }
+}
+
+fn compare(
+    kind: &str,
+    wanted: &BTreeMap<String, Option<String>>,
+    served: &BTreeMap<String, Option<String>>,
+    missing: &mut Vec<String>,
+) {
+    let names: BTreeSet<&String> = wanted.keys().chain(served.keys()).collect();
+    for name in names {
+        let why = match (wanted.get(name), served.get(name)) {
+            (Some(_), None) => "is not served yet",
+            (None, _) => "is still served",
+            (Some(wanted), Some(served)) if wanted != served => "is served as it was before",
+            _ => continue,
+        };
+        missing.push(format!("{kind} {name} {why}"));
+    }
+}
+
+/// Digests by name.
+fn digests<'v>(resources: impl Iterator<Item = &'v Value>) -> BTreeMap<String, Option<String>> {
+    let of = |resource: &Value| {
+        let digest = resource.pointer(DIGEST).and_then(Value::as_str);
+        Some((resource.get("name")?.as_str()?.to_owned(), digest.map(str::to_owned)))
+    };
+    resources.filter_map(of).collect()
+}
+
+fn active<'v>(dump: &'v Value, list: &'v str, at: &'v str) -> impl Iterator<Item = &'v Value> {
+    all(dump, list).filter_map(move |one| one.pointer(at))
+}
+
+fn all<'v>(dump: &'v Value, list: &'v str) -> impl Iterator<Item = &'v Value> {
+    let configs = dump.get("configs").and_then(Value::as_array).into_iter().flatten();
+    configs.filter_map(move |config| config.get(list)?.as_array()).flatten()
+}
