@@ -108,7 +108,7 @@ impl Surroundings {
         Self {
             subnets: subnets.iter().chain(&network.subnets).copied().collect(),
             gateways: gateways.iter().chain(&network.gateways).copied().collect(),
-            infrastructure: network.infrastructure.clone(),
+            infrastructure: scenario.infrastructure(gateways),
             catch_all: scenario.proxy.as_ref().is_some_and(|proxy| proxy.catch_all.is_some()),
         }
     }

@@ -69,7 +69,9 @@ impl Transport {
             Action::Join(_) => Some(Self::Igmp),
             Action::Accept(accept) => Some(if accept.tcp.is_some() { Self::Tcp } else { Self::Udp }),
             Action::Resolve(_) | Action::Quic(_) | Action::Http3(_) | Action::Stun(_) => Some(Self::Udp),
-            Action::Grpc(_) | Action::Websocket(_) => Some(Self::Tcp),
+            Action::Grpc(_) | Action::Websocket(_) | Action::Telemetry(_) | Action::Deliver(_) => {
+                Some(Self::Tcp)
+            }
             Action::Socket(socket) => of_socket(socket),
             Action::Flood(Flood { proto: FloodProto::Udp, .. }) => Some(Self::Udp),
             Action::Flood(Flood { proto: FloodProto::Tcp, .. }) => Some(Self::Tcp),
@@ -252,6 +254,8 @@ pub fn written_families(step: &Step) -> Vec<IpFamily> {
             Some(address) => vec![IpFamily::of(address)],
             None => IpFamily::of_socket(&socket.family).unwrap_or_default().to_vec(),
         },
+        // Where telemetry goes is no rule's.
+        Action::Telemetry(_) | Action::Deliver(_) => Vec::new(),
         Action::Accept(_) | Action::Join(_) | Action::Resolve(_) | Action::Exec(_) => Vec::new(),
     }
 }

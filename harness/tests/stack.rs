@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(AT_A_TIME);
     let mut listing = scenario::list(&[PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"))]);
     if env::var_os("CLAWKER_STACK").is_none_or(|which| which != "all") {
-        let is_own = |cell: &Cell| cell.topic == "envoy";
+        let is_own = |cell: &Cell| matches!(cell.topic.as_str(), "envoy" | "telemetry");
         listing.cells.retain(|cell| is_own(cell) || cell.scenario.tags.iter().any(|tag| tag == "smoke"));
     }
     let mut trials = cells::diagnosed(&listing);

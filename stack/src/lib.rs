@@ -11,11 +11,13 @@ mod container;
 pub mod coredns;
 mod envoy;
 mod plan;
+mod prometheus;
 pub mod store;
 mod stream;
 
 pub use collector::{Collector, LANE_HEADER, RELAY};
 pub use container::Container;
-pub use envoy::{DUMP, Envoy, Upstream};
+pub use envoy::{DUMP, Envoy, Shown, Telemetry, Upstream};
 pub use plan::{Handed, Listeners, Plan, PlanError};
+pub use prometheus::Prometheus;
 pub use stream::Lane;

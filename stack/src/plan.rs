@@ -18,13 +18,15 @@ pub struct Listeners {
     pub http: u16,
     /// TCP that no rule knows, to be seen and reset.
     pub catch_all: u16,
+    /// Telemetry that containers send of themselves, by OTLP over TLS.
+    pub telemetry: u16,
     /// First of those that hand TCP on as it is, one each destination.
     pub opaque: u16,
 }
 
 impl Default for Listeners {
     fn default() -> Self {
-        Self { https: 15_443, http: 15_080, catch_all: 15_001, opaque: 16_000 }
+        Self { https: 15_443, http: 15_080, catch_all: 15_001, telemetry: 15_318, opaque: 16_000 }
     }
 }
 
@@ -107,7 +109,7 @@ fn ports(
         })
         .collect();
     let taken: Vec<u16> = ports.values().flatten().copied().collect();
-    let reserved = [listeners.https, listeners.http, listeners.catch_all];
+    let reserved = [listeners.https, listeners.http, listeners.catch_all, listeners.telemetry];
     let mut free =
         (listeners.opaque..=u16::MAX).filter(|port| !taken.contains(port) && !reserved.contains(port));
     let count = ports.len();

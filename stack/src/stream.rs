@@ -67,6 +67,15 @@ impl Lane {
         }
     }
 
+    /// Port of its receiver for OTLP over HTTP, which agents may speak, and nobody else has to.
+    #[must_use]
+    pub const fn http_port(self) -> Option<u16> {
+        match self {
+            Self::Claude => Some(4320),
+            _ => None,
+        }
+    }
+
     /// Whether its senders are ours. Others may only claim.
     #[must_use]
     pub const fn is_trusted(self) -> bool {

@@ -9,7 +9,7 @@ use std::{
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::{Value, json};
-use stack::{Container, Envoy, Listeners, Plan, Upstream};
+use stack::{Container, Envoy, Lane, Listeners, Plan, Shown, Telemetry, Upstream};
 
 const RULES: &str = "
 - {dst: api.test, proto: https, path_rules: [{path: /v1, action: allow}, {path: /v1/admin, action: deny}]}
@@ -61,6 +61,11 @@ fn upstream(folder: &str) -> Upstream {
         ],
         authorities: format!("{folder}/authorities.crt"),
         collector: ("collector.test".to_owned(), 4317),
+        telemetry: Telemetry {
+            names: vec!["198.18.0.1".to_owned(), "2001:db8::1".to_owned()],
+            grpc: ("collector.test".to_owned(), Lane::Claude.port().expect("a receiver")),
+            http: ("collector.test".to_owned(), Lane::Claude.http_port().expect("a receiver")),
+        },
         folder: folder.to_owned(),
     }
 }
@@ -125,18 +130,22 @@ fn validated() -> Result<Completion, Failed> {
     let plan = plan();
     let generated = Envoy::new(&plan, &upstream);
     fs::create_dir_all(at("certificates"))?;
-    fs::create_dir_all(at("lane"))?;
-    for name in generated.certificates() {
-        let pair = rcgen::generate_simple_self_signed([name.clone()])?;
-        let file = name.replace('*', "_");
+    for folder in ["lane", "telemetry"] {
+        fs::create_dir_all(at(folder))?;
+    }
+    for Shown { file, names } in generated.certificates() {
+        let pair = rcgen::generate_simple_self_signed(names)?;
         fs::write(at(&format!("certificates/{file}.crt")), pair.cert.pem())?;
         fs::write(at(&format!("certificates/{file}.key")), pair.signing_key.serialize_pem())?;
     }
     let lane = rcgen::generate_simple_self_signed(["envoy".to_owned()])?;
-    for name in ["authorities.crt", "lane/ca.crt", "lane/tls.crt"] {
-        fs::write(at(name), lane.cert.pem())?;
+    fs::write(at("authorities.crt"), lane.cert.pem())?;
+    for folder in ["lane", "telemetry"] {
+        for name in ["ca.crt", "tls.crt"] {
+            fs::write(at(&format!("{folder}/{name}")), lane.cert.pem())?;
+        }
+        fs::write(at(&format!("{folder}/tls.key")), lane.signing_key.serialize_pem())?;
     }
-    fs::write(at("lane/tls.key"), lane.signing_key.serialize_pem())?;
     for (name, content) in generated.files().into_iter().chain([("whole.json".to_owned(), generated.whole())])
     {
         fs::write(at(&name), serde_json::to_vec_pretty(&content)?)?;

@@ -4,7 +4,7 @@
 //! namespaces. The child reads one [`Action`] on standard input, makes the system calls it names,
 //! and prints one [`Report`]. Where a socket does not simply come from the agent (`origin`), or the
 //! far side is to act, it holds half-way until the harness has done its part. It must not know what
-//! is expected of it, nor start a runtime, QUIC's aside: the system calls that it makes are the ones
+//! is expected of it, nor start a runtime, QUIC's and telemetry's aside: the system calls that it makes are the ones
 //! under test.
 
 mod accept;
@@ -24,6 +24,7 @@ pub(crate) mod spawn;
 pub(crate) mod stage;
 mod stun;
 mod tcp;
+mod telemetry;
 mod udp;
 mod uring;
 mod websocket;
@@ -38,12 +39,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::scenario::types::{
     Accept, Connect, End, Exec, Family, Flood, Grpc, Http3, Join, Origin, Ping, Quic, Send, Socket, Step,
-    Stun, Websocket,
+    Stun, Telemetry, Websocket,
 };
 use stage::Stage;
 
 pub use confine::ConfineError;
 pub use spawn::{Running, SpawnError};
+pub use telemetry::Delivery;
 
 /// What an actor does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +77,10 @@ pub enum Action {
     Socket(Socket),
     /// A program, unmodified.
     Exec(Exec),
+    /// Telemetry, of which it is still to be said what and whom to.
+    Telemetry(Telemetry),
+    /// The same, complete.
+    Deliver(Delivery),
     /// Attempts in a loop.
     Flood(Flood),
 }
@@ -97,6 +103,7 @@ impl Action {
             resolve,
             socket,
             exec,
+            telemetry,
             flood,
             ..
         } = step;
@@ -113,6 +120,7 @@ impl Action {
             .or_else(|| resolve.clone().map(Self::Resolve))
             .or_else(|| socket.clone().map(Self::Socket))
             .or_else(|| exec.clone().map(Self::Exec))
+            .or_else(|| telemetry.clone().map(Self::Telemetry))
             .or_else(|| flood.clone().map(Self::Flood))
     }
 
@@ -250,6 +258,8 @@ fn act(action: &Action, stage: &Stage) -> Report {
         Action::Resolve(name) => dns::run(name, &mut report),
         Action::Socket(socket) => raw::run(socket, &mut report),
         Action::Flood(flood) => flood::run(flood, &mut report),
+        Action::Deliver(delivery) => telemetry::run(delivery, &mut report),
+        Action::Telemetry(_) => Err(Stop::new("ENOSYS", "the harness makes a delivery of it")),
         Action::Exec(_) => Err(Stop::new("ENOSYS", "the harness executes programs itself")),
     };
     if let Err(Stop { outcome, detail }) = done {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::words::Paragraph;
 use crate::scenario::{
     Cell,
-    types::{DocumentExpectation, LedgerExpectation, Losses, Step, WireExpectation},
+    types::{DocumentExpectation, LedgerExpectation, Losses, MetricExpectation, Step, WireExpectation},
 };
 
 /// Adds both.
@@ -17,7 +17,14 @@ pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
         text.row("expected", &document(expected));
     }
     if expect.nothing_else {
-        text.row("expected", "no other document of these agents, redirected DNS aside");
+        let aside = if cell.scenario.has_envoy() { "redirected DNS and telemetry" } else { "redirected DNS" };
+        text.row("expected", &format!("no other document of these agents, {aside} aside"));
+    }
+    for expected in &expect.metrics {
+        text.row("expected", &metric(expected));
+    }
+    if let Some(absent) = &expect.absent_everywhere {
+        text.row("expected", &format!("{absent:?} is in no document, in no series, and on no disk between"));
     }
     for expected in &expect.wire {
         text.row("expected", &wire(expected));
@@ -70,6 +77,19 @@ fn document(expected: &DocumentExpectation) -> String {
     let fields = list(&expected.fields);
     let fields = if fields.is_empty() { String::new() } else { format!("\n  each says {fields}") };
     format!("{count} in {} {filter}{fields}", expected.stream)
+}
+
+fn metric(expected: &MetricExpectation) -> String {
+    let labels: Vec<String> =
+        expected.labels.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
+    let labels = if labels.is_empty() { String::new() } else { format!(" with {}", labels.join(", ")) };
+    let count = match expected.exactly {
+        Some(0) => "no series".to_owned(),
+        Some(1) | None => "one series".to_owned(),
+        Some(count) => format!("{count} series"),
+    };
+    let value = expected.value.map(|value| format!(", of {value}")).unwrap_or_default();
+    format!("{count} {}{labels}{value}", expected.series)
 }
 
 fn list(fields: &BTreeMap<String, Value>) -> String {

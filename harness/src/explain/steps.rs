@@ -137,6 +137,8 @@ fn words(label: &str, step: &Step) -> String {
         format!("{agent} makes a socket ({} {}{rest})", socket.family, socket.kind)
     } else if let Some(exec) = &step.exec {
         format!("{agent} runs {:?}{}", exec.run, fields(exec, &["run"]))
+    } else if let Some(telemetry) = &step.telemetry {
+        format!("{agent} sends telemetry: {}{}", telemetry.fixture, fields(telemetry, &["fixture"]))
     } else if let Some(switch) = &step.bypass {
         match switch {
             BypassSwitch::On(_) => {

@@ -8,6 +8,7 @@ use std::{
 use abi::Ledger;
 use manager::EnrolRequest;
 use nix::sys::signal::Signal;
+use stack::Lane;
 
 use super::{
     act::Begun,
@@ -16,6 +17,7 @@ use super::{
     envoy::{self, Envoy},
     house, settle,
     steps::{self, Script},
+    telemetry,
 };
 use crate::{
     docker::DockerError,
@@ -101,6 +103,9 @@ pub enum FireError {
         /// What is known of the plane.
         why: String,
     },
+    /// Prometheus was not asked.
+    #[error("the series of agents' counters are not known: {0}")]
+    Metrics(String),
     /// The end of the event stream was not seen.
     #[error("the sentinel of agent {agent:?} did not reach the store within {waited:.1?}: {why}")]
     Sentinel {
@@ -219,8 +224,18 @@ fn in_world<'c>(
     script.run(&cell.scenario.steps)?;
     let Script { world, enrolled, agents: mut evidence, fired, envoy, .. } = script;
 
-    let streams = settle::streams(case, world, &mut evidence)?;
+    let mut streams = settle::streams(case, world, &mut evidence)?;
+    let telling = lab.plane().filter(|_| cell.scenario.tells());
+    let mut series = Vec::new();
+    if let Some(plane) = telling {
+        streams.insert(Lane::Claude.stream(), telemetry::documents(case, plane, &evidence)?);
+        series = telemetry::series(plane, &evidence)?;
+    }
     let settled = settle::settle(case, world, &mut evidence)?;
+    let places = match (telling, &cell.scenario.expect.absent_everywhere) {
+        (Some(plane), Some(text)) => telemetry::places(case, plane, text)?,
+        _ => Vec::new(),
+    };
     drop(envoy);
     for agent in &mut evidence {
         agent.ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
@@ -233,6 +248,8 @@ fn in_world<'c>(
         agents: evidence,
         documents: settled.documents,
         streams,
+        series,
+        places,
         sentinels: settled.sentinels,
         losses: settled.losses,
         wire: world.wire(),

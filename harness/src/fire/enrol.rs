@@ -122,7 +122,7 @@ fn request(case: Case<'_, '_>, agent: &Agent, end: &AgentEnd) -> Result<EnrolReq
     request.project = agent.project.clone();
     request.rules = understood(&scenario.rules)?;
     request.resolver = Some(ResolverAddresses::new(&end.resolvers, World::authority())?);
-    request.network = network(&scenario.network, &end.subnets, &end.gateways);
+    request.network = network(scenario, &end.subnets, &end.gateways);
     request.proxy = proxy(scenario.proxy.as_ref());
     request.accept_unobserved = true;
     request.leave_out = case.lab.leave_out.clone();

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fs, io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use stack::{Envoy as Files, Lane, Listeners, Plan, Upstream, certificates::Role};
+use stack::{Envoy as Files, Lane, Listeners, Plan, Shown, Telemetry, Upstream, certificates::Role};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -100,21 +100,32 @@ impl Envoy {
         let rules = &case.cell.scenario.rules;
         let plan = plan(case, world, |_| rules, None)?;
         let folder = plane.folder(&format!("envoy-{}", case.id)).map_err(problem("make its folder"))?;
-        let collector = plane.receiver(Lane::Envoy).map(|address| (address.ip().to_string(), address.port()));
+        let receiver = |address: Option<SocketAddr>| {
+            let address = address.ok_or_else(|| FireError::Proxy("its lane has no receiver".to_owned()))?;
+            Ok::<_, FireError>((address.ip().to_string(), address.port()))
+        };
+        // In production too, agents know the proxy by its address in their own network.
+        let names = world.agents().flat_map(|end| end.gateways).map(|address| address.to_string());
         let upstream = Upstream {
             resolvers: vec![World::authority()],
             authorities: format!("{INSIDE}/upstream-ca.crt"),
-            collector: collector.ok_or_else(|| FireError::Proxy("its lane has no receiver".to_owned()))?,
+            collector: receiver(plane.receiver(Lane::Envoy))?,
+            telemetry: Telemetry {
+                names: names.collect(),
+                grpc: receiver(plane.receiver(Lane::Claude))?,
+                http: receiver(plane.http_receiver(Lane::Claude))?,
+            },
             folder: INSIDE.to_owned(),
         };
         let write = || -> io::Result<()> {
             fs::write(folder.path().join("upstream-ca.crt"), far::authority()?)?;
-            let lane = folder.path().join("lane");
-            fs::create_dir(&lane)?;
-            let credentials = plane.credentials(Lane::Envoy);
-            fs::copy(credentials.authority, lane.join("ca.crt"))?;
-            fs::copy(credentials.certificate, lane.join("tls.crt"))?;
-            fs::copy(credentials.key, lane.join("tls.key"))?;
+            for (name, lane) in [("lane", Lane::Envoy), ("telemetry", Lane::Claude)] {
+                let (to, credentials) = (folder.path().join(name), plane.credentials(lane));
+                fs::create_dir(&to)?;
+                fs::copy(credentials.authority, to.join("ca.crt"))?;
+                fs::copy(credentials.certificate, to.join("tls.crt"))?;
+                fs::copy(credentials.key, to.join("tls.key"))?;
+            }
             fs::create_dir(folder.path().join("certificates"))
         };
         write().map_err(problem("write its files"))?;
@@ -202,9 +213,9 @@ fn plan<'r>(
 /// Writes its files: each is moved into its place, which is what Envoy watches for.
 fn configure(plan: &Plan, upstream: &Upstream, folder: &Path, plane: &Plane) -> Result<(), FireError> {
     let files = Files::new(plan, upstream);
-    for name in files.certificates() {
-        let file = name.replace('*', "_");
-        let made = plane.proxy_authority().issue(&[&name], Role::Server, LENGTH);
+    for Shown { file, names } in files.certificates() {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let made = plane.proxy_authority().issue(&names, Role::Server, LENGTH);
         made.and_then(|issued| issued.write(&folder.join("certificates"), &file))
             .map_err(|error| FireError::Proxy(error.to_string()))?;
     }

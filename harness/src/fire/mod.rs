@@ -9,6 +9,7 @@ mod envoy;
 mod house;
 mod settle;
 mod steps;
+mod telemetry;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -17,7 +18,7 @@ pub use envoy::prepared;
 use ipnet::IpNet;
 
 use crate::{
-    scenario::types::{Network, Proxy, Rule},
+    scenario::types::{Proxy, Rule, Scenario},
     world::World,
 };
 
@@ -33,11 +34,12 @@ pub fn understood(rules: &[Rule]) -> serde_json::Result<Vec<rules::Rule>> {
 }
 
 /// An agent's own network, as the manager reads it: `subnets` and `gateways` are its link's.
-pub fn network(written: &Network, subnets: &[IpNet], gateways: &[IpAddr]) -> manager::Network {
+pub fn network(scenario: &Scenario, subnets: &[IpNet], gateways: &[IpAddr]) -> manager::Network {
+    let written = &scenario.network;
     manager::Network {
         subnets: subnets.iter().chain(&written.subnets).copied().collect(),
         gateways: gateways.iter().chain(&written.gateways).copied().collect(),
-        infrastructure: written.infrastructure.clone(),
+        infrastructure: scenario.infrastructure(gateways),
     }
 }
 

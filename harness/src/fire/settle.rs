@@ -39,7 +39,7 @@ const SENTINEL_PATIENCE: Duration = Duration::from_millis(1500);
 /// and tells of losses several times a second.
 const STILL: Duration = Duration::from_secs(3);
 /// How long a server of the telemetry plane may take to tell what it saw, from there to the store.
-const STREAM_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const STREAM_LIMIT: Duration = Duration::from_secs(15);
 /// Between looks at the reader's queue: each asks a page of it.
 const PAGE: Duration = Duration::from_millis(20);
 /// Between looks at the ledger.

@@ -12,7 +12,7 @@ use super::{
     cell::Case,
     enrol::Enrolled,
     envoy::Envoy,
-    understood,
+    telemetry, understood,
 };
 use crate::{
     actor::Action,
@@ -82,6 +82,7 @@ impl Script<'_, '_> {
                 self.together(&path, together)?;
             } else if let Some(action) = Action::of(step) {
                 let (container, room) = self.container(step);
+                let action = self.complete(&path, room, &action)?;
                 let early = self.early.remove(&path);
                 let fired = go_on(self.world, early, room, &path, step, &action)?;
                 self.fired.push(Fired { agent: container, ..fired });
@@ -119,8 +120,10 @@ impl Script<'_, '_> {
                     Some((path, step, Action::of(step)?, this.container(step)))
                 })
                 .map(|(path, step, action, (container, room))| {
+                    let action = this.complete(&path, room, &action);
                     let early = early.remove(&path);
                     scope.spawn(move || {
+                        let action = action?;
                         let fired = go_on(world, early, room, &path, step, &action)?;
                         Ok(Fired { agent: container, ..fired })
                     })
@@ -143,6 +146,12 @@ impl Script<'_, '_> {
             self.fired.push(result?);
         }
         Ok(())
+    }
+
+    /// What a process is told to do, with what is only known here.
+    fn complete(&self, path: &str, room: usize, action: &Action) -> Result<Action, FireError> {
+        let complete = telemetry::delivery(self.case.lab.plane(), self.world, room, action);
+        complete.map_err(|problem| FireError::Actor { path: path.to_owned(), problem })
     }
 
     /// Index of the container that a step is by, and the number of its agent: of several containers that were

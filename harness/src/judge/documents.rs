@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     difference::{carets, diff, equal, list, nearest, wrong},
-    evidence::{Evidence, attribute, describe, is_redirected_dns},
+    evidence::{Evidence, attribute, describe, is_redirected_dns, is_telemetry},
     vanished::vanished,
 };
 use crate::{
@@ -55,7 +55,7 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Option<Stage>) {
 fn unexpected(evidence: &Evidence<'_>, claimed: &[bool]) -> Option<Failure> {
     let others = evidence.documents.iter().zip(claimed);
     let others: Vec<&Value> = others
-        .filter(|(document, claimed)| !**claimed && !is_redirected_dns(document))
+        .filter(|(document, claimed)| !**claimed && !is_redirected_dns(document) && !is_telemetry(document))
         .map(|(document, _)| document)
         .collect();
     let (message, detail) = match others.as_slice() {

@@ -9,11 +9,13 @@ use std::{
 use abi::Ledger;
 use ipnet::IpNet;
 use serde_json::Value;
+use stack::Listeners;
 
 use crate::{
     actor::Report,
     event::{Class, Failure},
     lab::ReaderCounters,
+    plane::Series,
     scenario::types::Rule,
     scenario::{Cell, fields::EGRESS_STREAM},
     wire::WireSummary,
@@ -121,6 +123,10 @@ pub struct Evidence<'a> {
     pub documents: Vec<Value>,
     /// Documents of these containers in other streams, by stream.
     pub streams: BTreeMap<String, Vec<Value>>,
+    /// Series of these containers' counters.
+    pub series: Vec<Series>,
+    /// Where a text was found that must be nowhere.
+    pub places: Vec<String>,
     /// The sentinels' documents, which the ledger counts.
     pub sentinels: Vec<Value>,
     /// Documents of what was lost of them, and of nobody knows whom where the lab was the cell's own.
@@ -209,6 +215,12 @@ pub(super) fn is_redirected_dns(document: &Value) -> bool {
     number(document, "dst_port") == 53
         && text(document, "verdict") != "DENIED"
         && number(document, "actual_dst_port") != 53
+}
+
+/// Whether a document is of a connection by which an agent sent telemetry.
+pub(super) fn is_telemetry(document: &Value) -> bool {
+    number(document, "dst_port") == u64::from(Listeners::default().telemetry)
+        && text(document, "reason") == "infrastructure"
 }
 
 /// An address as it is written before a port.

@@ -17,6 +17,7 @@ mod outcomes;
 mod over_block;
 #[cfg(test)]
 mod sample;
+mod telemetry;
 mod times;
 mod told;
 mod vanished;
@@ -43,6 +44,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judged {
     let mut failures = outcomes::judge(evidence);
     let (documents, stage) = documents::judge(evidence);
     failures.extend(documents);
+    failures.extend(telemetry::judge(evidence));
     failures.extend(attribution::judge(evidence));
     failures.extend(calls::judge(evidence));
     failures.extend(caller::judge(evidence));

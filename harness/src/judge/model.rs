@@ -240,7 +240,7 @@ pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
     lists.extend(scenario.steps.iter().filter_map(|step| step.rules.clone()));
     for rules in lists {
         let compiled = crate::fire::understood(&rules).map_err(|error| error.to_string()).and_then(|rules| {
-            let network = crate::fire::network(&scenario.network, &[], &[]);
+            let network = crate::fire::network(scenario, &[], &[]);
             manager::Compiled::new(&rules, &network, &crate::fire::proxy(scenario.proxy.as_ref()))
                 .map_err(|error| error.to_string())
         });

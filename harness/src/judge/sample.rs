@@ -69,6 +69,8 @@ pub fn evidence(cell: &Cell) -> Evidence<'_> {
         Report { outcome: "ok".to_owned(), dst: "198.51.100.7:443".parse().ok(), ..Report::default() };
     Evidence {
         streams: BTreeMap::new(),
+        series: Vec::new(),
+        places: Vec::new(),
         cell,
         agents: vec![agent],
         documents: Vec::new(),

@@ -54,6 +54,11 @@ impl Certificates {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Those of a lane's sender.
     pub fn of(&self, lane: Lane) -> Credentials {
         let file = |extension: &str| self.folder.join(format!("{}.{extension}", lane.word()));

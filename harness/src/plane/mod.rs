@@ -7,6 +7,8 @@ mod certificates;
 mod fault;
 mod follow;
 mod gate;
+mod lane;
+mod prometheus;
 mod search;
 
 use std::{
@@ -35,14 +37,18 @@ use crate::{
 use certificates::Certificates;
 pub use certificates::Credentials;
 use follow::Follower;
+use prometheus::Prometheus;
+pub use prometheus::Series;
 use search::Search;
 
 /// Images that it is made of, and that agents are.
-pub const IMAGES: [&str; 4] = ["agent", "collector", "envoy", "opensearch"];
+pub const IMAGES: [&str; 5] = ["agent", "collector", "envoy", "opensearch", "prometheus"];
 /// How long a server may take until it answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_millis(100);
+/// Port of the collector's metrics of agents.
+const METRICS: u16 = 9464;
 /// Where the collector sees its files.
 const INSIDE: &str = "/etc/otelcol";
 
@@ -57,6 +63,7 @@ pub struct Plane {
     health: SocketAddr,
     store: Mutex<Container>,
     search: Search,
+    prometheus: Prometheus,
     /// What is stopped now.
     stopped: AtomicUsize,
     // After what is in them: networks, which stay where they are whatever becomes of a server.
@@ -102,6 +109,8 @@ impl Plane {
         )?;
         let health = SocketAddr::new(address, 13_133);
         answers(&collector, || listens(health))?;
+        tell("prometheus");
+        let prometheus = Prometheus::start(&docker, files.path(), SocketAddr::new(address, METRICS))?;
         let follower = Follower::start(search.clone())?;
         Ok(Self {
             docker,
@@ -112,6 +121,7 @@ impl Plane {
             health,
             store: Mutex::new(store),
             search,
+            prometheus,
             stopped: AtomicUsize::new(0),
             _places: [store_place, collector_place],
             calm: RwLock::new(()),
@@ -155,16 +165,44 @@ impl Plane {
         Some(SocketAddr::new(self.collector_address, lane.port()?))
     }
 
+    /// Where a lane's receiver of OTLP over HTTP is.
+    #[must_use]
+    pub fn http_receiver(&self, lane: Lane) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.collector_address, lane.http_port()?))
+    }
+
     /// What a sender of a lane shows, and checks by.
     #[must_use]
     pub fn credentials(&self, lane: Lane) -> Credentials {
         self.certificates.of(lane)
     }
 
+    /// Folder of the lanes' authorities and certificates.
+    #[must_use]
+    pub fn certificates(&self) -> &Path {
+        self.certificates.folder()
+    }
+
     /// Has what arrives in the store added to `sink`: of the reader's stream what the node of that name sent, of the others
     /// everything.
     pub fn follow(&self, node: &str, sink: Sink) {
         self.follower.add(node, sink);
+    }
+
+    /// Series of the counters of these containers, of all that the collector had taken.
+    ///
+    /// # Errors
+    /// If Prometheus does not tell.
+    pub fn series_of(&self, containers: &[&str]) -> anyhow::Result<Vec<Series>> {
+        self.prometheus.series_of(containers)
+    }
+
+    /// Every series that Prometheus has.
+    ///
+    /// # Errors
+    /// If Prometheus does not tell.
+    pub fn every_series(&self) -> anyhow::Result<Vec<Series>> {
+        self.prometheus.all()
     }
 
     /// For as long as the guard lives nobody disturbs it.
@@ -216,7 +254,7 @@ fn configure(folder: &Path, search: &Search) -> anyhow::Result<()> {
         certificates: format!("{INSIDE}/certificates"),
         resolver_log: format!("{INSIDE}/coredns/*"),
         state: format!("{INSIDE}/state"),
-        metrics: "0.0.0.0:9464".to_owned(),
+        metrics: format!("0.0.0.0:{METRICS}"),
     };
     let path: PathBuf = folder.join("config.yaml");
     fs::write(&path, serde_json::to_vec_pretty(&collector.config())?)

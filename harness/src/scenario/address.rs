@@ -47,6 +47,17 @@ pub fn permitted(address: IpAddr) -> Result<(), Refused> {
     if RANGES.iter().any(|range| within(range)) { Ok(()) } else { Err(Refused::Real(address)) }
 }
 
+/// Whether this is the far end of an agent's link: where the proxy takes its telemetry.
+pub fn is_far_end(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[..3] == [192, 0, 2] && v4.octets()[3] % 4 == 1,
+        IpAddr::V6(v6) => {
+            let segments = v6.segments();
+            segments[..3] == [0x2001, 0xdb8, 0xffff] && segments[4..] == [0, 0, 0, 1]
+        }
+    }
+}
+
 /// Whether this is a group that an agent may send to or join.
 pub fn is_group(address: IpAddr) -> bool {
     GROUPS.iter().any(|range| range.parse::<IpNet>().is_ok_and(|range| range.contains(&address)))

@@ -17,6 +17,9 @@ pub use reader::document::STREAM as EGRESS_STREAM;
 /// The stream of Envoy's documents.
 pub const ENVOY_STREAM: &str = documents::ENVOY.name;
 
+/// The stream of what agents tell of themselves.
+pub const CLAUDE_STREAM: &str = documents::CLAUDE.name;
+
 /// What values an attribute takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -28,6 +31,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A whole number, not negative.
     Number,
+    /// A number.
+    Fraction,
     /// true or false.
     Flag,
     /// An IP address as text; may be empty where it is not known.
@@ -105,7 +110,8 @@ pub fn kind(name: &str) -> Option<Kind> {
         }
         reader::Kind::Text | reader::Kind::Date => Kind::Text,
         reader::Kind::Ip => Kind::Address,
-        reader::Kind::Long | reader::Kind::Double => Kind::Number,
+        reader::Kind::Long => Kind::Number,
+        reader::Kind::Double => Kind::Fraction,
         reader::Kind::Boolean => Kind::Flag,
     })
 }
@@ -116,6 +122,7 @@ pub(super) fn attributes<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<
     for (name, value) in &mut attributes {
         let meant = value.as_str().and_then(|text| match kind(name)? {
             Kind::Number => text.parse::<u64>().ok().map(Value::from),
+            Kind::Fraction => text.parse::<f64>().ok().map(Value::from),
             Kind::Flag => text.parse::<bool>().ok().map(Value::from),
             _ => None,
         });

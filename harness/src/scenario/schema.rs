@@ -258,6 +258,7 @@ fn attribute(name: &str, kind: Kind) -> Schema {
             json_schema!({"type": "integer", "minimum": 0, "maximum": 65535})
         }
         Kind::Number => json_schema!({"type": "integer", "minimum": 0}),
+        Kind::Fraction => json_schema!({"type": "number"}),
         Kind::Flag => json_schema!({"type": "boolean"}),
         Kind::Address => pattern("^[0-9A-Fa-f:.]*$", "198.51.100.7"),
         Kind::Text | Kind::Agent | Kind::Project | Kind::Host => json_schema!({"type": "string"}),

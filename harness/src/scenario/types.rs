@@ -12,12 +12,17 @@ mod host;
 mod send;
 mod socket;
 mod step;
+mod telemetry;
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use stack::Listeners;
 
 use super::{
     needs::{Requirement, UnknownRequirement},
@@ -27,13 +32,16 @@ pub use accept::Accept;
 pub use agent::{Agent, Network, PathAction, PathRule, PortSpec, Proxy, ProxyServer, Rule};
 pub use application::{Destination, Grpc, Http3, Quic, Stun, Websocket};
 pub use connect::{Connect, ConnectVia, End};
-pub use expect::{DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, WireExpectation};
+pub use expect::{
+    DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, MetricExpectation, WireExpectation,
+};
 pub use fault::{Answer, Kill, NoFault, Outage, Process, Recreated, Stopped};
 pub use flood::{Flood, FloodProto};
 pub use host::{Host, Reply, Serve};
 pub use send::{DatagramProto, Send, SendVia};
 pub use socket::{Join, Ping, PingVia, Socket};
 pub use step::{BypassSwitch, Disturbance, Exec, Family, Origin, Place, Step};
+pub use telemetry::{NoTelemetry, Telemetry, TelemetryTo, TelemetryVia};
 
 /// One cell: a scenario with its matrix variables put in.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -96,6 +104,25 @@ impl Scenario {
     #[must_use]
     pub fn has_envoy(&self) -> bool {
         self.proxy.as_ref().is_some_and(|proxy| proxy.server == ProxyServer::Envoy)
+    }
+
+    /// What an agent reaches in its own network: what is written, and where Envoy takes telemetry, on the far ends of its
+    /// link.
+    #[must_use]
+    pub fn infrastructure(&self, gateways: &[IpAddr]) -> Vec<SocketAddr> {
+        let telemetry = gateways.iter().filter(|_| self.has_envoy());
+        let telemetry = telemetry.map(|far| SocketAddr::new(*far, Listeners::default().telemetry));
+        self.network.infrastructure.iter().copied().chain(telemetry).collect()
+    }
+
+    /// Whether what agents tell of themselves is looked at.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        let of_agents = |one: &DocumentExpectation| one.stream == documents::CLAUDE.name;
+        self.each_step().any(|(_, step)| step.telemetry.is_some())
+            || self.expect.documents.iter().any(of_agents)
+            || !self.expect.metrics.is_empty()
+            || self.expect.absent_everywhere.is_some()
     }
 
     /// Whether its cells need a chain of their own, because what they do to it would be felt by others.

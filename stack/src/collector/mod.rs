@@ -4,8 +4,10 @@
 //! receiver and what answers for it: the store, where the sender keeps its records until then; else the relay, which has
 //! them on its disk, and sends them to the lane's second receiver until the store has answered.
 
+mod agents;
 mod coredns;
 mod envoy;
+mod metrics;
 
 use serde_json::{Map, Value, json};
 
@@ -15,6 +17,9 @@ use crate::Lane;
 pub const LANE_HEADER: &str = "clawker-lane";
 /// The authority that the relay and the collector know each other by.
 pub const RELAY: &str = "relay";
+
+/// Bytes of the largest request of an agent's, unpacked.
+const FROM_AGENTS: u32 = 4 << 20;
 
 /// What the collector is told besides the lanes.
 #[derive(Clone, Debug)]
@@ -52,12 +57,7 @@ impl Collector {
         for lane in Lane::ALL {
             self.add(lane, &mut parts);
         }
-        // Metrics go to Prometheus alone, and events to the store alone.
-        parts.exporters.insert("prometheus".to_owned(), json!({"endpoint": self.metrics}));
-        parts.pipelines.insert(
-            "metrics/claude".to_owned(),
-            json!({"receivers": ["otlp/claude"], "processors": [], "exporters": ["prometheus"]}),
-        );
+        self.add_metrics(&mut parts);
         json!({
             "receivers": parts.receivers,
             "processors": parts.processors,
@@ -74,10 +74,7 @@ impl Collector {
     fn add(&self, lane: Lane, parts: &mut Parts) {
         let word = lane.word();
         let (receiver, settings) = match lane.port() {
-            Some(port) => {
-                let authority = lane.is_trusted().then_some(word);
-                (format!("otlp/{word}"), self.receiver(port, authority))
-            }
+            Some(port) => (format!("otlp/{word}"), self.of_lane(lane, port)),
             None => (format!("filelog/{word}"), coredns::receiver(&self.resolver_log)),
         };
         parts.receivers.insert(receiver.clone(), settings);
@@ -95,7 +92,7 @@ impl Collector {
             parts.exporters.insert(exporter.clone(), self.to_relay(lane, relay));
             // What the relay kept has been through the processors.
             let kept = format!("{word}-kept");
-            parts.receivers.insert(format!("otlp/{kept}"), self.receiver(port, Some(RELAY)));
+            parts.receivers.insert(format!("otlp/{kept}"), self.receiver(port, RELAY));
             parts.pipelines.insert(
                 format!("logs/{kept}"),
                 json!({"receivers": [format!("otlp/{kept}")], "processors": [], "exporters": [store]}),
@@ -107,18 +104,66 @@ impl Collector {
         );
     }
 
-    /// OTLP, for whoever has a certificate of this authority, if there is one.
-    fn receiver(&self, port: u16, authority: Option<&str>) -> Value {
-        let mut tls = json!({
+    /// Agents' metrics go to Prometheus alone, and their events to the store alone.
+    fn add_metrics(&self, parts: &mut Parts) {
+        let steps = [
+            ("filter/claude-known", metrics::known()),
+            ("attributes/claude", agents::identity()),
+            ("transform/claude-metrics", metrics::remade()),
+            ("filter/claude-rising", metrics::rising()),
+        ];
+        let processors: Vec<&str> = steps.iter().map(|(name, _)| *name).collect();
+        let pipeline =
+            json!({"receivers": ["otlp/claude"], "processors": processors, "exporters": ["prometheus"]});
+        parts.pipelines.insert("metrics/claude".to_owned(), pipeline);
+        parts.processors.extend(steps.map(|(name, processor)| (name.to_owned(), processor)));
+        let exporter = json!({
+            "endpoint": self.metrics,
+            // A container that has nothing to tell for a while goes on from where it was.
+            "metric_expiration": "24h",
+        });
+        parts.exporters.insert("prometheus".to_owned(), exporter);
+    }
+
+    /// A lane's own receiver. That of agents also speaks HTTP, and keeps what the proxy says of a request.
+    fn of_lane(&self, lane: Lane, port: u16) -> Value {
+        let mut receiver = self.receiver(port, lane.word());
+        let (Some(http), Some(protocols)) =
+            (lane.http_port(), receiver.get_mut("protocols").and_then(Value::as_object_mut))
+        else {
+            return receiver;
+        };
+        if let Some(grpc) = protocols.get_mut("grpc").and_then(Value::as_object_mut) {
+            grpc.insert("include_metadata".to_owned(), json!(true));
+            grpc.insert("max_recv_msg_size_mib".to_owned(), json!(FROM_AGENTS >> 20));
+        }
+        let http = json!({
+            "endpoint": format!("0.0.0.0:{http}"),
+            "tls": self.tls(lane.word()),
+            "include_metadata": true,
+            "max_request_body_size": FROM_AGENTS,
+        });
+        protocols.insert("http".to_owned(), http);
+        receiver
+    }
+
+    /// OTLP, for whoever has a certificate of this authority.
+    fn receiver(&self, port: u16, authority: &str) -> Value {
+        let grpc = json!({
+            "endpoint": format!("0.0.0.0:{port}"),
+            "tls": self.tls(authority),
+            "max_recv_msg_size_mib": 16,
+        });
+        json!({"protocols": {"grpc": grpc}})
+    }
+
+    fn tls(&self, authority: &str) -> Value {
+        json!({
             "cert_file": self.certificate("server.crt"),
             "key_file": self.certificate("server.key"),
+            "client_ca_file": self.certificate(&format!("{authority}-ca.crt")),
             "min_version": "1.3",
-        });
-        if let (Some(authority), Some(tls)) = (authority, tls.as_object_mut()) {
-            let file = self.certificate(&format!("{authority}-ca.crt"));
-            tls.insert("client_ca_file".to_owned(), json!(file));
-        }
-        json!({"protocols": {"grpc": {"endpoint": format!("0.0.0.0:{port}"), "tls": tls, "max_recv_msg_size_mib": 16}}})
+        })
     }
 
     fn to_store(&self, lane: Lane) -> Value {
@@ -161,6 +206,9 @@ impl Collector {
 
 /// What is done to a lane's records, by name, in order.
 fn processors_of(lane: Lane) -> Vec<(&'static str, Value)> {
+    if lane == Lane::Claude {
+        return vec![("attributes", agents::identity()), ("transform", agents::logs())];
+    }
     let mut processors = vec![(
         "resource",
         // What a sender says of itself is the lane's to say.

@@ -5,8 +5,15 @@ use std::collections::BTreeMap;
 use rules::{Destination, Proto, Rule};
 use serde_json::{Value, json};
 
-use super::{Upstream, routes, socket_address};
+use super::{Telemetry, Upstream, routes, socket_address};
 use crate::Plan;
+
+/// The collector's lane for the access log.
+pub(super) const COLLECTOR: &str = "collector";
+/// That for agents' telemetry, as gRPC.
+pub(super) const AGENTS_GRPC: &str = "telemetry-grpc";
+/// The same, as requests.
+pub(super) const AGENTS_HTTP: &str = "telemetry-http";
 
 /// The cluster of a rule's requests. Rules of several containers for one destination share it: it has no labels.
 pub(super) fn name(rule: &Rule) -> String {
@@ -35,7 +42,14 @@ pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
         let cluster = resolved(&name, &handed.dst, handed.port, upstream);
         clusters.insert(name, cluster);
     }
-    clusters.insert("collector".to_owned(), collector(upstream));
+    let Telemetry { grpc, http, .. } = &upstream.telemetry;
+    for (name, receiver, folder) in [
+        (COLLECTOR, &upstream.collector, "lane"),
+        (AGENTS_GRPC, grpc, "telemetry"),
+        (AGENTS_HTTP, http, "telemetry"),
+    ] {
+        clusters.insert(name.to_owned(), collector(name, receiver, &format!("{}/{folder}", upstream.folder)));
+    }
     clusters.into_values().collect()
 }
 
@@ -148,13 +162,12 @@ fn tls(upstream: &Upstream) -> Value {
     })
 }
 
-/// The collector's lane, by mutual TLS.
-fn collector(upstream: &Upstream) -> Value {
-    let (host, port) = &upstream.collector;
-    let file = |name: &str| json!({"filename": format!("{}/lane/{name}", upstream.folder)});
+/// A lane of the collector's, by mutual TLS with the files in `folder`.
+fn collector(name: &str, (host, port): &(String, u16), folder: &str) -> Value {
+    let file = |name: &str| json!({"filename": format!("{folder}/{name}")});
     json!({
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-        "name": "collector",
+        "name": name,
         "type": "STRICT_DNS",
         "connect_timeout": "5s",
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -162,7 +175,7 @@ fn collector(upstream: &Upstream) -> Value {
             "explicit_http_config": {"http2_protocol_options": {}},
         }},
         "load_assignment": {
-            "cluster_name": "collector",
+            "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket_address(host, *port)}}]}],
         },
         "transport_socket": {

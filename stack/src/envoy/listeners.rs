@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rules::{Destination, Proto};
 use serde_json::{Value, json};
 
-use super::{Upstream, clusters, log, routes, secret_file, watched};
+use super::{Upstream, clusters, log, routes, secret_file, telemetry, watched};
 use crate::{Container, Plan, plan::Handed};
 
 /// Names whose certificates a container is shown.
@@ -28,6 +28,9 @@ pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
         }),
         listener("catch-all", plan.listeners.catch_all, Looks::AtTls, plan, |container| {
             vec![refused(container, "no_rule")]
+        }),
+        listener("telemetry", plan.listeners.telemetry, Looks::AtNothing, plan, |container| {
+            vec![telemetry::chain(container, upstream)]
         }),
     ];
     for (handed, port) in &plan.handed {
@@ -117,26 +120,30 @@ fn https(container: &Container, upstream: &Upstream) -> Option<Value> {
     if names.is_empty() {
         return None;
     }
+    Some(json!({
+        "filter_chain_match": {"transport_protocol": "tls"},
+        "transport_socket": tls(&names, upstream),
+        "filters": [requests(container, Proto::Https, upstream)],
+    }))
+}
+
+/// TLS that is ended here, with the certificates of these names: the one whose names hold what the client asks for is shown.
+pub(super) fn tls(names: &[String], upstream: &Upstream) -> Value {
     let secret = |name: &String| {
         let path = format!("{}/{}", upstream.folder, secret_file(name));
         json!({"name": name, "sds_config": watched(&path, &upstream.folder)})
     };
     let secrets: Vec<Value> = names.iter().map(secret).collect();
-    Some(json!({
-        "filter_chain_match": {"transport_protocol": "tls"},
-        "transport_socket": {
-            "name": "tls",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-                "common_tls_context": {
-                    "alpn_protocols": ["h2", "http/1.1"],
-                    // The one whose names hold what the client asks for is shown.
-                    "tls_certificate_sds_secret_configs": secrets,
-                },
+    json!({
+        "name": "tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_certificate_sds_secret_configs": secrets,
             },
         },
-        "filters": [requests(container, Proto::Https, upstream)],
-    }))
+    })
 }
 
 fn http(container: &Container, upstream: &Upstream) -> Option<Value> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::attributes;
+use super::{attributes, clusters};
 use crate::Container;
 
 /// What is known of every entry of a container.
@@ -50,6 +50,25 @@ pub(super) fn requests(container: &Container, l7_proto: &str) -> Value {
     logger(&fields)
 }
 
+/// Of telemetry that was not taken. Nothing of it but that: all that it consists of may be a prompt, its path included.
+pub(super) fn telemetry(container: &Container) -> Value {
+    let mut fields = of(Some(container), "https");
+    fields.remove("sni");
+    fields.extend([
+        ("verdict", "DENIED".to_owned()),
+        ("reason", "telemetry".to_owned()),
+        ("response_code", "%RESPONSE_CODE%".to_owned()),
+        ("response_code_details", "%RESPONSE_CODE_DETAILS%".to_owned()),
+    ]);
+    let mut log = logger(&fields);
+    if let Some(of) = log.as_object_mut() {
+        let refused =
+            json!({"op": "GE", "value": {"default_value": 400, "runtime_key": "clawker.telemetry"}});
+        of.insert("filter".to_owned(), json!({"status_code_filter": {"comparison": refused}}));
+    }
+    log
+}
+
 /// Of connections, whose verdict is known beforehand.
 pub(super) fn connections(
     container: Option<&Container>,
@@ -70,7 +89,7 @@ fn logger(fields: &BTreeMap<&str, String>) -> Value {
         "name": "clawker",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig",
-            "grpc_service": {"envoy_grpc": {"cluster_name": "collector"}},
+            "grpc_service": {"envoy_grpc": {"cluster_name": clusters::COLLECTOR}},
             "log_name": "clawker-envoy",
             "disable_builtin_labels": true,
             "body": {"string_value": "egress"},

@@ -8,13 +8,18 @@ mod listeners;
 mod log;
 mod routes;
 mod served;
+mod telemetry;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde_json::{Value, json};
 
 use crate::Plan;
 pub use served::DUMP;
+pub(crate) use telemetry::IDENTITY;
 
 /// What Envoy is told besides the plan.
 #[derive(Clone, Debug)]
@@ -25,8 +30,30 @@ pub struct Upstream {
     pub authorities: String,
     /// Name and port of the collector's lane for Envoy.
     pub collector: (String, u16),
+    /// The collector's lane for agents.
+    pub telemetry: Telemetry,
     /// The folder that Envoy sees these files in.
     pub folder: String,
+}
+
+/// Where agents' telemetry goes through.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    /// Names and addresses that agents call the proxy by, for its certificate.
+    pub names: Vec<String>,
+    /// Name and port of the collector's receiver for gRPC.
+    pub grpc: (String, u16),
+    /// Name and port of the one for HTTP.
+    pub http: (String, u16),
+}
+
+/// A certificate that containers are shown, to be put into `certificates` of [`Upstream::folder`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Name of its files, without `.crt` and `.key`.
+    pub file: String,
+    /// Names that it is for.
+    pub names: Vec<String>,
 }
 
 /// The configuration of one plan.
@@ -75,16 +102,23 @@ impl<'a> Envoy<'a> {
         whole
     }
 
-    /// Names whose certificates the proxy shows to containers: one each name or wildcard that a rule for https has.
-    pub fn certificates(&self) -> Vec<String> {
-        let names: std::collections::BTreeSet<String> =
-            self.plan.containers.iter().flat_map(listeners::certificates).collect();
-        names.into_iter().collect()
+    /// Certificates that the proxy shows to containers: one each name or wildcard that a rule for https has, and that of
+    /// its telemetry listener.
+    pub fn certificates(&self) -> Vec<Shown> {
+        let shown = |name: String| Shown { file: file_of(&name), names: vec![name] };
+        let telemetry =
+            Shown { file: telemetry::SECRET.to_owned(), names: self.upstream.telemetry.names.clone() };
+        self.names().into_iter().map(shown).chain([telemetry]).collect()
+    }
+
+    /// Names that the proxy stands for.
+    fn names(&self) -> BTreeSet<String> {
+        self.plan.containers.iter().flat_map(listeners::certificates).collect()
     }
 
     fn secrets(&self) -> Vec<(String, Value)> {
         let secret = |name: String| {
-            let file = |extension: &str| json!({"filename": self.path(&certificate_file(&name, extension))});
+            let file = |extension: &str| json!({"filename": self.path(&format!("certificates/{}.{extension}", file_of(&name)))});
             let secret = json!({
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
                 "name": name,
@@ -92,7 +126,7 @@ impl<'a> Envoy<'a> {
             });
             (secret_file(&name), resources(vec![secret]))
         };
-        self.certificates().into_iter().map(secret).collect()
+        self.names().into_iter().chain([telemetry::SECRET.to_owned()]).map(secret).collect()
     }
 
     fn bootstrap(&self) -> Value {
@@ -139,14 +173,13 @@ fn inline(value: &mut Value, tables: &BTreeMap<String, Value>) {
 const UNPACKED: [&str; 4] =
     ["cluster.v3.Cluster", "listener.v3.Listener", "route.v3.RouteConfiguration", "tls.v3.Secret"];
 
-/// Name of the file with the certificate or the key of a name.
-#[must_use]
-fn certificate_file(name: &str, extension: &str) -> String {
-    format!("certificates/{}.{extension}", name.replace('*', "_"))
+/// A name, as files are called after it.
+fn file_of(name: &str) -> String {
+    name.replace('*', "_")
 }
 
 fn secret_file(name: &str) -> String {
-    format!("sds-{}.json", name.replace('*', "_"))
+    format!("sds-{}.json", file_of(name))
 }
 
 /// A file of resources. A secret has no place for a digest.

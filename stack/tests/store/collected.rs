@@ -13,7 +13,7 @@ use std::{
 use documents::{COREDNS, EGRESS, ENVOY, Kind, Stream};
 use libtest_mimic::Failed;
 use serde_json::{Map, Value, json};
-use stack::{Collector, Container, Envoy, Lane, Listeners, Plan, Upstream, store::Wanted};
+use stack::{Collector, Container, Envoy, Lane, Listeners, Plan, Telemetry, Upstream, store::Wanted};
 
 use crate::plain::Plain;
 
@@ -174,6 +174,11 @@ fn logged() -> Vec<(String, Value)> {
         resolvers: vec![([198, 18, 0, 53], 53).into()],
         authorities: String::new(),
         collector: ("collector.test".to_owned(), 4317),
+        telemetry: Telemetry {
+            names: Vec::new(),
+            grpc: ("collector.test".to_owned(), 4318),
+            http: ("collector.test".to_owned(), 4320),
+        },
         folder: String::new(),
     };
     let mut keys = BTreeSet::new();

@@ -20,6 +20,13 @@ pub struct Expect {
     /// No other document of these agents in `clawker-egress`, redirected DNS aside. Default true.
     #[serde(default = "default_true")]
     pub nothing_else: bool,
+    /// Series that Prometheus has of these agents' counters.
+    #[serde(default)]
+    pub metrics: Vec<MetricExpectation>,
+    /// A text that is in no document of any stream, in no series, and on no disk between, in any form: one that no other
+    /// case has.
+    #[serde(default)]
+    pub absent_everywhere: Option<String>,
     /// What the far side saw.
     #[serde(default)]
     pub wire: Vec<WireExpectation>,
@@ -73,6 +80,23 @@ pub struct DocumentExpectation {
 
 fn default_stream() -> String {
     EGRESS_STREAM.to_owned()
+}
+
+/// A series of a counter.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricExpectation {
+    /// Its name, as Prometheus has it: `claude_code_token_usage_tokens_total`.
+    pub series: String,
+    /// Labels of it, byte for byte; an empty one is one that is not there.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What it has counted. Without `exactly`, there must be one such series.
+    #[serde(default)]
+    pub value: Option<f64>,
+    /// How many there must be.
+    #[serde(default)]
+    pub exactly: Option<u64>,
 }
 
 /// What the far side saw.

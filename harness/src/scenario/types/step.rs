@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Accept, Agent, Answer, Connect, Flood, Grpc, Http3, Join, Kill, Outage, Ping, Process, Quic, Recreated,
-    Rule, Scenario, Send, Socket, Stun, Websocket, duration_text,
+    Rule, Scenario, Send, Socket, Stun, Telemetry, Websocket, duration_text,
 };
 use crate::scenario::schema;
 
@@ -55,6 +55,9 @@ pub struct Step {
     /// Run a program, unmodified, as the agent.
     #[serde(default)]
     pub exec: Option<Exec>,
+    /// Telemetry, as Claude Code sends it of itself.
+    #[serde(default)]
+    pub telemetry: Option<Telemetry>,
     /// Attempts in a tight loop, or at a steady rate.
     #[serde(default)]
     pub flood: Option<Flood>,

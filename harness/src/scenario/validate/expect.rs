@@ -10,15 +10,19 @@ use crate::{
         address::{self, Target},
         cell::printable,
         diagnostic::nearest,
-        fields::{self, EGRESS_STREAM, ENVOY_STREAM, Kind},
+        fields::{self, CLAUDE_STREAM, EGRESS_STREAM, ENVOY_STREAM, Kind},
         types::{DocumentExpectation, Leak, WireExpectation},
     },
     wire::PROTOCOLS,
 };
 
+/// Characters that a text has, at least, that must be nowhere.
+const SHORTEST: usize = 12;
+
 pub(super) fn check(check: &mut Check<'_>) {
     let expect = &check.scenario.expect;
-    if expect.documents.is_empty() && expect.wire.is_empty() && !expect.nothing_else {
+    let of_telemetry = !expect.metrics.is_empty() || expect.absent_everywhere.is_some();
+    if expect.documents.is_empty() && expect.wire.is_empty() && !expect.nothing_else && !of_telemetry {
         check.fault(
             "expect",
             "this scenario asserts nothing: no documents, no wire, and `nothing_else` is off",
@@ -31,9 +35,29 @@ pub(super) fn check(check: &mut Check<'_>) {
     for (i, wire) in expect.wire.iter().enumerate() {
         self::wire(check, &format!("expect.wire[{i}]"), wire);
     }
+    telemetry(check, of_telemetry);
     if expect.leak == Some(Leak::Known) && !expect.wire.iter().any(WireExpectation::wants_packets) {
         check.fault_of_key("expect.leak", "a known leak is something that arrives; nothing here does").help =
             Some("add `wire: [{to: HOST, at_least: 1}]`".to_owned());
+    }
+}
+
+/// What is said of series and of texts can be false, and somebody can make it so.
+fn telemetry(check: &mut Check<'_>, is_expected: bool) {
+    let expect = &check.scenario.expect;
+    let place = if expect.metrics.is_empty() { "expect.absent_everywhere" } else { "expect.metrics" };
+    for (i, metric) in expect.metrics.iter().enumerate() {
+        if metric.exactly.is_some_and(|exactly| exactly != 1) && metric.value.is_some() {
+            check.fault_of_key(&format!("expect.metrics[{i}].value"), "only one series has a `value`");
+        }
+    }
+    if expect.absent_everywhere.as_ref().is_some_and(|text| text.chars().count() < SHORTEST) {
+        let message = format!("of less than {SHORTEST} characters, it may be anywhere by chance");
+        check.fault("expect.absent_everywhere", message);
+    }
+    if is_expected && !check.scenario.has_envoy() {
+        check.fault_of_key(place, "nobody in this case takes telemetry").help =
+            Some("add `proxy: {server: envoy}` to the scenario".to_owned());
     }
 }
 
@@ -43,10 +67,11 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
         check.fault(&format!("{path}.stream"), message).suggest(&document.stream, fields::streams());
         return;
     }
-    if document.stream != EGRESS_STREAM && !(document.stream == ENVOY_STREAM && check.scenario.has_envoy()) {
+    let of_envoy = [ENVOY_STREAM, CLAUDE_STREAM].contains(&document.stream.as_str());
+    if document.stream != EGRESS_STREAM && !(of_envoy && check.scenario.has_envoy()) {
         let message = format!("nothing in this case writes to {}", document.stream);
         let fault = check.fault(&format!("{path}.stream"), message);
-        if document.stream == ENVOY_STREAM {
+        if of_envoy {
             fault.help = Some("add `proxy: {server: envoy}` to the scenario".to_owned());
         }
         return;
@@ -110,6 +135,10 @@ fn attribute(check: &mut Check<'_>, path: &str, stream: &str, name: &str, value:
         (Kind::Number, _) if value.is_u64() => {}
         (Kind::Number, _) => {
             check.fault(path, format!("`{name}` is a whole number"));
+        }
+        (Kind::Fraction, _) if value.is_number() => {}
+        (Kind::Fraction, _) => {
+            check.fault(path, format!("`{name}` is a number"));
         }
         (Kind::Flag, _) if value.is_boolean() => {}
         (Kind::Flag, _) => {

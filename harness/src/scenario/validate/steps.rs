@@ -10,12 +10,12 @@ use crate::{
         cell::printable,
         diagnostic::nearest,
         outcome::{StepOutcome, errnos},
-        types::{Flood, Place, Socket, Step},
+        types::{Flood, NoTelemetry, Place, Socket, Step, Telemetry},
     },
 };
 
 /// The action fields of a step.
-pub(crate) const ACTIONS: [&str; 23] = [
+pub(crate) const ACTIONS: [&str; 24] = [
     "connect",
     "send",
     "ping",
@@ -29,6 +29,7 @@ pub(crate) const ACTIONS: [&str; 23] = [
     "resolve",
     "socket",
     "exec",
+    "telemetry",
     "flood",
     "bypass",
     "rules",
@@ -155,6 +156,9 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
             }
         }
     }
+    if let Some(telemetry) = &step.telemetry {
+        self::telemetry(check, &format!("{path}.telemetry"), telemetry);
+    }
     if let Some(flood) = &step.flood {
         fault::flood(check, &format!("{path}.flood"), flood);
     }
@@ -195,6 +199,7 @@ fn actions(step: &Step) -> Vec<&'static str> {
         resolve,
         socket,
         exec,
+        telemetry,
         flood,
         bypass,
         rules,
@@ -223,6 +228,7 @@ fn actions(step: &Step) -> Vec<&'static str> {
         resolve.is_some(),
         socket.is_some(),
         exec.is_some(),
+        telemetry.is_some(),
         flood.is_some(),
         bypass.is_some(),
         rules.is_some(),
@@ -385,12 +391,38 @@ fn kind(check: &mut Check<'_>, path: &str, socket: &Socket) {
     }
 }
 
+/// The fixture is there, with what is changed of it, and so is who takes it.
+fn telemetry(check: &mut Check<'_>, path: &str, telemetry: &Telemetry) {
+    match telemetry.request() {
+        Ok(_) => {}
+        Err(NoTelemetry::Fixture(name)) => {
+            let fixtures = Telemetry::fixtures();
+            check
+                .fault(&format!("{path}.fixture"), format!("there is no fixture `{}`", printable(&name)))
+                .suggest(&name, fixtures.iter().map(String::as_str));
+        }
+        Err(NoTelemetry::Place(place)) => {
+            let message = format!("`{}` is no place in `{}`", printable(&place), telemetry.fixture);
+            check.fault_of_key(&format!("{path}.with.{place}"), message).help =
+                Some("a JSON pointer: /resourceLogs/0/schemaUrl".to_owned());
+        }
+        Err(unreadable @ NoTelemetry::Unreadable(..)) => {
+            check.fault(&format!("{path}.fixture"), unreadable.to_string());
+        }
+    }
+    if !check.scenario.has_envoy() {
+        check.fault_of_key(path, "there is nobody here who takes telemetry").help =
+            Some("add `proxy: {server: envoy}` to the scenario".to_owned());
+    }
+}
+
 /// A program and its arguments.
 pub(super) fn program(check: &mut Check<'_>, path: &str, run: &[String]) {
     if run.first().is_none_or(String::is_empty) {
         let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
         check.fault(path, format!("`{name}` is a program and its arguments"));
     }
+    let takes_telemetry = check.scenario.has_envoy();
     for (i, argument) in run.iter().enumerate() {
         if argument.contains('\0') {
             check.fault(&format!("{path}[{i}]"), "an argument cannot hold a NUL");
@@ -404,6 +436,7 @@ pub(super) fn program(check: &mut Check<'_>, path: &str, run: &[String]) {
             .filter_map(|word| word.parse::<IpAddr>().ok())
             .map(|address| address.to_canonical())
             .filter(|address| !address.is_loopback() && !address.is_unspecified())
+            .filter(|address| !(takes_telemetry && address::is_far_end(*address)))
             .find_map(|address| address::permitted(address).err());
         if let Some(refused) = refused {
             hosts::refuse(check, &format!("{path}[{i}]"), refused);

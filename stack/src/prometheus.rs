@@ -1,0 +1,64 @@
+//! What Prometheus is told: whom it asks for metrics, and how many it takes from each.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// Labels of one series: those of an agent's counters, Prometheus' own, and room for a few.
+const LABELS: u32 = 24;
+/// Bytes of a label's value. The collector cuts what is longer, to 256 characters; a target that sends a longer one is
+/// not taken at all.
+const LONGEST: u32 = 2048;
+/// Series of all agents together: a container has at most about 1,400, and usually twenty.
+const OF_AGENTS: u32 = 200_000;
+/// Series of one of our own programs.
+const OF_OURS: u32 = 50_000;
+
+/// Where metrics are, as `host:port`.
+#[derive(Clone, Debug)]
+pub struct Prometheus {
+    /// The collector's, which have those of agents.
+    pub agents: Vec<String>,
+    /// The readers'.
+    pub reader: Vec<String>,
+    /// The relay's.
+    pub relay: Vec<String>,
+    /// Between two looks.
+    pub interval: Duration,
+}
+
+impl Prometheus {
+    /// Job of the agents' metrics.
+    pub const AGENTS: &str = "agents";
+
+    /// The configuration; what is JSON is YAML too.
+    #[must_use]
+    pub fn config(&self) -> Value {
+        let jobs = [
+            (Self::AGENTS, &self.agents, OF_AGENTS),
+            ("reader", &self.reader, OF_OURS),
+            ("relay", &self.relay, OF_OURS),
+        ];
+        let jobs: Vec<Value> = jobs
+            .into_iter()
+            .filter(|(_, targets, _)| !targets.is_empty())
+            .map(|(name, targets, most)| {
+                json!({
+                    "job_name": name,
+                    "static_configs": [{"targets": targets}],
+                    "sample_limit": most,
+                    "label_limit": LABELS,
+                    "label_value_length_limit": LONGEST,
+                    // A target's labels never stand for Prometheus' own, nor its times.
+                    "honor_labels": false,
+                    "honor_timestamps": false,
+                })
+            })
+            .collect();
+        let interval = format!("{}ms", self.interval.as_millis());
+        json!({
+            "global": {"scrape_interval": interval, "scrape_timeout": interval},
+            "scrape_configs": jobs,
+        })
+    }
+}
