@@ -69,6 +69,7 @@ impl Unread {
             state_dir: state.path().to_owned(),
             ring_bytes,
             faults: 0,
+            node: None,
         })?;
         let world = World::new(name, &hosts, &agents).inspect_err(|_| drop(manager.unload()))?;
         let mut unread = Self { manager, world, cgroup_id: 0, _state: state };

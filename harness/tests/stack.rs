@@ -3,7 +3,13 @@
 
 mod cells;
 
-use std::{env, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    env,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use harness::{
     docker::Docker,
@@ -13,10 +19,13 @@ use harness::{
     run::RunOptions,
     scenario::{self, Cell},
 };
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
 
 /// Cells at a time: each has a container.
 const AT_A_TIME: usize = 4;
+/// How long a line may take from the reader to the store.
+const LINES_LIMIT: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     if let Some(code) = reexec::role() {
@@ -26,7 +35,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(AT_A_TIME);
     let mut listing = scenario::list(&[PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"))]);
     if env::var_os("CLAWKER_STACK").is_none_or(|which| which != "all") {
-        let is_own = |cell: &Cell| matches!(cell.topic.as_str(), "envoy" | "telemetry");
+        let is_own = |cell: &Cell| matches!(cell.topic.as_str(), "envoy" | "overseer" | "telemetry");
         listing.cells.retain(|cell| is_own(cell) || cell.scenario.tags.iter().any(|tag| tag == "smoke"));
     }
     let mut trials = cells::diagnosed(&listing);
@@ -46,9 +55,31 @@ fn main() -> ExitCode {
         }),
         None => cells::trial(cell, Arc::clone(&lab), Arc::clone(&options), |_| {}),
     }));
+    if missing.is_none() {
+        let lab = Arc::clone(&lab);
+        trials.push(Trial::test("the_reader_s_lines_are_in_their_stream", move || lines(&lab)));
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(lab);
     conclusion.exit_code()
+}
+
+/// What the reader logged when it started is a document of its own, by the lane of logs.
+fn lines(lab: &cells::Shared) -> Result<(), Failed> {
+    let lab = match lab.get() {
+        Some(Ok(lab)) => lab,
+        Some(Err(error)) => return Err(Failed::from(error.as_str())),
+        None => return Err(Failed::from("there is no lab")),
+    };
+    let is_listening = |document: &Value| {
+        document["body"].as_str().is_some_and(|body| body.starts_with("listening"))
+            && document["attributes"]["component"] == "reader"
+    };
+    let found = lab.endpoint.wait_for(documents::CP.name, is_listening, Instant::now() + LINES_LIMIT);
+    let document = found.ok_or("the reader's first line is not in the store")?;
+    assert_eq!(document["attributes"]["level"], "INFO");
+    assert_eq!(document["resource"]["service.name"], documents::CP.name);
+    Ok(())
 }
 
 /// Why there is no such tier here.

@@ -16,6 +16,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use abi::LossPoint;
 use bytes::{Bytes, BytesMut};
+use emitter::OTHERS_WORDS;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use tokio::{
     task::{JoinError, JoinSet},
@@ -25,7 +26,7 @@ use tonic::Status;
 
 pub use answer::Answer;
 pub use backoff::Backoff;
-pub use client::{Client, ClientError};
+pub use client::Client;
 pub use dead_letters::DeadLetters;
 
 use crate::{
@@ -309,7 +310,7 @@ impl Exporter {
         let Answer { rejected: count, message } = Answer::of(response, sent);
         if count == 0 {
             if !message.is_empty() {
-                tracing::warn!(event = "backend_warned", sent, message);
+                tracing::warn!(target: OTHERS_WORDS, event = "backend_warned", sent, message);
             }
             if let Some(letter) = group.last() {
                 // A copy of its own: the letter's bytes lie among those of the whole batch.
@@ -318,6 +319,7 @@ impl Exporter {
             return self.endpoint.grow(group.len(), self.batch);
         }
         tracing::error!(
+            target: OTHERS_WORDS,
             event = "backend_rejected",
             rejected = count,
             sent,

@@ -4,11 +4,13 @@
 mod chain;
 mod counters;
 mod health;
+mod losses;
 mod pages;
 mod server;
 
 pub(crate) use chain::{chain, with_causes};
 pub use counters::{Counters, Reading};
 pub use health::{Component, Health, Report};
+pub use losses::Losses;
 pub use pages::Pages;
 pub use server::serve;

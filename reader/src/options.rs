@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, ValueEnum, builder::RangedU64ValueParser};
+use emitter::Tls;
 
 /// Drain the record ring, attribute each record to its container, export OTLP logs.
 #[derive(Clone, Debug, Parser)]
@@ -59,6 +60,10 @@ pub struct Options {
     #[arg(long, default_value_t = 1_048_576, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub queue: u64,
 
+    /// Where the reader's own events and log lines go.
+    #[command(flatten)]
+    pub telemetry: emitter::Options,
+
     /// Misbehave on purpose, so that a test can prove that it would notice.
     #[arg(long, value_enum, default_value_t = Fault::None)]
     pub fault: Fault,
@@ -78,6 +83,13 @@ pub struct TlsOptions {
     /// The key of --tls-cert.
     #[arg(long = "tls-key", value_name = "PEM", requires = "cert")]
     pub key: Option<PathBuf>,
+}
+
+impl From<&TlsOptions> for Tls {
+    fn from(options: &TlsOptions) -> Self {
+        let TlsOptions { ca, cert, key } = options.clone();
+        Self { authority: ca, certificate: cert, key }
+    }
 }
 
 /// A fault to be caught by a scenario; never for production.

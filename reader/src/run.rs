@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use emitter::{Events, Later, Telemetry};
 use tokio::{
     net::TcpListener,
     runtime,
@@ -17,14 +18,16 @@ use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep, timeout, timeout_at},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt::layer as fmt_layer, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{
     Fault, Options,
     attribute::{Attributor, Containers, Enrolments, Owners, PinnedNames, Watch},
     drain::{ConsumerLock, Drain, OpenError, PinnedRing},
     export::{Client, DeadLetters, Endpoint, Exporter},
-    observe::{Component, Counters, Health, Pages, serve},
+    observe::{Component, Counters, Health, Losses, Pages, serve},
     spool::{self, Recovered, Spool},
 };
 
@@ -34,6 +37,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 const LISTING: Duration = Duration::from_secs(5);
 /// Before a stage that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
+/// Between looks at whether the last events are kept.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs the reader until SIGTERM or SIGINT. Logs JSON lines to stderr, unless the process already
 /// has a subscriber; `RUST_LOG` selects, default `info`.
@@ -43,20 +48,21 @@ const RESTART: Duration = Duration::from_secs(1);
 /// the address is taken, the endpoint's options do not fit. An endpoint that does not answer and a
 /// ring that is not pinned yet are waited for.
 pub fn run(options: Options) -> anyhow::Result<()> {
+    let node = node(&options)?;
+    let events = Events::of(&options.state_dir, "reader", Some(&node));
+    let telemetry = Telemetry::new(&options.telemetry, events.clone());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = fmt_layer().json().flatten_event(true).with_writer(io::stderr).with_filter(filter);
     // An embedding process may have its own subscriber; then that one is used.
-    let _ = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .try_init();
+    let _ = tracing_subscriber::registry().with(lines).with(telemetry.logs()).try_init();
+    let shipping = telemetry.start()?;
+    let (later, keeping) = Later::start(events).context("cannot start the thread that keeps events")?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(process(options));
+    let result = runtime.block_on(process(options, node, later));
     runtime.shutdown_timeout(RESTART);
     if let Err(error) = &result {
         tracing::error!(
@@ -65,10 +71,27 @@ pub fn run(options: Options) -> anyhow::Result<()> {
             cause = format!("{error:#}")
         );
     }
+    let kept = Instant::now();
+    // Where a stage did not end in time, its thread may hold on to what keeps it.
+    while !keeping.is_finished() && kept.elapsed() < RESTART {
+        thread::sleep(LOOK);
+    }
+    shipping.stop();
     result
 }
 
-async fn process(options: Options) -> anyhow::Result<()> {
+/// What this machine is called.
+fn node(options: &Options) -> anyhow::Result<String> {
+    match &options.node {
+        Some(node) => Ok(node.clone()),
+        None => Ok(nix::unistd::gethostname()
+            .context("cannot read the host name; give --node")?
+            .to_string_lossy()
+            .into_owned()),
+    }
+}
+
+async fn process(options: Options, node: String, later: Later) -> anyhow::Result<()> {
     // Before anything else: from here on a signal drains.
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -80,13 +103,15 @@ async fn process(options: Options) -> anyhow::Result<()> {
         );
     }
     let lock = ConsumerLock::take(&options.state_dir)?;
-    let stages = Stages::new(&options)?;
+    let stages = Stages::new(&options, node, later.clone())?;
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", options.listen))?;
     tracing::info!(event = "listening", address = %listener.local_addr()?, "/metrics, /healthz and /containers");
     let server = tokio::spawn(serve(listener, stages.pages()));
 
+    let losses = Losses::new(&stages.counters, later);
+    let telling = tokio::spawn(losses.tell());
     let (stop, mut drained) = stages.start_drain()?;
     let exporting = tokio::spawn(stages.clone().export(stages.watch_containers()));
     let ended = tokio::select! {
@@ -107,6 +132,7 @@ async fn process(options: Options) -> anyhow::Result<()> {
         let _ = timeout_at(deadline, exporting).await;
     }
     server.abort();
+    telling.abort();
     let left = stages.spool.depth();
     if left > 0 {
         tracing::warn!(
@@ -140,14 +166,7 @@ struct Stages {
 }
 
 impl Stages {
-    fn new(options: &Options) -> anyhow::Result<Self> {
-        let node = match &options.node {
-            Some(node) => node.clone(),
-            None => nix::unistd::gethostname()
-                .context("cannot read the host name; give --node")?
-                .to_string_lossy()
-                .into_owned(),
-        };
+    fn new(options: &Options, node: String, later: Later) -> anyhow::Result<Self> {
         let spool_dir = options.spool_dir.clone().unwrap_or_else(|| options.state_dir.join(spool::FOLDER));
         let client = Client::new(&options.endpoint, &options.tls)?;
         let spool_lock = ConsumerLock::take(&spool_dir)?;
@@ -163,7 +182,7 @@ impl Stages {
             _spool_lock: Arc::new(spool_lock),
             counters: Arc::new(Counters::resume(&recovered)),
             recovered,
-            health: Arc::default(),
+            health: Arc::new(Health::telling(later)),
             containers: options.docker.as_ref().map(|_| Arc::default()),
             options: Arc::new(options.clone()),
         })

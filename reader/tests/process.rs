@@ -34,7 +34,7 @@ fn main() {
         ("a_stop_leaves_the_rest_to_the_next_reader", a_stop_leaves_the_rest_to_the_next_reader),
         ("killed_under_load_it_loses_nothing", killed_under_load_it_loses_nothing),
         ("losses_are_told", losses_are_told),
-        ("an_endpoint_that_is_down_shows_on_healthz", an_endpoint_that_is_down_shows_on_healthz),
+        ("an_endpoint_that_is_down_is_told", an_endpoint_that_is_down_is_told),
         ("a_ring_that_comes_late_or_is_replaced_is_found", a_ring_that_comes_late_or_is_replaced_is_found),
         ("another_abi_is_refused", another_abi_is_refused),
         ("a_second_reader_is_refused", a_second_reader_is_refused),
@@ -253,11 +253,13 @@ fn losses_are_told() {
     reader.stop();
 }
 
-fn an_endpoint_that_is_down_shows_on_healthz() {
+fn an_endpoint_that_is_down_is_told() {
     let world = world();
     let ring = world.pins.ring(abi::ABI_VERSION, RING);
     let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut reader = world.reader(&format!("http://{address}"), &[]);
+    let (events, logs) = (world.endpoint([]), world.endpoint([]));
+    let more = ["--events-endpoint", &events.url(), "--logs-endpoint", &logs.url()];
+    let mut reader = world.reader(&format!("http://{address}"), &more);
     let page = reader.address();
     let cause = reader.event("egress_reader_unavailable");
     assert_eq!(cause["component"], "export");
@@ -272,6 +274,19 @@ fn an_endpoint_that_is_down_shows_on_healthz() {
         .block_on(async { Endpoint::on(tokio::net::TcpListener::bind(address).await.unwrap(), [], None) });
     assert_eq!(world.accepted(&endpoint, 1), [1]);
     until(page, "/healthz", |status, _| status == 200);
+    let told = world.runtime.block_on(events.accepted(2));
+    let told: Vec<_> =
+        told.iter().map(|event| (attribute(event, "event"), attribute(event, "detail"))).collect();
+    let told: Vec<_> = told.iter().map(|(event, detail)| (event.as_str(), detail.as_str())).collect();
+    // What the endpoint, or the network, said stays here.
+    assert_eq!(told, [("degraded", "export: Unavailable"), ("recovered", "export")]);
+    let lines = world.runtime.block_on(logs.accepted(4));
+    let said: Vec<_> = lines.iter().map(|line| format!("{:?}", line.body)).collect();
+    let of = |event: &str| said.iter().find(|line| line.contains(event)).unwrap();
+    assert!(of("listening").contains("address=127.0.0.1:"), "{said:?}");
+    let unavailable = of("egress_reader_unavailable");
+    assert!(unavailable.contains("component=export") && !unavailable.contains("refused"), "{unavailable}");
+    assert_eq!(attribute(&lines[0], "node"), "node");
     reader.stop();
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use abi::{Budget, Container, Enrolment, Identity, Ledger};
+use emitter::{Event, What};
 use rules::Rule;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,7 @@ use crate::{
     resolver::ResolverAddresses,
     routes,
     state::{read_folder, read_json, remove_file, write_json},
+    tell::with_rules,
 };
 
 /// Folder of views below the state directory.
@@ -112,6 +114,16 @@ impl Manager {
     /// If the cgroup is not one, is enrolled, lies above or below one that is, or holds processes
     /// that could go around the hooks; or if the kernel refuses. Nothing stays behind then.
     pub fn enrol(&self, request: &EnrolRequest) -> Result<Enrolment> {
+        let accepted = self.accepted(request);
+        let result = self.enrol_or_make_room(request);
+        let owner = self.owner_to_be(request, result.as_ref().ok());
+        if let (Ok(_), Some(how)) = (&result, accepted) {
+            self.tell(Event::new(What::UnobservedAccepted).of(owner.clone()).told(how), Ok(()))?;
+        }
+        self.tell(with_rules(Event::new(What::Enrolled).of(owner), &request.rules), result)
+    }
+
+    fn enrol_or_make_room(&self, request: &EnrolRequest) -> Result<Enrolment> {
         match self.enrol_once(request) {
             // Retired containers have the room, if no daemon has moved their counters to their files.
             Err(Error::Full { .. }) if self.clear_retired()? > 0 => self.enrol_once(request),
@@ -240,6 +252,12 @@ impl Manager {
 
     /// As [`retire`](Self::retire), without the wait.
     pub(crate) fn retire_now(&self, cgroup_id: u64) -> Result<()> {
+        // Its owner is asked before: afterwards it has none.
+        let event = Event::new(What::Retired).of(self.owner(cgroup_id));
+        self.tell(event, self.retire_untold(cgroup_id))
+    }
+
+    fn retire_untold(&self, cgroup_id: u64) -> Result<()> {
         let _lock = self.lock_changes()?;
         let path = self.enrolment_path(cgroup_id);
         let enrolment = read_json::<Enrolment>(&path)?.filter(|enrolment| enrolment.retired_ns.is_none());
@@ -275,8 +293,12 @@ impl Manager {
     /// If it is not enrolled, or a rule cannot be: nothing has changed then. If a map has no room,
     /// some of the new rules may hold already; apply a shorter list.
     pub fn apply_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
-        let _lock = self.lock_changes()?;
-        self.replace_rules(cgroup_id, rules)
+        let event = with_rules(Event::new(What::RulesApplied).of(self.owner(cgroup_id)), rules);
+        let apply = || {
+            let _lock = self.lock_changes()?;
+            self.replace_rules(cgroup_id, rules)
+        };
+        self.tell(event, apply())
     }
 
     fn replace_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {

@@ -4,6 +4,7 @@ mod views;
 
 use std::{path::PathBuf, time::Duration};
 
+use emitter::{Later, Owner, What};
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -14,6 +15,7 @@ use crate::{
     error::{Error, Result},
     lock::Lock,
     state::{read_json, write_json},
+    tell::part,
 };
 
 /// How often flows are swept and new containers looked for.
@@ -47,25 +49,30 @@ impl Manager {
         tokio::pin!(stop);
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut serving = views::Serving::default();
         let mut told = None;
+        // While one is written, names are answered and flows swept.
+        let (later, keeping) = Later::start(self.events().clone()).map_err(Error::file(self.state_dir()))?;
+        let mut serving = views::Serving::new(later.clone());
+        let trouble = |what| Trouble::new(what, later.clone());
         let (mut sweeping, mut looking, mut telling) =
-            (Trouble::new("sweep"), Trouble::new("views"), Trouble::new("run_file"));
+            (trouble("sweep"), trouble("views"), trouble("run_file"));
         let (mut clearing, mut forgetting, mut readying) =
-            (Trouble::new("retired"), Trouble::new("gone"), Trouble::new("ready"));
+            (trouble("retired"), trouble("gone"), trouble("ready"));
+        let mut ending = trouble("bypass");
         let mut rounds = interval(FORGET);
         tracing::info!(event = "manager_running", pin_dir = %self.pins.dir().display());
         loop {
             tokio::select! {
                 () = &mut stop => {
                     tracing::info!(event = "manager_stopping");
-                    return Ok(());
+                    break;
                 }
                 _ = rounds.tick() => {
                     forgetting.note(self.forget_gone());
                 }
                 _ = ticks.tick() => {
                     sweeping.note(self.sweep(None));
+                    ending.note(self.clone().ended_bypasses().await);
                     clearing.note(self.clear_retired());
                     looking.note(serving.refresh(self).await);
                     let states = serving.states();
@@ -77,6 +84,20 @@ impl Manager {
                     }
                 }
             }
+        }
+        drop((sweeping, looking, telling, clearing, forgetting, readying, ending));
+        drop((serving, later));
+        // It panics only where a bug does, and has then said so.
+        let _ = keeping.join();
+        Ok(())
+    }
+
+    /// The same beside what else runs: an event is on the disk before its bypass is forgotten.
+    async fn ended_bypasses(self) -> Result<usize> {
+        match tokio::task::spawn_blocking(move || self.end_bypasses()).await {
+            Ok(result) => result,
+            // It panicked, and has said so.
+            Err(error) => Err(Error::file("bypass_map")(std::io::Error::other(error))),
         }
     }
 
@@ -97,15 +118,17 @@ impl Manager {
     }
 }
 
-/// What is tried again and again: its failures are logged when they begin, change, and end.
+/// What is tried again and again: its failures are logged when they begin, change, and end, and told as events when they
+/// begin and end.
 struct Trouble {
     what: &'static str,
     last: Option<String>,
+    later: Later,
 }
 
 impl Trouble {
-    const fn new(what: &'static str) -> Self {
-        Self { what, last: None }
+    const fn new(what: &'static str, later: Later) -> Self {
+        Self { what, last: None, later }
     }
 
     /// Whether it went well.
@@ -115,6 +138,14 @@ impl Trouble {
             match &now {
                 Some(error) => tracing::error!(event = "failing", what = self.what, error),
                 None => tracing::info!(event = "recovered", what = self.what),
+            }
+            let change = match (&self.last, &now) {
+                (None, Some(_)) => Some(What::Degraded),
+                (Some(_), None) => Some(What::Recovered),
+                _ => None,
+            };
+            if let Some(change) = change {
+                self.later.record(part(change, Owner::default(), self.what, now.as_deref()));
             }
             self.last = now;
         }

@@ -1,7 +1,7 @@
 //! Owns the kernel side: loads, pins and attaches the programs, enrols containers, turns egress
 //! rules into maps, switches bypass, answers DNS and sweeps flows.
 //!
-//! It knows `abi`, `policy` and `rules`, and nothing of readers, exporters or documents. Everything lives in
+//! It knows `abi`, `policy`, `rules` and, to tell what it did, `emitter`; nothing of readers or documents. Everything lives in
 //! pins and in small state files, so that any command can be its own process and enforcement
 //! outlives them all.
 #![cfg_attr(
@@ -38,6 +38,7 @@ mod routes;
 mod state;
 mod status;
 mod sweep;
+mod tell;
 
 pub use attach::Program;
 pub use audit::{Audit, AuditRequest};
@@ -63,4 +64,5 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CLAWKER_OBJECT"));
 pub struct Manager {
     pins: Pins,
     state_dir: std::path::PathBuf,
+    events: emitter::Events,
 }

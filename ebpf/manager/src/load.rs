@@ -7,6 +7,7 @@ use aya::{
     EbpfLoader, VerifierLogLevel,
     programs::{Program as Loaded, ProgramError},
 };
+use emitter::{Event, Events, What};
 use nix::sys::resource::{Resource, setrlimit};
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     attach::Program,
     containers::VIEWS,
     error::{Error, Result},
+    tell::COMPONENT,
 };
 
 /// How to load.
@@ -27,6 +29,8 @@ pub struct LoadOptions {
     pub ring_bytes: u32,
     /// Bits of [`abi::fault`]; 0 in production.
     pub faults: u32,
+    /// What the machine is called in what is told; `None`: as it calls itself.
+    pub node: Option<String>,
 }
 
 impl Default for LoadOptions {
@@ -36,6 +40,7 @@ impl Default for LoadOptions {
             state_dir: Enrolment::DEFAULT_STATE_DIR.into(),
             ring_bytes: 1 << 20,
             faults: 0,
+            node: None,
         }
     }
 }
@@ -43,7 +48,24 @@ impl Default for LoadOptions {
 impl Manager {
     /// Names a set, without asking whether it is there.
     pub fn at(pin_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
-        Self { pins: Pins::new(pin_dir), state_dir: state_dir.into() }
+        let state_dir = state_dir.into();
+        let events = Events::of(&state_dir, COMPONENT, None);
+        Self { pins: Pins::new(pin_dir), state_dir, events }
+    }
+
+    /// The same, on a machine that is called so in what it tells.
+    #[must_use]
+    pub fn on_node(mut self, node: &str) -> Self {
+        self.events = Events::of(&self.state_dir, COMPONENT, Some(node));
+        self
+    }
+
+    /// Refuses unless a set of this version is loaded.
+    ///
+    /// # Errors
+    /// If nothing is pinned there, or something of another version.
+    pub fn check(&self) -> Result<()> {
+        self.pins.check()
     }
 
     /// Opens a set that is loaded.
@@ -61,8 +83,17 @@ impl Manager {
     /// # Errors
     /// If something is pinned there already, or the kernel refuses; nothing stays pinned then.
     pub fn load(options: &LoadOptions) -> Result<Self> {
-        let manager = Self::at(&options.pin_dir, &options.state_dir);
-        let _lock = manager.lock_changes()?;
+        let mut manager = Self::at(&options.pin_dir, &options.state_dir);
+        if let Some(node) = &options.node {
+            manager = manager.on_node(node);
+        }
+        let result = manager.load_unless_loaded(options);
+        let event = Event::new(What::Loaded).told(options.pin_dir.display().to_string());
+        manager.tell(event, result).map(|()| manager)
+    }
+
+    fn load_unless_loaded(&self, options: &LoadOptions) -> Result<()> {
+        let _lock = self.lock_changes()?;
         if options.pin_dir.exists() {
             return Err(Error::AlreadyLoaded(options.pin_dir.clone()));
         }
@@ -71,12 +102,12 @@ impl Manager {
         if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited) {
             tracing::debug!(%error, "RLIMIT_MEMLOCK was not raised; before Linux 5.11 maps may not fit");
         }
-        let result = manager.load_and_pin(options);
+        let result = self.load_and_pin(options);
         if result.is_err() {
             // The first error is the one to report.
-            let _ = manager.pins.remove();
+            let _ = self.pins.remove();
         }
-        result.map(|()| manager)
+        result
     }
 
     fn load_and_pin(&self, options: &LoadOptions) -> Result<()> {
@@ -126,10 +157,11 @@ impl Manager {
     /// # Errors
     /// If they are, if nothing is loaded, or a pin or a state file cannot be removed.
     pub fn unload_unused(&self) -> Result<()> {
-        match self.pins.attached()? {
+        let result = self.pins.attached().and_then(|containers| match containers {
             0 => self.unpin(),
             containers => Err(Error::StillEnrolled { containers }),
-        }
+        });
+        self.tell(Event::new(What::Unloaded), result)
     }
 
     /// Retires every container and unpins everything, of whatever version. Enforcement ends. Returns how many
@@ -138,6 +170,16 @@ impl Manager {
     /// # Errors
     /// If nothing is loaded, a container was enrolled meanwhile, or a pin or a state file cannot be written or removed.
     pub fn unload(&self) -> Result<usize> {
+        let result = self.unload_now();
+        let event = Event::new(What::Unloaded);
+        let event = match result {
+            Ok(containers) => event.told(format!("{containers} container(s) were enrolled")),
+            Err(_) => event,
+        };
+        self.tell(event, result)
+    }
+
+    fn unload_now(&self) -> Result<usize> {
         let containers = self.pins.attached()?;
         if self.pins.is_whole() {
             self.retire_all()?;

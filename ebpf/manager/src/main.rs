@@ -20,12 +20,15 @@ use std::{
 
 use abi::{Enrolment, pin};
 use clap::{Args, Parser, Subcommand};
+use emitter::{Event, Owner, Telemetry, What};
 use ipnet::IpNet;
 use manager::{
     AuditRequest, EnrolRequest, Error, Kind, LoadOptions, Manager, Network, Proxy, ResolverAddresses,
 };
 use nix::unistd::geteuid;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt::layer as fmt_layer, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 const AUDIT_EXIT_CODES: &str = "\
 Exit codes:
@@ -50,6 +53,9 @@ struct Cli {
     /// Folder of state files.
     #[arg(long, global = true, default_value = Enrolment::DEFAULT_STATE_DIR)]
     state_dir: PathBuf,
+    /// What this machine is called in events and logs. Default: the host name.
+    #[arg(long, global = true)]
+    node: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -90,8 +96,8 @@ enum Command {
     /// Show, for every container and hop, whether every attempt is accounted for.
     #[command(after_help = AUDIT_EXIT_CODES)]
     Audit(AuditArgs),
-    /// Sweep flows and answer DNS, until terminated.
-    Run,
+    /// Sweep flows, answer DNS and send events, until terminated.
+    Run(emitter::Options),
     /// Unpin everything.
     Unload {
         /// Also while programs are attached to containers: they are detached, and enforcement ends.
@@ -204,6 +210,35 @@ struct EnrolArgs {
     accept_unobserved: bool,
 }
 
+impl EnrolArgs {
+    /// What is asked for.
+    fn request(self) -> Result<EnrolRequest, Error> {
+        let mut request = EnrolRequest::new(self.cgroup, self.container_id);
+        request.agent = self.agent;
+        request.project = self.project;
+        request.rules =
+            self.rules.map(|path| rules::read(&path).map_err(Error::Rules)).transpose()?.unwrap_or_default();
+        let addresses = |upstream| {
+            let addresses = ResolverAddresses::new(&self.resolver, upstream)?;
+            self.view.map_or(Ok(addresses), |view| addresses.behind(view))
+        };
+        request.resolver = self.upstream.map(addresses).transpose()?;
+        request.network =
+            Network { subnets: self.subnet, gateways: self.gateway, infrastructure: self.infrastructure };
+        request.proxy = Proxy { v4: self.proxy, v6: self.proxy6, catch_all: self.catch_all };
+        request.dns_ttl_floor = self.dns_ttl_floor.0;
+        request.udp_idle = self.udp_idle.0;
+        request.flow_quota = self.flow_quota;
+        request.accept_unobserved = self.accept_unobserved;
+        Ok(request)
+    }
+}
+
+/// What a command about a container was to do.
+fn of(what: What, cgroup_id: u64) -> Event {
+    Event::new(what).of(Owner { cgroup_id: Some(cgroup_id), ..Owner::default() })
+}
+
 /// A time on the command line, in seconds: `30`, `0.5`, `30s`.
 #[derive(Clone, Copy)]
 struct Seconds(Duration);
@@ -243,11 +278,20 @@ fn lasting(text: &str) -> Result<Seconds, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let set = cli.set();
+    // Whoever runs one command does not wait until something is sent.
+    let telemetry = match &cli.command {
+        Command::Run(options) => Some(Telemetry::new(options, set.events().clone())),
+        _ => None,
+    };
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,hickory_server=warn"));
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::registry()
+        .with(fmt_layer().json().with_writer(io::stderr).with_filter(filter))
+        .with(telemetry.as_ref().and_then(Telemetry::logs))
+        .init();
     let is_audit = matches!(cli.command, Command::Audit(_));
-    match run(cli) {
+    match run(cli, &set, telemetry) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ebpf-manager: {error:#}");
@@ -266,8 +310,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let open = || Manager::open(&cli.pin_dir, &cli.state_dir);
+impl Cli {
+    /// The set that it names.
+    fn set(&self) -> Manager {
+        let set = Manager::at(&self.pin_dir, &self.state_dir);
+        match &self.node {
+            Some(node) => set.on_node(node),
+            None => set,
+        }
+    }
+}
+
+fn run(cli: Cli, set: &Manager, telemetry: Option<Telemetry>) -> anyhow::Result<ExitCode> {
+    let check = || set.check();
+    // What comes to nothing here, the manager does not hear of.
+    let early = |event: Event, error: Error| {
+        set.tell_failed(event, &error);
+        error
+    };
     match cli.command {
         Command::Load { ring_bytes } => {
             let options = LoadOptions {
@@ -275,32 +335,20 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 state_dir: cli.state_dir.clone(),
                 ring_bytes,
                 faults: 0,
+                node: cli.node,
             };
             Manager::load(&options)?;
             println!("loaded and pinned at {}", cli.pin_dir.display());
         }
         Command::Enrol(args) => {
-            let mut request = EnrolRequest::new(args.cgroup, args.container_id);
-            request.agent = args.agent;
-            request.project = args.project;
-            request.rules = args
-                .rules
-                .map(|path| rules::read(&path).map_err(Error::Rules))
-                .transpose()?
-                .unwrap_or_default();
-            let addresses = |upstream| {
-                let addresses = ResolverAddresses::new(&args.resolver, upstream)?;
-                args.view.map_or(Ok(addresses), |view| addresses.behind(view))
-            };
-            request.resolver = args.upstream.map(addresses).transpose()?;
-            request.network =
-                Network { subnets: args.subnet, gateways: args.gateway, infrastructure: args.infrastructure };
-            request.proxy = Proxy { v4: args.proxy, v6: args.proxy6, catch_all: args.catch_all };
-            request.dns_ttl_floor = args.dns_ttl_floor.0;
-            request.udp_idle = args.udp_idle.0;
-            request.flow_quota = args.flow_quota;
-            request.accept_unobserved = args.accept_unobserved;
-            let set = open()?;
+            let event = Event::new(What::Enrolled).of(Owner {
+                agent: Some(args.agent.clone()),
+                project: Some(args.project.clone()),
+                container_id: Some(args.container_id.clone()),
+                cgroup_id: None,
+            });
+            let request = args.request().and_then(|request| check().map(|()| request));
+            let request = request.map_err(|error| early(event, error))?;
             let enrolment = set.enrol(&request)?;
             println!("enrolled cgroup {}", enrolment.cgroup_id);
             if request.resolver.is_some() && set.daemon()?.is_none() {
@@ -308,53 +356,61 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Retire { cgroup_id } => {
-            open()?.retire(cgroup_id)?;
+            check().map_err(|error| early(of(What::Retired, cgroup_id), error))?;
+            set.retire(cgroup_id)?;
             println!("retired cgroup {cgroup_id}");
         }
         Command::Rules(RulesCommand::Apply { file, cgroup_id }) => {
-            let rules = rules::read(&file).map_err(Error::Rules)?;
-            open()?.apply_rules(cgroup_id, &rules)?;
+            let rules = rules::read(&file).map_err(Error::Rules);
+            let rules = rules.and_then(|rules| check().map(|()| rules));
+            let rules = rules.map_err(|error| early(of(What::RulesApplied, cgroup_id), error))?;
+            set.apply_rules(cgroup_id, &rules)?;
             println!("{} rules applied to cgroup {cgroup_id}", rules.len());
         }
         Command::Bypass(BypassCommand::On { cgroup_id, duration }) => {
-            open()?.bypass_on(cgroup_id, duration.0)?;
+            check().map_err(|error| early(of(What::BypassOn, cgroup_id), error))?;
+            set.bypass_on(cgroup_id, duration.0)?;
             println!("bypass on for cgroup {cgroup_id}, for {duration} s");
         }
         Command::Bypass(BypassCommand::Off { cgroup_id }) => {
-            open()?.bypass_off(cgroup_id)?;
+            check().map_err(|error| early(of(What::BypassOff, cgroup_id), error))?;
+            set.bypass_off(cgroup_id)?;
             println!("bypass off for cgroup {cgroup_id}");
         }
         Command::Dump { json } => {
-            let dump = open()?.dump()?;
+            check()?;
+            let dump = set.dump()?;
             if json { println!("{}", serde_json::to_string_pretty(&dump.0)?) } else { print!("{dump}") }
         }
         Command::Status { json } => {
-            let status = open()?.status()?;
+            check()?;
+            let status = set.status()?;
             if json { println!("{}", serde_json::to_string_pretty(&status)?) } else { println!("{status}") }
         }
         Command::Audit(args) => {
             let spool_dir = args.spool_dir.unwrap_or_else(|| cli.state_dir.join(abi::spool::FOLDER));
-            return audit(
-                &open()?,
-                &AuditRequest { spool_dir, documents: args.documents },
-                args.json,
-                args.watch,
-            );
+            check()?;
+            return audit(set, &AuditRequest { spool_dir, documents: args.documents }, args.json, args.watch);
         }
-        Command::Run => {
-            let manager = open()?;
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-                let mut terminate =
-                    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-                let stop = async move {
-                    tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
-                };
-                manager.run(stop).await?;
-                anyhow::Ok(())
-            })?;
+        Command::Run(_) => {
+            check()?;
+            let shipping = telemetry.map(Telemetry::start).transpose()?;
+            let result =
+                tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+                    let mut terminate =
+                        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+                    let stop = async move {
+                        tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
+                    };
+                    set.run(stop).await?;
+                    anyhow::Ok(())
+                });
+            if let Some(shipping) = shipping {
+                shipping.stop();
+            }
+            result?;
         }
         Command::Unload { force } => {
-            let set = Manager::at(&cli.pin_dir, &cli.state_dir);
             let containers = if force { set.unload()? } else { set.unload_unused().map(|()| 0)? };
             println!("unloaded; {containers} container(s) detached");
         }

@@ -17,6 +17,7 @@ use std::{
 };
 
 use abi::NAME_LEN;
+use emitter::OTHERS_WORDS;
 use hickory_proto::{
     op::{Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode},
     rr::{RData, Record, RecordType},
@@ -202,7 +203,8 @@ impl Handler {
     }
 
     fn failed(&self, name: &str, error: &Error) -> Answer {
-        tracing::error!(event = "resolver_failed", cgroup_id = self.cgroup_id, name, %error);
+        // The name is the agent's.
+        tracing::error!(target: OTHERS_WORDS, event = "resolver_failed", cgroup_id = self.cgroup_id, name, %error);
         Answer::empty(ResponseCode::ServFail)
     }
 }

@@ -2,12 +2,14 @@
 //! each other. Needs root.
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's")]
 
+mod support;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::{Path, PathBuf},
-    process::{self, Child, Command, Output, Stdio},
+    path::Path,
+    process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},
@@ -19,73 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_ebpf-manager");
-/// For what takes moments on a machine that does nothing else.
-const LONG: Duration = Duration::from_secs(60);
-
-/// A set of its own, unloaded on drop.
-struct Set {
-    pins: PathBuf,
-    state: tempfile::TempDir,
-    cgroup: PathBuf,
-}
-
-impl Set {
-    fn new(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
-        let name = format!("clawker-test-{}-{name}", process::id());
-        let cgroup = Path::new(line.split(' ').nth(1).unwrap()).join(&name);
-        fs::create_dir(&cgroup).unwrap();
-        Self { pins: Path::new("/sys/fs/bpf").join(name), state: tempfile::tempdir().unwrap(), cgroup }
-    }
-
-    fn command(&self, binary: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new(binary);
-        command.arg("--pin-dir").arg(&self.pins).arg("--state-dir").arg(self.state.path()).args(args);
-        command
-    }
-
-    /// What it says, both ways, and its exit code.
-    fn run(&self, args: &[&str]) -> (String, Option<i32>) {
-        said(&self.command(Path::new(BINARY), args).output().unwrap())
-    }
-
-    fn enrol(&self, more: &[&str]) -> (String, Option<i32>) {
-        let enrol = ["enrol", self.cgroup.to_str().unwrap(), "--container-id", "c1"];
-        self.run(&[&enrol[..], more].concat())
-    }
-
-    fn status(&self) -> Value {
-        let output = self.command(Path::new(BINARY), &["status", "--json"]).output().unwrap();
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn until(&self, holds: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + LONG;
-        loop {
-            let status = self.status();
-            if holds(&status) {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "{status:#}");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Set {
-    fn drop(&mut self) {
-        let _ = self.run(&["unload", "--force"]);
-        let _ = fs::remove_dir(&self.cgroup);
-    }
-}
-
-fn said(output: &Output) -> (String, Option<i32>) {
-    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
-    (text, output.status.code())
-}
+use support::{BINARY, LONG, Set, said};
 
 /// `ebpf-manager run` in a network namespace of its own; terminated on drop.
 struct Daemon {

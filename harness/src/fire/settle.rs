@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use emitter::{Event, Owner, What};
 use serde_json::{Value, json};
 use stack::Lane;
 
@@ -21,8 +22,9 @@ use crate::{
     actor::{Action, Report},
     judge::{AgentEvidence, attribute},
     lab::Lab,
+    plane::Plane,
     scenario::{
-        fields::EGRESS_STREAM,
+        fields::{EGRESS_STREAM, OVERSEER_STREAM},
         types::{Connect, Send},
     },
     world::World,
@@ -40,6 +42,8 @@ const SENTINEL_PATIENCE: Duration = Duration::from_millis(1500);
 const STILL: Duration = Duration::from_secs(3);
 /// How long a server of the telemetry plane may take to tell what it saw, from there to the store.
 pub(super) const STREAM_LIMIT: Duration = Duration::from_secs(15);
+/// Between looks at whether a part of it is away.
+const LOOK_LIMIT: Duration = Duration::from_millis(500);
 /// Between looks at the reader's queue: each asks a page of it.
 const PAGE: Duration = Duration::from_millis(20);
 /// Between looks at the ledger.
@@ -86,9 +90,13 @@ pub(super) fn streams(
     agents: &mut [AgentEvidence],
 ) -> Result<BTreeMap<String, Vec<Value>>, FireError> {
     let mut streams: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    let Some(plane) = case.lab.plane().filter(|_| case.cell.scenario.has_envoy()) else {
+    let Some(plane) = case.lab.plane() else { return Ok(streams) };
+    if case.cell.scenario.expects(OVERSEER_STREAM) {
+        streams.insert(OVERSEER_STREAM.to_owned(), told(case, plane, agents)?);
+    }
+    if !case.cell.scenario.has_envoy() {
         return Ok(streams);
-    };
+    }
     let stream = Lane::Envoy.stream();
     let connect: Connect =
         serde_json::from_value(json!({"to": format!("{SENTINEL}:9"), "send": 1, "receive": 1}))?;
@@ -117,6 +125,35 @@ pub(super) fn streams(
         streams.entry(stream.clone()).or_default().extend(documents);
     }
     Ok(streams)
+}
+
+/// What the manager told of the case's containers: events are sent in their order, and the last is one of the case's own.
+fn told(case: Case<'_, '_>, plane: &Plane, agents: &[AgentEvidence]) -> Result<Vec<Value>, FireError> {
+    let mut documents = Vec::new();
+    for agent in agents {
+        let mark = format!("the end of {}", agent.container_id);
+        let owner = Owner { container_id: Some(agent.container_id.clone()), ..Owner::default() };
+        case.lab.manager.events().record(Event::new(What::Recovered).of(owner).told(&mark));
+        let is_ours = |document: &Value| attribute(document, "container_id") == agent.container_id.as_str();
+        let is_last = |document: &Value| is_ours(document) && attribute(document, "detail") == mark.as_str();
+        let mut deadline = Instant::now() + STREAM_LIMIT;
+        while case.lab.endpoint.wait_for(OVERSEER_STREAM, is_last, Instant::now() + LOOK_LIMIT).is_none() {
+            uninterrupted()?;
+            if case.lab.is_disturbed() {
+                deadline = Instant::now() + STREAM_LIMIT;
+            } else if Instant::now() >= deadline {
+                return Err(FireError::Stream {
+                    stream: OVERSEER_STREAM.to_owned(),
+                    agent: agent.agent.clone(),
+                    why: plane.explain(),
+                });
+            }
+        }
+        let ours = |document: &Value| is_ours(document) && !is_last(document);
+        documents.extend(case.lab.endpoint.documents(OVERSEER_STREAM, ours));
+    }
+    once(&mut documents);
+    Ok(documents)
 }
 
 /// Sweeps until no flow of a container is open.
@@ -270,13 +307,17 @@ fn documents(lab: &Lab, agents: &[AgentEvidence], alone: bool) -> Vec<Value> {
     };
     let wanted = |document: &Value| of_ours(document) || alone && is_loss(document);
     let mut documents = lab.endpoint.documents(EGRESS_STREAM, wanted);
-    // Delivery is at least once, so what is counted is distinct events.
+    once(&mut documents);
+    documents
+}
+
+/// Delivery is at least once, so what is counted is distinct events.
+fn once(documents: &mut Vec<Value>) {
     let mut seen = HashSet::new();
     documents.retain(|document| match attribute(document, "event_id").as_str() {
         Some(id) => seen.insert(id.to_owned()),
         None => true,
     });
-    documents
 }
 
 fn is_loss(document: &Value) -> bool {

@@ -29,6 +29,7 @@ pub use reader_counters::ReaderCounters;
 pub use tier::{Availability, available};
 
 use anyhow::Context as _;
+use emitter::Telemetry;
 use manager::{LoadOptions, Manager, Program};
 use reader_process::ReaderCommand;
 use stack::Lane;
@@ -53,6 +54,7 @@ pub struct Lab {
     pub leave_out: Vec<Program>,
     kept: Mutex<Vec<(KeptWorld, Box<dyn Any + Send>)>>,
     sweeper: Option<Sweeper>,
+    shipping: Option<emitter::Running>,
     reader: Supervisor,
     fault: Option<Fault>,
     state: tempfile::TempDir,
@@ -116,6 +118,7 @@ impl Lab {
             pin_dir: leftovers::pin_dir(number),
             state_dir: state.path().to_owned(),
             faults: fault.map_or(0, Fault::programs),
+            node: Some(node(number)),
             ..LoadOptions::default()
         };
         if let Some(bytes) = ring {
@@ -141,6 +144,7 @@ impl Lab {
             endpoint: uri.context("the egress lane has no receiver")?,
             credentials: plane.as_ref().map(|plane| plane.credentials(Lane::Egress)),
             node: node(number),
+            telemetry: plane.as_ref().map(|plane| plane.telemetry()),
             fault: fault.map_or(reader::Fault::None, Fault::reader),
             cgroup: Cgroup::create(&world::cgroup_mount()?, &format!("reader-{number}"))?,
         };
@@ -153,8 +157,14 @@ impl Lab {
             }
         };
         let sweeper = Some(Sweeper::start(&manager));
+        // As `ebpf-manager run` does.
+        let shipping = plane.as_ref().map(|plane| {
+            let options = emitter::Options { logs_endpoint: None, ..plane.telemetry() };
+            Telemetry::new(&options, manager.events().clone()).start()
+        });
         Ok(Self {
             sweeper,
+            shipping: shipping.transpose()?,
             manager,
             endpoint,
             leave_out: fault.map_or_else(Vec::new, Fault::leave_out),
@@ -248,6 +258,9 @@ impl Drop for Lab {
         self.reader.end();
         if let Err(error) = self.manager.unload() {
             tracing::warn!(%error, "the lab's programs were not unloaded");
+        }
+        if let Some(shipping) = self.shipping.take() {
+            shipping.stop();
         }
     }
 }

@@ -14,6 +14,7 @@ use nix::{
 use crate::{
     event::Tier,
     scenario::{
+        fields::OVERSEER_STREAM,
         needs::{Feature, KernelVersion, Requirement},
         types::{Disturbance, Need, Outage, Scenario, Step, Stopped},
     },
@@ -31,6 +32,9 @@ pub(crate) fn missing(scenario: &Scenario, tier: Tier) -> Option<String> {
     }
     if tier < Tier::Stack && scenario.stops_plane() {
         return Some("needs the stack tier: it stops a part of the telemetry plane".to_owned());
+    }
+    if tier < Tier::Stack && scenario.expects(OVERSEER_STREAM) {
+        return Some("needs the stack tier: its documents are told by our own programs".to_owned());
     }
     let said = scenario.needs.iter().map(Need::requirement);
     let implied = scenario.steps.iter().flat_map(Requirement::of).map(Ok);

@@ -35,6 +35,8 @@ pub(super) struct ReaderCommand {
     pub credentials: Option<Credentials>,
     /// Name of its node.
     pub node: String,
+    /// Where its own events and log lines go.
+    pub telemetry: Option<emitter::Options>,
     pub fault: Fault,
     /// So that a later run finds it, should this one be killed.
     pub cgroup: Cgroup,
@@ -88,6 +90,16 @@ impl ReaderCommand {
                 .arg(certificate)
                 .arg("--tls-key")
                 .arg(key);
+        }
+        if let Some(emitter::Options { events_endpoint, logs_endpoint, lane_certificates }) = &self.telemetry
+        {
+            for (option, url) in [("--events-endpoint", events_endpoint), ("--logs-endpoint", logs_endpoint)]
+            {
+                command.args(url.iter().flat_map(|url| [option, url]));
+            }
+            if let Some(folder) = lane_certificates {
+                command.arg("--lane-certificates").arg(folder);
+            }
         }
         // Ctrl-C on a terminal is for the harness, which ends the reader when the last cell has.
         command.process_group(0);

@@ -1,4 +1,4 @@
-//! What `ebpf-manager run` does for flows, as a thread. Resolver views are the worlds': each must be
+//! What `ebpf-manager run` does for flows and bypasses, as a thread. Resolver views are the worlds': each must be
 //! bound in its far namespace.
 
 use std::{
@@ -26,6 +26,9 @@ impl Sweeper {
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 if let Err(error) = manager.sweep(None) {
                     tracing::error!(%error, "flows were not swept");
+                }
+                if let Err(error) = manager.end_bypasses() {
+                    tracing::error!(%error, "no bypass was ended");
                 }
             }
         });

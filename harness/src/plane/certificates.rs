@@ -54,7 +54,7 @@ impl Certificates {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Where they are.
+    /// Where they are, named as `--lane-certificates` has them.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -183,6 +183,17 @@ impl Plane {
         self.certificates.folder()
     }
 
+    /// Where our own programs send their events and log lines.
+    #[must_use]
+    pub fn telemetry(&self) -> emitter::Options {
+        let url = |lane| self.receiver(lane).map(|address| format!("https://{address}"));
+        emitter::Options {
+            events_endpoint: url(Lane::Overseer),
+            logs_endpoint: url(Lane::Cp),
+            lane_certificates: Some(self.certificates.folder().to_owned()),
+        }
+    }
+
     /// Has what arrives in the store added to `sink`: of the reader's stream what the node of that name sent, of the others
     /// everything.
     pub fn follow(&self, node: &str, sink: Sink) {

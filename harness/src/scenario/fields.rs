@@ -20,6 +20,9 @@ pub const ENVOY_STREAM: &str = documents::ENVOY.name;
 /// The stream of what agents tell of themselves.
 pub const CLAUDE_STREAM: &str = documents::CLAUDE.name;
 
+/// The stream of what our own programs did.
+pub const OVERSEER_STREAM: &str = documents::OVERSEER.name;
+
 /// What values an attribute takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -139,6 +139,12 @@ impl Scenario {
         self.each_step().any(|(_, step)| stops(step))
     }
 
+    /// Whether it says what must be in this stream.
+    #[must_use]
+    pub fn expects(&self, stream: &str) -> bool {
+        self.expect.documents.iter().any(|document| document.stream == stream)
+    }
+
     /// The host of that name, in capitals or not, as DNS has it.
     #[must_use]
     pub fn host(&self, name: &str) -> Option<&Host> {

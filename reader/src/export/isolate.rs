@@ -5,6 +5,7 @@
 //! again adds no event to the store, where its `event_id` is already.
 
 use bytes::Bytes;
+use emitter::OTHERS_WORDS;
 use tonic::Status;
 
 use super::{Exporter, Letter, answer::cause, request};
@@ -101,7 +102,7 @@ impl Exporter {
         }
         self.health.up(Component::Export);
         let message = cause(&status);
-        tracing::error!(event = "backend_rejected", rejected = 1, sent = 1, message, "this record is lost");
+        tracing::error!(target: OTHERS_WORDS, event = "backend_rejected", rejected = 1, sent = 1, message, "this record is lost");
         self.dead_letters.one(letter, &message);
         letter.reject(rejected);
         Verdict::GivenUp

@@ -1,13 +1,14 @@
 //! Which part of the reader does not work, and why. A change is logged once, when it happens.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
+use emitter::{Event, Later, OTHERS_WORDS, What};
 use serde::Serialize;
 
 /// The drain thread passes its loop at least every 50 ms; this long without it is a hang.
@@ -54,6 +55,9 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Health {
     causes: Mutex<BTreeMap<Component, String>>,
+    /// Parts of which it was told that they do not work.
+    told: Mutex<BTreeSet<Component>>,
+    events: Option<Later>,
     drain_ns: AtomicU64,
 }
 
@@ -63,24 +67,64 @@ impl Default for Health {
             (Component::Drain, "starting: the ring is not open yet".to_owned()),
             (Component::Export, "starting: the endpoint has not answered yet".to_owned()),
         ];
-        Self { causes: Mutex::new(causes.into()), drain_ns: AtomicU64::default() }
+        Self {
+            causes: Mutex::new(causes.into()),
+            told: Mutex::default(),
+            events: None,
+            drain_ns: AtomicU64::default(),
+        }
     }
 }
 
 impl Health {
+    /// The same, told as events too: when a part ceases to work, and when it does again.
+    #[must_use]
+    pub fn telling(events: Later) -> Self {
+        Self { events: Some(events), ..Self::default() }
+    }
+
     /// A part does not work. Logged where the cause is new.
     pub fn down(&self, component: Component, cause: &str) {
-        let before = self.lock().insert(component, cause.to_owned());
-        if before.as_deref() != Some(cause) {
-            tracing::error!(event = "egress_reader_unavailable", component = component.as_str(), cause);
+        let before = lock(&self.causes).insert(component, cause.to_owned());
+        if before.as_deref() == Some(cause) {
+            return;
+        }
+        let part = component.as_str();
+        match component {
+            // The endpoint may quote a record.
+            Component::Export => {
+                tracing::error!(target: OTHERS_WORDS, event = "egress_reader_unavailable", component = part, cause);
+            }
+            _ => tracing::error!(event = "egress_reader_unavailable", component = part, cause),
+        }
+        if lock(&self.told).insert(component) {
+            let cause = match component {
+                Component::Export => cause.split(':').next().unwrap_or_default(),
+                _ => cause,
+            };
+            self.tell(Event::new(What::Degraded).told(format!("{part}: {cause}")));
         }
     }
 
     /// A part works. Logged where it did not before.
     pub fn up(&self, component: Component) {
-        let before = self.lock().remove(&component);
-        if let Some(was) = before {
-            tracing::info!(event = "egress_reader_available", component = component.as_str(), was);
+        let Some(was) = lock(&self.causes).remove(&component) else { return };
+        let part = component.as_str();
+        match component {
+            Component::Export => {
+                tracing::info!(target: OTHERS_WORDS, event = "egress_reader_available", component = part, was);
+            }
+            _ => tracing::info!(event = "egress_reader_available", component = part, was),
+        }
+        // That a part begins to work is no recovery.
+        if lock(&self.told).remove(&component) {
+            self.tell(Event::new(What::Recovered).told(part));
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
+            events.record(event);
         }
     }
 
@@ -92,7 +136,7 @@ impl Health {
     /// What to answer at `now_ns` since boot.
     pub fn report(&self, now_ns: u64) -> Report {
         let mut causes: BTreeMap<_, _> =
-            self.lock().iter().map(|(component, cause)| (component.as_str(), cause.clone())).collect();
+            lock(&self.causes).iter().map(|(component, cause)| (component.as_str(), cause.clone())).collect();
         let silent_ns = now_ns.saturating_sub(self.drain_ns.load(Relaxed));
         if silent_ns > DRAIN_STALLED_NS {
             causes.entry(Component::Drain.as_str()).or_insert_with(|| {
@@ -101,11 +145,11 @@ impl Health {
         }
         Report { status: if causes.is_empty() { "ok" } else { "unavailable" }, causes }
     }
+}
 
-    /// A panic elsewhere leaves the map whole.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Component, String>> {
-        self.causes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A panic elsewhere leaves what is in it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -26,3 +26,6 @@ const PROJECT: Field =
     keyword("project", UNCUT, "Raw label `dev.clawker.project`, byte for byte; empty if it is nobody's.");
 const CONTAINER_ID: Field =
     keyword("container_id", WORD, "The container runtime's identifier; empty if it is nobody's.");
+/// Delivery is at least once: documents with the same one are one event.
+const EVENT_ID: Field =
+    keyword("event_id", UNCUT, "The same for the same event, however often it is delivered.");

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use documents::{COREDNS, EGRESS, ENVOY, Kind, Stream};
+use documents::{COREDNS, CP, EGRESS, ENVOY, Kind, OVERSEER, Stream};
 use libtest_mimic::Failed;
 use serde_json::{Map, Value, json};
 use stack::{Collector, Container, Envoy, Lane, Listeners, Plan, Telemetry, Upstream, store::Wanted};
@@ -41,10 +41,12 @@ impl Drop for Running {
 pub fn written(plain: &Plain, otelcol: &Path) -> Result<(), Failed> {
     plain.bootstrap(&Wanted::default())?;
     let folder = tempfile::tempdir()?;
-    let before = [EGRESS, ENVOY, COREDNS].map(|stream| plain.all(stream.name));
+    let before = [EGRESS, ENVOY, CP, OVERSEER, COREDNS].map(|stream| plain.all(stream.name));
     let _running = collect(folder.path(), otelcol, &plain.url, |_| ())?;
     let at = |name: &str| folder.path().join(name);
-    for ((stream, count), before) in [(EGRESS, 1), (ENVOY, 1), (COREDNS, 4)].into_iter().zip(before) {
+    for ((stream, count), before) in
+        [(EGRESS, 1), (ENVOY, 1), (CP, 1), (OVERSEER, 1), (COREDNS, 4)].into_iter().zip(before)
+    {
         let (before, deadline) = (before?, Instant::now() + LONG);
         while plain.all(stream.name)? < before + count {
             if Instant::now() > deadline {
@@ -69,7 +71,9 @@ pub fn collect(
     let at = |name: &str| folder.join(name);
     fs::create_dir(at("state"))?;
     fs::write(at("current"), LINES)?;
-    fs::write(at("egress.json"), request(&EGRESS.fields.iter().map(sample).collect::<Vec<_>>()))?;
+    for (stream, name) in [(EGRESS, "egress.json"), (CP, "cp.json"), (OVERSEER, "overseer.json")] {
+        fs::write(at(name), request(&stream.fields.iter().map(sample).collect::<Vec<_>>()))?;
+    }
     fs::write(at("envoy.json"), request(&logged()))?;
     let mut config = config(url, folder.to_str().ok_or("a path in UTF-8")?);
     change(&mut config);
@@ -111,7 +115,7 @@ fn config(url: &str, folder: &str) -> Value {
     }
     .config();
     let (mut receivers, mut exporters, mut pipelines) = (Map::new(), Map::new(), Map::new());
-    for lane in [Lane::Egress, Lane::Envoy, Lane::Coredns] {
+    for lane in [Lane::Egress, Lane::Envoy, Lane::Cp, Lane::Overseer, Lane::Coredns] {
         let word = lane.word();
         let of_files = json!({"include": [format!("{folder}/{word}.json")], "start_at": "beginning", "include_file_name": false});
         let (receiver, settings) = match lane {
@@ -148,11 +152,12 @@ fn config(url: &str, folder: &str) -> Value {
     })
 }
 
-/// An attribute as the reader writes it.
+/// An attribute as our own programs write it.
 fn sample(field: &documents::Field) -> (String, Value) {
     let value = match field.kind {
         Kind::Long => json!({"intValue": "7"}),
         Kind::Boolean => json!({"boolValue": true}),
+        Kind::Date => json!({"stringValue": "2023-11-14T22:13:20.123456789Z"}),
         Kind::Ip => json!({"stringValue": "2001:db8::7"}),
         _ => json!({"stringValue": field.name}),
     };

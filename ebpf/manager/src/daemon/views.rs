@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use emitter::{Later, What};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{Manager, error::Result, resolver::Resolver};
+use crate::{Manager, error::Result, resolver::Resolver, tell::part};
 
 /// How long after the first failure a view is tried again; twice as long after each further one ...
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -51,9 +52,10 @@ impl fmt::Display for ViewState {
 }
 
 /// The views that this process serves.
-#[derive(Default)]
 pub(super) struct Serving {
     views: HashMap<u64, Entry>,
+    /// Where it says that one does not answer, or does again.
+    later: Later,
 }
 
 struct Entry {
@@ -68,6 +70,11 @@ enum State {
 }
 
 impl Serving {
+    /// None yet.
+    pub(super) fn new(later: Later) -> Self {
+        Self { views: HashMap::new(), later }
+    }
+
     /// Starts what is missing, and drops what is not wanted any more.
     pub(super) async fn refresh(&mut self, manager: &Manager) -> Result<()> {
         let wanted: HashMap<u64, u64> = manager
@@ -88,12 +95,20 @@ impl Serving {
             let state = match Resolver::start(manager, cgroup_id).await {
                 Ok(resolver) => {
                     tracing::info!(event = "view_started", cgroup_id);
+                    if before.is_some() {
+                        let owner = manager.owner(cgroup_id);
+                        self.later.record(part(What::Recovered, owner, "resolver view", None));
+                    }
                     State::Serving { _resolver: resolver }
                 }
                 Err(error) => {
                     let cause = error.to_string();
                     if before.map(|(cause, _)| cause) != Some(&cause) {
                         tracing::error!(event = "view_failed", cgroup_id, cause);
+                    }
+                    if before.is_none() {
+                        let owner = manager.owner(cgroup_id);
+                        self.later.record(part(What::Degraded, owner, "resolver view", Some(&cause)));
                     }
                     let wait = before.map_or(FIRST_RETRY, |(_, wait)| wait.saturating_mul(2).min(LAST_RETRY));
                     let now = Instant::now();

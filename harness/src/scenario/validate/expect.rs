@@ -10,7 +10,7 @@ use crate::{
         address::{self, Target},
         cell::printable,
         diagnostic::nearest,
-        fields::{self, CLAUDE_STREAM, EGRESS_STREAM, ENVOY_STREAM, Kind},
+        fields::{self, CLAUDE_STREAM, EGRESS_STREAM, ENVOY_STREAM, Kind, OVERSEER_STREAM},
         types::{DocumentExpectation, Leak, WireExpectation},
     },
     wire::PROTOCOLS,
@@ -68,7 +68,9 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
         return;
     }
     let of_envoy = [ENVOY_STREAM, CLAUDE_STREAM].contains(&document.stream.as_str());
-    if document.stream != EGRESS_STREAM && !(of_envoy && check.scenario.has_envoy()) {
+    let is_written = [EGRESS_STREAM, OVERSEER_STREAM].contains(&document.stream.as_str())
+        || of_envoy && check.scenario.has_envoy();
+    if !is_written {
         let message = format!("nothing in this case writes to {}", document.stream);
         let fault = check.fault(&format!("{path}.stream"), message);
         if of_envoy {

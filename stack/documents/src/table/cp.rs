@@ -1,6 +1,6 @@
 //! What our own programs log.
 
-use super::{AGENT, CONTAINER_ID, PROJECT};
+use super::{AGENT, CONTAINER_ID, EVENT_ID, PROJECT};
 use crate::{
     Field, Stream, Strictness,
     field::{CUT, WORD, keyword},
@@ -23,4 +23,5 @@ const FIELDS: &[Field] = &[
     keyword("component", WORD, "Which program: manager, reader."),
     keyword("node", CUT, "Name of the machine."),
     keyword("level", WORD, "ERROR, WARN, INFO."),
+    EVENT_ID,
 ];
