@@ -17,6 +17,7 @@ pub(super) fn statements() -> Vec<String> {
     }
     for key in [
         "src_port",
+        "listener_port",
         "dst_port",
         "actual_dst_port",
         "bytes_in",

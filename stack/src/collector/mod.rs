@@ -181,6 +181,8 @@ impl Collector {
     fn to_relay(&self, lane: Lane, relay: &str) -> Value {
         json!({
             "endpoint": relay,
+            // It is near, and reads what comes as it is.
+            "compression": "none",
             "headers": {LANE_HEADER: lane.word()},
             "tls": {
                 "ca_file": self.certificate(&format!("{RELAY}-ca.crt")),

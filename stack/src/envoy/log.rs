@@ -17,6 +17,8 @@ fn of(container: Option<&Container>, l7_proto: &str) -> BTreeMap<&'static str, S
         ("container_id", label(|one| &one.container_id)),
         ("l4_proto", "tcp".to_owned()),
         ("l7_proto", l7_proto.to_owned()),
+        // Which of the proxy's ports was handed it: the flow's actual destination.
+        ("listener_port", "%DOWNSTREAM_LOCAL_PORT%".to_owned()),
         ("src", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%".to_owned()),
         ("actual_dst", "%UPSTREAM_REMOTE_ADDRESS%".to_owned()),
         ("bytes_in", "%BYTES_SENT%".to_owned()),

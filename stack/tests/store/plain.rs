@@ -2,6 +2,8 @@
 
 #[path = "differing.rs"]
 mod differing;
+#[path = "lost.rs"]
+mod lost;
 #[path = "managed.rs"]
 mod managed;
 
@@ -30,13 +32,14 @@ type Test = fn(&Plain) -> Result<(), Failed>;
 /// In this order: the first wants a server that nobody has used.
 pub fn trials() -> Vec<Trial> {
     let shared = Shared::default();
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 13] = [
         ("a store is made ready once, and then is as it is", once),
         ("several may make it ready at once", at_once),
         ("a document with all fields is found by each of them", found),
         ("a document with another field is refused, and nothing of it kept", refused),
         ("another's document is kept whatever it holds", kept),
         ("a rollover loses nothing", rollover),
+        ("what emitters lost is found", lost::found),
         ("a template that somebody changed is told, and stays", differing::changed),
         ("a template that another outranks is told", differing::outranked),
         ("an index where a stream should be is told, and stays", differing::in_the_way),

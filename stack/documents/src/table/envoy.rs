@@ -42,6 +42,11 @@ const FIELDS: &[Field] = &[
     keyword("l7_proto", WORD, "What the rule says is spoken: http, https, tcp."),
     of(Kind::Ip, "src_ip", "The container's address."),
     number("src_port", "", "The container's port: joins with `src_port` of clawker-egress."),
+    number(
+        "listener_port",
+        "",
+        "The proxy's port that it came to: joins with `actual_dst_port` of clawker-egress.",
+    ),
     keyword("dst_host", CUT, "Of a connection: the name that its rule is for."),
     number("dst_port", "", "The port that the rule is for."),
     of(Kind::Ip, "actual_dst_ip", "Whom the proxy connected to; absent if it did not."),
