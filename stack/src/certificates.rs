@@ -1,6 +1,8 @@
 //! Authorities of our own: one a lane, whose certificates open that lane alone, and the proxy's, whose certificates
 //! containers are shown.
 
+mod held;
+
 use std::{
     fs::{self, OpenOptions, Permissions},
     io::{self, Write as _},
@@ -13,6 +15,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose,
 };
+
+pub use held::Held;
 
 /// Clocks differ: a certificate holds from so long before it was made.
 const EARLIER: Duration = Duration::from_secs(3600);

@@ -10,13 +10,14 @@ mod collector;
 mod container;
 pub mod coredns;
 mod envoy;
+pub mod lost;
 mod plan;
 mod prometheus;
 pub mod store;
 mod stream;
 
 pub use collector::{Collector, LANE_HEADER, RELAY};
-pub use container::Container;
+pub use container::{Container, containers};
 pub use envoy::{DUMP, Envoy, Shown, Telemetry, Upstream};
 pub use plan::{Handed, Listeners, Plan, PlanError};
 pub use prometheus::Prometheus;

@@ -110,7 +110,9 @@ impl Store {
         }
         let mut filter: Vec<Value> = needed.iter().map(|field| json!({"exists": {"field": field}})).collect();
         filter.push(json!({"range": {"@timestamp": {"gte": since, "format": "epoch_millis"}}}));
-        let query = json!({"bool": {"filter": filter}});
+        // What an agent sends of itself to the proxy is no flow that was handed to it.
+        let query =
+            json!({"bool": {"filter": filter, "must_not": [{"term": {"attributes.reason": "telemetry"}}]}});
         needed.push("@timestamp");
         let fields =
             [&OF_ALL[..], &["attributes.listener_port", "attributes.l7_proto", "attributes.l4_proto"]]

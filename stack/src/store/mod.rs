@@ -3,7 +3,10 @@
 //! All of it may be done again at any time, and destroys nothing. What is there and is not as it should be is told, and
 //! changed only where that is safe: a template as we wrote it, a field that a mapping does not have yet.
 
+mod lost;
 mod mappings;
+mod overview;
+mod pages;
 mod prometheus;
 mod report;
 mod retention;
@@ -14,6 +17,8 @@ mod writer;
 
 use std::time::Duration;
 
+pub use lost::Asked;
+pub use overview::Standing;
 pub use report::{Line, Outcome, Report};
 pub use retention::Retention;
 pub use server::{Credentials, Error};

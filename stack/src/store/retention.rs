@@ -78,6 +78,12 @@ pub(super) fn ready(server: &Server, retention: &Retention) -> Result<Outcome, E
     )))
 }
 
+/// Whether there is such a policy, and what carries it out.
+pub(super) fn is_carried_out(server: &Server) -> Result<bool, Error> {
+    let answer = server.get(&format!("_plugins/_ism/policies/{POLICY}"))?;
+    Ok(!answer.is_unknown() && answer.found()?.is_some())
+}
+
 /// Puts the indices of a stream that was there before the policy under it.
 pub(super) fn attach(server: &Server, stream: &str) -> Result<(), Error> {
     let indices = streams::indices(server, stream)?.join(",");

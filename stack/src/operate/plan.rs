@@ -1,0 +1,138 @@
+//! The containers that were applied last, and what each destination and container was given: kept, so that they keep it.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use anyhow::Context as _;
+use rules::Destination;
+use serde::{Deserialize, Serialize};
+use stack::{Container, Handed, Listeners, Plan};
+
+use super::{Wrong, files};
+
+/// Where it is, below the stack's folder.
+const FILE: &str = "plan.json";
+/// First port of resolver views, on the machine.
+const VIEWS: u16 = 5301;
+
+/// All of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Kept {
+    /// As they were listed.
+    pub containers: Vec<Container>,
+    /// Every destination that ever had a port of the proxy.
+    handed: Vec<Port>,
+    /// Ports of resolver views, by container.
+    views: BTreeMap<String, u16>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Port {
+    dst: Destination,
+    port: u16,
+    listener: u16,
+}
+
+impl Kept {
+    /// That of the stack in `folder`; nothing, if nothing was applied yet.
+    pub fn read(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text)
+                .with_context(|| format!("{}: this is no plan of `stack apply`", path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        files::write(&folder.join(FILE), &serde_json::to_vec_pretty(self)?, 0o600, None).map(drop)
+    }
+
+    /// The plan for what is listed in it.
+    pub fn plan(&self) -> anyhow::Result<Plan> {
+        let handed =
+            self.handed.iter().map(|one| (Handed { dst: one.dst.clone(), port: one.port }, one.listener));
+        let before =
+            Plan { containers: Vec::new(), handed: handed.collect(), listeners: Listeners::default() };
+        Plan::new(&self.containers, Listeners::default(), Some(&before))
+            .map_err(|error| Wrong(error.to_string()).into())
+    }
+
+    /// With these containers instead, which have what they had, and the plan for them.
+    pub fn with(&self, containers: Vec<Container>) -> anyhow::Result<(Self, Plan)> {
+        let mut next = Self { containers, ..self.clone() };
+        next.views.retain(|id, _| next.containers.iter().any(|container| &container.container_id == id));
+        let new: Vec<String> = next
+            .containers
+            .iter()
+            .map(|container| container.container_id.clone())
+            .filter(|id| !next.views.contains_key(id))
+            .collect();
+        // One that is gone may be enrolled still, and its view serve.
+        let taken: Vec<u16> = self.views.values().copied().collect();
+        let mut free = (VIEWS..=u16::MAX).filter(|port| !taken.contains(port));
+        for id in new {
+            let port = free.next().ok_or_else(|| {
+                Wrong("there are more containers than ports for their resolver views".to_owned())
+            })?;
+            next.views.insert(id, port);
+        }
+        let plan = next.plan()?;
+        let kept = |(handed, listener): (&Handed, &u16)| Port {
+            dst: handed.dst.clone(),
+            port: handed.port,
+            listener: *listener,
+        };
+        let now: Vec<Port> = plan.handed.iter().map(kept).collect();
+        // A destination that is gone keeps its port, unless another had to have it.
+        next.handed.retain(|one| now.iter().all(|other| other.listener != one.listener));
+        next.handed.extend(now);
+        Ok((next, plan))
+    }
+
+    /// Where a container's resolver view is on the machine.
+    pub fn view(&self, container: &Container) -> Option<u16> {
+        self.views.get(&container.container_id).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn containers(text: &str) -> Vec<Container> {
+        stack::containers(text).expect("containers")
+    }
+
+    fn listeners(plan: &Plan) -> Vec<(String, u16)> {
+        plan.handed.iter().map(|(handed, port)| (handed.dst.to_string(), *port)).collect()
+    }
+
+    #[test]
+    fn a_destination_and_a_view_keep_their_ports_through_what_comes_between() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let of = |id: &str, address: u8, host: &str| {
+            format!(
+                "- {{container_id: {id}, agent: a, project: p, addresses: [198.18.0.{address}], rules: [{{dst: {host}, proto: ssh}}]}}\n"
+            )
+        };
+        let apply = |text: &str| {
+            let (kept, plan) =
+                Kept::read(folder.path()).expect("read").with(containers(text)).expect("a plan");
+            kept.write(folder.path()).expect("written");
+            assert_eq!(kept.plan().expect("the same again"), plan);
+            (kept, plan)
+        };
+        let (first, plan) = apply(&(of("one", 130, "m.test") + &of("two", 131, "z.test")));
+        let ports = listeners(&plan);
+        assert_eq!(ports, [("m.test".to_owned(), 16_000), ("z.test".to_owned(), 16_001)]);
+        let (second, plan) = apply(&of("three", 132, "a.test"));
+        assert_eq!(listeners(&plan), [("a.test".to_owned(), 16_002)]);
+        assert_eq!(second.view(&second.containers[0]), Some(5303));
+        let (third, plan) = apply(&(of("two", 131, "z.test") + &of("one", 130, "m.test")));
+        assert_eq!(listeners(&plan), ports);
+        // The first port that nobody had the last time.
+        assert_eq!(third.view(&third.containers[0]), Some(5301));
+        assert_eq!(first.view(&first.containers[1]), Some(5302));
+    }
+}

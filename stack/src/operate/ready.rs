@@ -1,0 +1,120 @@
+//! Whether a service is ready, and waiting for it.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
+use stack::{DUMP, Envoy};
+
+use super::{
+    docker::{Container, Docker},
+    service::{Ready, Service},
+    settings::Settings,
+};
+
+/// Longer than any service takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(180);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// The largest answer that is read, bytes: the proxy's tells of each container.
+const LARGEST: u64 = 256 << 20;
+
+/// Whether it is, now.
+pub fn is_ready(service: &Service, container: &Container) -> bool {
+    let Some(address) = service.plane.or(service.agents) else { return false };
+    match service.ready {
+        Ready::Answers(port, path) => answer(&format!("http://{address}:{port}{path}")).is_ok(),
+        Ready::Listens(port) => {
+            TcpStream::connect_timeout(&SocketAddr::from((address, port)), ANSWER).is_ok()
+        }
+        Ready::AnswersInside(port, path) => {
+            container.pid().is_some_and(|pid| answer_inside(pid, port, path).is_ok())
+        }
+    }
+}
+
+/// Waits until it is. One that ends meanwhile is not waited for.
+pub fn wait(docker: &Docker, settings: &Settings, service: &Service) -> anyhow::Result<()> {
+    let name = format!("{}-{}", settings.name, service.name);
+    let begun = Instant::now();
+    let restarts = docker.container(&name)?.map_or(0, |container| container.restarts());
+    loop {
+        let container = docker.container(&name)?.with_context(|| format!("the container {name} is gone"))?;
+        if !container.is_running() || container.restarts() > restarts {
+            return Err(docker.failed(&name, &format!("ended while it started ({})", container.state())));
+        }
+        if is_ready(service, &container) {
+            return Ok(());
+        }
+        if begun.elapsed() > LIMIT {
+            return Err(docker.failed(&name, &format!("is not ready after {} s", LIMIT.as_secs())));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// What a server of the stack answers with 200.
+pub fn answer(url: &str) -> anyhow::Result<String> {
+    let agent = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).proxy(None).build().new_agent();
+    Ok(agent.get(url).call()?.body_mut().with_config().limit(LARGEST).read_to_string()?)
+}
+
+/// What is answered on the loopback of a process's network, which the service alone reaches otherwise.
+pub fn answer_inside(pid: u32, port: u16, path: &str) -> anyhow::Result<String> {
+    let network = File::open(format!("/proc/{pid}/ns/net"))?;
+    // A thread of its own is in that network, and ends there.
+    let ask = || {
+        setns(network, CloneFlags::CLONE_NEWNET)?;
+        answer(&format!("http://127.0.0.1:{port}{path}"))
+    };
+    thread::scope(|scope| scope.spawn(ask).join())
+        .map_err(|_| anyhow::anyhow!("the question was not asked"))?
+}
+
+/// Waits until the proxy serves what its files say, and nothing else.
+pub fn wait_until_served(docker: &Docker, name: &str, envoy: &Envoy<'_>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let (port, path) = DUMP;
+    loop {
+        let container = docker.container(name)?;
+        let Some(pid) = container.filter(Container::is_running).and_then(|container| container.pid()) else {
+            return Err(docker.failed(name, "does not run"));
+        };
+        let dump = answer_inside(pid, port, path);
+        let dump: Value = dump.ok().and_then(|dump| serde_json::from_str(&dump).ok()).unwrap_or_default();
+        let unserved = envoy.unserved(&dump);
+        if unserved.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > LIMIT {
+            return Err(
+                docker.failed(name, &format!("does not serve what was applied: {}", unserved.join("; ")))
+            );
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// This process is root, as folders of several users need.
+pub fn root() -> anyhow::Result<()> {
+    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let uid = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|line| line.split_whitespace().nth(1));
+    if uid != Some("0") {
+        bail!(
+            "this is not root, which it needs to be: services are users of their own, and their folders theirs"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! What each service is: its image, what it is told, what it sees, and what it may do.
+
+use std::net::Ipv4Addr;
+
+use stack::{DUMP, Lane};
+
+use super::{
+    files::User,
+    settings::{Settings, host},
+};
+
+/// Everyone that need not be somebody in particular.
+pub const USER: User = (10_001, 10_001);
+/// The user that OpenSearch's image is made for.
+const OPENSEARCH: User = (1000, 1000);
+
+/// A container that is to run.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name, behind the stack's.
+    pub name: &'static str,
+    /// Its image's.
+    pub image: &'static str,
+    /// In place of the image's own.
+    pub entrypoint: Option<&'static str>,
+    pub user: User,
+    pub command: Vec<String>,
+    pub variables: Vec<(&'static str, String)>,
+    pub mounts: Vec<Mount>,
+    /// Folders in memory, beside a root that it cannot write to.
+    pub scratch: Vec<&'static str>,
+    /// Whether it cannot run without writing to its root.
+    pub writes_root: bool,
+    pub memory_mib: i64,
+    /// Its address among the agents, if it serves them.
+    pub agents: Option<Ipv4Addr>,
+    /// Its address among the others, if it speaks with them.
+    pub plane: Option<Ipv4Addr>,
+    pub ready: Ready,
+    /// Below the stack's folder: what it reads when it starts, and never again.
+    pub read_once: Vec<&'static str>,
+}
+
+/// A file or folder below the stack's, as a service sees it.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    pub from: &'static str,
+    pub at: &'static str,
+    pub writable: bool,
+}
+
+/// When a service is ready.
+#[derive(Clone, Copy, Debug)]
+pub enum Ready {
+    /// It answers this with 200.
+    Answers(u16, &'static str),
+    /// It takes connections.
+    Listens(u16),
+    /// It answers this with 200 on its own loopback.
+    AnswersInside(u16, &'static str),
+}
+
+const fn reads(from: &'static str, at: &'static str) -> Mount {
+    Mount { from, at, writable: false }
+}
+
+const fn keeps(from: &'static str, at: &'static str) -> Mount {
+    Mount { from, at, writable: true }
+}
+
+/// Where each is among the others.
+pub const STORE: u8 = 10;
+pub const COLLECTOR: u8 = 11;
+pub const RELAY: u8 = 12;
+pub const PROMETHEUS: u8 = 13;
+/// Where the proxy is, among the others.
+const PROXY: u8 = 14;
+/// Where the proxy and the resolver are among the agents.
+pub const TO_PROXY: u8 = 2;
+pub const TO_RESOLVER: u8 = 3;
+/// Ports of the relay: records, and metrics.
+pub const RELAY_PORT: u16 = 4320;
+pub const RELAY_METRICS: u16 = 9465;
+/// Port of the resolver.
+pub const DNS: u16 = 53;
+/// The machine itself, in each network.
+pub const MACHINE: u8 = 1;
+
+/// All of them, in the order in which they are started.
+pub fn all(settings: &Settings) -> Vec<Service> {
+    let plane = |number| Some(host(settings.plane, number));
+    let agents = |number| Some(host(settings.agents, number));
+    let base = Service {
+        name: "",
+        image: "",
+        entrypoint: None,
+        user: USER,
+        command: Vec::new(),
+        variables: Vec::new(),
+        mounts: Vec::new(),
+        scratch: Vec::new(),
+        writes_root: false,
+        memory_mib: 512,
+        agents: None,
+        plane: None,
+        ready: Ready::Listens(0),
+        read_once: Vec::new(),
+    };
+    let told = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    vec![
+        Service {
+            name: "opensearch",
+            image: "opensearch",
+            user: OPENSEARCH,
+            variables: vec![
+                ("discovery.type", "single-node".to_owned()),
+                // The image for tests has it off.
+                ("cluster.routing.allocation.disk.threshold_enabled", "true".to_owned()),
+                // Upstream's image would ask for passwords: nobody but the others reaches it.
+                ("DISABLE_SECURITY_PLUGIN", "true".to_owned()),
+                ("DISABLE_INSTALL_DEMO_CONFIG", "true".to_owned()),
+            ],
+            mounts: vec![keeps("data/opensearch", "/usr/share/opensearch/data")],
+            // It makes a key store beside its configuration.
+            writes_root: true,
+            memory_mib: 2048,
+            plane: plane(STORE),
+            ready: Ready::Answers(9200, "/_cluster/health?wait_for_status=yellow&timeout=1s"),
+            ..base.clone()
+        },
+        Service {
+            name: "relay",
+            // The smallest with a C library.
+            image: "agent",
+            entrypoint: Some("/usr/local/bin/relay"),
+            command: relay(settings),
+            mounts: vec![
+                reads("relay/relay", "/usr/local/bin/relay"),
+                reads("relay/certificates", "/etc/relay"),
+                keeps("data/relay", "/var/lib/relay"),
+            ],
+            plane: plane(RELAY),
+            ready: Ready::Listens(RELAY_METRICS),
+            read_once: vec!["relay/relay", "relay/certificates"],
+            ..base.clone()
+        },
+        Service {
+            name: "collector",
+            image: "collector",
+            command: told(&["--config", "/etc/otelcol/config.yaml"]),
+            mounts: vec![
+                reads("collector/config.yaml", "/etc/otelcol/config.yaml"),
+                reads("collector/certificates", "/etc/otelcol/certificates"),
+                reads("data/coredns", "/etc/otelcol/coredns"),
+                keeps("data/collector", "/etc/otelcol/state"),
+            ],
+            plane: plane(COLLECTOR),
+            ready: Ready::Answers(13_133, "/"),
+            read_once: vec!["collector/config.yaml", "collector/certificates"],
+            ..base.clone()
+        },
+        Service {
+            name: "envoy",
+            image: "envoy",
+            command: told(&[
+                "-c",
+                "/etc/envoy/bootstrap.json",
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+            ]),
+            mounts: vec![reads("envoy", "/etc/envoy")],
+            memory_mib: 1024,
+            agents: agents(TO_PROXY),
+            plane: plane(PROXY),
+            ready: Ready::AnswersInside(DUMP.0, "/ready"),
+            read_once: vec!["envoy/bootstrap.json", "envoy/upstream-ca.crt", "envoy/lane", "envoy/telemetry"],
+            ..base.clone()
+        },
+        Service {
+            name: "coredns",
+            image: "coredns",
+            command: told(&["-conf", "/etc/coredns/Corefile"]),
+            mounts: vec![reads("coredns", "/etc/coredns"), keeps("data/coredns", "/var/log/coredns")],
+            agents: agents(TO_RESOLVER),
+            scratch: vec!["/tmp"],
+            ready: Ready::Listens(DNS),
+            ..base.clone()
+        },
+        Service {
+            name: "prometheus",
+            image: "prometheus",
+            command: told(&[
+                "--config.file=/etc/prometheus/prometheus.yml",
+                "--storage.tsdb.path=/prometheus",
+                "--storage.tsdb.retention.time=90d",
+            ]),
+            mounts: vec![reads("prometheus", "/etc/prometheus"), keeps("data/prometheus", "/prometheus")],
+            memory_mib: 1024,
+            plane: plane(PROMETHEUS),
+            ready: Ready::Answers(9090, "/-/ready"),
+            read_once: vec!["prometheus"],
+            ..base
+        },
+    ]
+}
+
+/// What the relay is told: it sends what it kept of each lane to that lane's second receiver.
+fn relay(settings: &Settings) -> Vec<String> {
+    let collector = host(settings.plane, COLLECTOR);
+    let mut command: Vec<String> = [
+        "--state-dir=/var/lib/relay",
+        "--tls-ca=/etc/relay/relay-ca.crt",
+        "--tls-cert=/etc/relay/server.crt",
+        "--tls-key=/etc/relay/server.key",
+        "--forward-ca=/etc/relay/collector-ca.crt",
+        "--forward-cert=/etc/relay/forward.crt",
+        "--forward-key=/etc/relay/forward.key",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    command.push(format!("--receive=0.0.0.0:{RELAY_PORT}"));
+    command.push(format!("--listen=0.0.0.0:{RELAY_METRICS}"));
+    command.push(format!("--node={}", settings.name));
+    for lane in Lane::ALL {
+        command.extend(
+            lane.kept_port().map(|port| format!("--lane={}=https://{collector}:{port}", lane.word())),
+        );
+    }
+    command
+}
+
+/// Folders that services write to, and whose they are.
+pub const DATA: [(&str, User); 5] = [
+    ("data/opensearch", OPENSEARCH),
+    ("data/relay", USER),
+    ("data/collector", USER),
+    ("data/coredns", USER),
+    ("data/prometheus", USER),
+];

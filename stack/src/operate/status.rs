@@ -1,0 +1,171 @@
+//! `stack status`: how each part stands, and what somebody has to see to.
+
+mod show;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+use stack::{certificates::Held, store::Standing};
+
+use super::{
+    Outcome,
+    docker::Docker,
+    ready,
+    service::{self, Service},
+    settings::{Settings, host},
+    store, trust,
+};
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    services: Vec<Running>,
+    /// Streams; or why they are not known.
+    streams: Result<Vec<Standing>, String>,
+    /// Whether the store removes what is old by itself; if not, `stack keep` must.
+    retention: Retention,
+    /// Records that wait in the relay, by lane; or why that is not known.
+    waiting: Result<BTreeMap<String, u64>, String>,
+    /// Certificates that end soon.
+    certificates: Vec<Ending>,
+    /// Seconds since 1970.
+    now: u64,
+}
+
+/// A service.
+#[derive(Debug, Serialize)]
+struct Running {
+    name: &'static str,
+    /// running, exited (1), absent.
+    state: String,
+    /// When it was started, RFC 3339.
+    since: Option<String>,
+    restarts: i64,
+    /// Whether it answers.
+    ready: bool,
+}
+
+/// Who removes what is old.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Retention {
+    /// The store, by its policy.
+    Policy,
+    /// `stack keep`.
+    Keep,
+    /// The store does not answer.
+    Unknown,
+}
+
+/// A certificate, and when it ends.
+#[derive(Debug, Serialize)]
+struct Ending {
+    file: String,
+    /// Seconds since 1970.
+    until: u64,
+}
+
+/// Shows how the stack in `folder` stands.
+pub fn status(folder: &Path, json: bool) -> anyhow::Result<Outcome> {
+    let settings = Settings::needed(folder)?;
+    let docker = Docker::connect(&settings.name)?;
+    let services = service::all(&settings)
+        .iter()
+        .map(|service| running(&docker, &settings, service))
+        .collect::<Result<_, _>>()?;
+    let store = store::of(&settings)?;
+    let retention = match store.keeps_itself() {
+        Ok(true) => Retention::Policy,
+        Ok(false) => Retention::Keep,
+        Err(_) => Retention::Unknown,
+    };
+    let status = Status {
+        services,
+        streams: store.overview().map_err(|error| error.to_string()),
+        retention,
+        waiting: waiting(&settings).map_err(|error| format!("{error:#}")),
+        certificates: ending(folder)?,
+        now: seconds(SystemTime::now()),
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        println!("{status}");
+    }
+    Ok(if status.is_good() { Outcome::Good } else { Outcome::Bad })
+}
+
+impl Status {
+    fn is_good(&self) -> bool {
+        let streams = self.streams.as_ref();
+        self.services.iter().all(|service| service.ready)
+            && streams.is_ok_and(|streams| streams.iter().all(|stream| stream.documents.is_some()))
+            && self.certificates.is_empty()
+    }
+}
+
+fn running(docker: &Docker, settings: &Settings, service: &Service) -> anyhow::Result<Running> {
+    let container = docker.container(&format!("{}-{}", settings.name, service.name))?;
+    let running = container.as_ref().filter(|container| container.is_running());
+    Ok(Running {
+        name: service.name,
+        state: container.as_ref().map_or_else(|| "absent".to_owned(), |container| container.state()),
+        since: running.and_then(|container| container.started()).map(str::to_owned),
+        restarts: container.as_ref().map_or(0, |container| container.restarts()),
+        ready: running.is_some_and(|container| ready::is_ready(service, container)),
+    })
+}
+
+/// What the relay says of itself.
+fn waiting(settings: &Settings) -> anyhow::Result<BTreeMap<String, u64>> {
+    let address = host(settings.plane, service::RELAY);
+    let page = ready::answer(&format!("http://{address}:{}/metrics", service::RELAY_METRICS))?;
+    Ok(pending(&page))
+}
+
+/// Records by lane, of a page of metrics.
+fn pending(page: &str) -> BTreeMap<String, u64> {
+    let of_line = |line: &str| {
+        let (lane, count) = line.strip_prefix("clawker_relay_records_pending{lane=\"")?.split_once("\"} ")?;
+        Some((lane.to_owned(), count.trim().parse().ok()?))
+    };
+    page.lines().filter_map(of_line).collect()
+}
+
+/// Certificates below the stack's folder that end soon.
+fn ending(folder: &Path) -> anyhow::Result<Vec<Ending>> {
+    let limit = SystemTime::now().checked_add(trust::SOON);
+    let mut ending = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(inside) = folders.pop() {
+        // What belongs to services is theirs, and has none.
+        let Ok(entries) = fs::read_dir(&inside) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                if path != folder.join("data") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "crt")
+                && !path.ends_with("envoy/upstream-ca.crt")
+            {
+                let Some(held) = Held::read(&path)? else { continue };
+                if limit.is_some_and(|limit| held.until < limit) {
+                    let file = path.strip_prefix(folder).unwrap_or(&path).display().to_string();
+                    ending.push(Ending { file, until: seconds(held.until) });
+                }
+            }
+        }
+    }
+    ending.sort_by(|one, other| one.file.cmp(&other.file));
+    Ok(ending)
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).as_ref().map_or(0, Duration::as_secs)
+}

@@ -1,0 +1,153 @@
+//! As people read it.
+
+use std::fmt;
+
+use comfy_table::{CellAlignment, Table, presets};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{Retention, Status};
+
+/// Seconds of a minute, an hour and a day.
+const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "min")];
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut services = table(&["service", "state", "for", "restarts", "answers"]);
+        for service in &self.services {
+            let since =
+                service.since.as_deref().and_then(|since| OffsetDateTime::parse(since, &Rfc3339).ok());
+            let since = since.and_then(|since| u64::try_from(since.unix_timestamp()).ok());
+            services.add_row([
+                service.name.to_owned(),
+                service.state.clone(),
+                since.map_or_else(dash, |since| length(self.now.saturating_sub(since))),
+                service.restarts.to_string(),
+                if service.ready { "yes" } else { "NO" }.to_owned(),
+            ]);
+        }
+        writeln!(f, "{}\n", services.trim_fmt())?;
+        match &self.streams {
+            Err(problem) => writeln!(f, "streams: {problem}")?,
+            Ok(streams) => {
+                let mut all = table(&["stream", "documents", "latest", "size", "indices"]);
+                for column in all.column_iter_mut().skip(1) {
+                    column.set_cell_alignment(CellAlignment::Right);
+                }
+                for stream in streams {
+                    let latest =
+                        stream.latest.and_then(|time| u64::try_from(time).ok()).map(|time| time / 1000);
+                    all.add_row([
+                        stream.stream.to_owned(),
+                        stream.documents.map_or_else(|| "ABSENT".to_owned(), |count| count.to_string()),
+                        latest.map_or_else(dash, |time| {
+                            format!("{} ago", length(self.now.saturating_sub(time)))
+                        }),
+                        size(stream.bytes),
+                        stream.indices.to_string(),
+                    ]);
+                }
+                writeln!(f, "{}\n", all.trim_fmt())?;
+            }
+        }
+        f.write_str(match self.retention {
+            Retention::Policy => "What is old is removed by the store's policy.",
+            Retention::Keep => "The store removes nothing by itself: `stack keep` must be run daily.",
+            Retention::Unknown => "Whether what is old is removed is not known.",
+        })?;
+        match &self.waiting {
+            Err(problem) => write!(f, "\nrelay: {problem}")?,
+            Ok(waiting) => {
+                for (lane, count) in waiting.iter().filter(|(_, count)| **count > 0) {
+                    write!(f, "\n{count} record(s) of clawker-{lane} wait in the relay")?;
+                }
+            }
+        }
+        for one in &self.certificates {
+            let left = one.until.saturating_sub(self.now);
+            let when = if left == 0 { "has ended".to_owned() } else { format!("ends in {}", length(left)) };
+            write!(f, "\n{} {when}: `stack up` makes it anew", one.file)?;
+        }
+        Ok(())
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    table
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}
+
+/// A length of time, in its largest unit.
+fn length(seconds: u64) -> String {
+    let unit = UNITS.into_iter().find(|(unit, _)| seconds >= *unit);
+    unit.and_then(|(unit, word)| Some(format!("{} {word}", seconds.checked_div(unit)?)))
+        .unwrap_or_else(|| format!("{seconds} s"))
+}
+
+/// Bytes, in the largest unit that leaves a digit.
+fn size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.into_iter().find(|(unit, _)| bytes >= *unit);
+    unit.map_or_else(
+        || format!("{bytes} B"),
+        |(unit, word)| format!("{:.1} {word}", bytes as f64 / unit as f64),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use stack::store::Standing;
+
+    use super::{super::*, *};
+
+    #[test]
+    fn a_status_reads_so() {
+        let running = |name, state: &str, since: Option<&str>, restarts, ready| Running {
+            name,
+            state: state.to_owned(),
+            since: since.map(str::to_owned),
+            restarts,
+            ready,
+        };
+        let stream =
+            |stream, documents, latest, bytes| Standing { stream, documents, latest, bytes, indices: 2 };
+        let mut status = Status {
+            services: vec![
+                running("opensearch", "running", Some("2026-11-28T10:00:00.123456789Z"), 0, true),
+                running("collector", "exited (137, out of memory)", None, 4, false),
+                running("envoy", "absent", None, 0, false),
+            ],
+            streams: Ok(vec![
+                stream("clawker-egress", Some(1_234_567), Some(1_795_946_399_000), 3 << 30),
+                stream("clawker-envoy", Some(0), None, 208),
+                stream("clawker-cp", None, None, 0),
+            ]),
+            retention: Retention::Keep,
+            waiting: Ok(pending(
+                "# TYPE clawker_relay_records_pending gauge\nclawker_relay_records_pending{lane=\"cp\"} 0\n\
+                 clawker_relay_records_pending{lane=\"envoy\"} 17\nclawker_relay_bytes_pending{lane=\"envoy\"} 4096\n",
+            )),
+            certificates: vec![
+                Ending { file: "given/egress.crt".to_owned(), until: 1_795_946_400 + 9 * 86_400 },
+                Ending { file: "collector/certificates/server.crt".to_owned(), until: 1_795_946_000 },
+            ],
+            now: 1_795_946_400,
+        };
+        insta::assert_snapshot!(status.to_string());
+        status.streams = Err("http://198.18.1.10:9200 does not answer: refused".to_owned());
+        status.retention = Retention::Unknown;
+        status.waiting = Err("it does not answer".to_owned());
+        status.certificates.clear();
+        insta::assert_snapshot!(status.to_string());
+    }
+
+    #[test]
+    fn lengths_and_sizes_have_one_unit() {
+        assert_eq!([0, 59, 60, 7199, 172_800].map(length), ["0 s", "59 s", "1 min", "1 h", "2 d"]);
+        assert_eq!([0, 1023, 1024, 1 << 21].map(size), ["0 B", "1023 B", "1.0 KiB", "2.0 MiB"]);
+    }
+}
