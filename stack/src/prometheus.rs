@@ -9,8 +9,8 @@ const LABELS: u32 = 24;
 /// Bytes of a label's value. The collector cuts what is longer, to 256 characters; a target that sends a longer one is
 /// not taken at all.
 const LONGEST: u32 = 2048;
-/// Series of all agents together: a container has at most about 1,400, and usually twenty.
-const OF_AGENTS: u32 = 200_000;
+/// Series of all agents together. A container has at most some two thousand, and usually twenty.
+const OF_AGENTS: u32 = 500_000;
 /// Series of one of our own programs.
 const OF_OURS: u32 = 50_000;
 
@@ -60,5 +60,34 @@ impl Prometheus {
             "global": {"scrape_interval": interval, "scrape_timeout": interval},
             "scrape_configs": jobs,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_asked_is_whom_there_is_and_each_has_its_limits() {
+        let prometheus = Prometheus {
+            agents: vec!["collector.test:9464".to_owned()],
+            reader: Vec::new(),
+            relay: vec!["relay.test:9465".to_owned()],
+            interval: Duration::from_secs(15),
+        };
+        let config = prometheus.config();
+        let jobs = config.get("scrape_configs").and_then(Value::as_array).expect("jobs");
+        let names: Vec<&str> =
+            jobs.iter().filter_map(|job| job.get("job_name").and_then(Value::as_str)).collect();
+        assert_eq!(names, ["agents", "relay"]);
+        for job in jobs {
+            for limit in ["sample_limit", "label_limit", "label_value_length_limit"] {
+                assert!(job.get(limit).and_then(Value::as_u64).is_some_and(|limit| limit > 0), "{job}");
+            }
+            for honored in ["honor_labels", "honor_timestamps"] {
+                assert_eq!(job.get(honored), Some(&json!(false)), "{job}");
+            }
+        }
+        assert_eq!(config.pointer("/global/scrape_interval"), Some(&json!("15000ms")));
     }
 }

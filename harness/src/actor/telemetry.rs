@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::collector::{
     logs::v1::{ExportLogsServiceRequest, logs_service_client::LogsServiceClient},
     metrics::v1::{ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient},
 };
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime;
@@ -37,7 +38,14 @@ pub fn run(delivery: &Delivery, report: &mut Report) -> Result<(), Stop> {
     report.dst = Some(delivery.to);
     let trusted = fs::read(AUTHORITIES).map_err(Stop::io("read whom to trust"))?;
     match delivery.via {
-        TelemetryVia::Http => http(delivery, &trusted, report),
+        TelemetryVia::Http => {
+            let body = delivery.request.to_string().into_bytes();
+            http(delivery, "application/json", &body, &trusted, report)
+        }
+        TelemetryVia::Protobuf => {
+            let body = Message::read(&delivery.request)?.bytes();
+            http(delivery, "application/x-protobuf", &body, &trusted, report)
+        }
         TelemetryVia::Grpc => {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(Stop::io("start a runtime"))?.block_on(grpc(delivery, &trusted))
@@ -45,7 +53,38 @@ pub fn run(delivery: &Delivery, report: &mut Report) -> Result<(), Stop> {
     }
 }
 
-fn http(delivery: &Delivery, trusted: &[u8], report: &mut Report) -> Result<(), Stop> {
+/// A request, as the types of the protocol have it.
+enum Message {
+    Logs(ExportLogsServiceRequest),
+    Metrics(ExportMetricsServiceRequest),
+}
+
+impl Message {
+    fn read(request: &Value) -> Result<Self, Stop> {
+        let request = request.clone();
+        let read = if Telemetry::signal(&request) == "metrics" {
+            serde_json::from_value(request).map(Self::Metrics)
+        } else {
+            serde_json::from_value(request).map(Self::Logs)
+        };
+        read.map_err(|error| broken("read the request", &error))
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Logs(request) => request.encode_to_vec(),
+            Self::Metrics(request) => request.encode_to_vec(),
+        }
+    }
+}
+
+fn http(
+    delivery: &Delivery,
+    encoding: &str,
+    body: &[u8],
+    trusted: &[u8],
+    report: &mut Report,
+) -> Result<(), Stop> {
     let roots: Vec<Trusted<'static>> = parse_pem(trusted)
         .filter_map(|item| match item {
             Ok(ureq::tls::PemItem::Certificate(certificate)) => Some(certificate),
@@ -59,9 +98,8 @@ fn http(delivery: &Delivery, trusted: &[u8], report: &mut Report) -> Result<(), 
         .proxy(None)
         .build()
         .new_agent();
-    let body = delivery.request.to_string();
     let url = format!("https://{}/v1/{}", delivery.to, Telemetry::signal(&delivery.request));
-    let answer = agent.post(url).header("content-type", "application/json").send(&body);
+    let answer = agent.post(url).header("content-type", encoding).send(body);
     let answer = answer.map_err(|error| match error {
         ureq::Error::Io(error) => Stop::io("send the request")(error),
         other => broken("send the request", &other),
@@ -85,14 +123,9 @@ async fn grpc(delivery: &Delivery, trusted: &[u8]) -> Result<(), Stop> {
             Some(errno) => Stop::errno("connect")(errno),
             None => broken("connect", &error),
         })?;
-    let unread = |error: serde_json::Error| broken("read the request", &error);
-    let request = delivery.request.clone();
-    let answer = if Telemetry::signal(&delivery.request) == "metrics" {
-        let request: ExportMetricsServiceRequest = serde_json::from_value(request).map_err(unread)?;
-        MetricsServiceClient::new(channel).export(request).await.map(drop)
-    } else {
-        let request: ExportLogsServiceRequest = serde_json::from_value(request).map_err(unread)?;
-        LogsServiceClient::new(channel).export(request).await.map(drop)
+    let answer = match Message::read(&delivery.request)? {
+        Message::Metrics(request) => MetricsServiceClient::new(channel).export(request).await.map(drop),
+        Message::Logs(request) => LogsServiceClient::new(channel).export(request).await.map(drop),
     };
     answer.map_err(|status| {
         Stop::new("EPROTO", format!("the answer is {:?}: {}", status.code(), status.message()))

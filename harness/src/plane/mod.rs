@@ -216,6 +216,17 @@ impl Plane {
         self.prometheus.all()
     }
 
+    /// Files of the relay's that have one of these texts.
+    #[must_use]
+    pub fn on_disk(&self, texts: &[String]) -> Vec<PathBuf> {
+        let has = |bytes: &[u8]| {
+            texts.iter().any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+        };
+        let files = fs::read_dir(self.files.path().join("relay")).into_iter().flatten().flatten();
+        let paths = files.map(|file| file.path());
+        paths.filter(|path| fs::read(path).is_ok_and(|bytes| has(&bytes))).collect()
+    }
+
     /// For as long as the guard lives nobody disturbs it.
     pub fn calm(&self) -> RwLockReadGuard<'_, ()> {
         self.calm.read().unwrap_or_else(PoisonError::into_inner)

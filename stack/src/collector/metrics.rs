@@ -71,8 +71,8 @@ pub(super) const METRICS: [Metric; 8] = [
 /// A model by family and version, in any of the ways that it is written: as the Anthropic API, a cloud, or with the size of
 /// its context.
 const MODELS: [&str; 2] = [
-    r"^.*?(claude-(?:opus|sonnet|haiku)-[0-9](?:-[0-9])?)(?:[^0-9].*)?$",
-    r"^.*?(claude-[0-9](?:-[0-9])?-(?:opus|sonnet|haiku|instant))(?:[^a-z].*)?$",
+    r"^.*?(claude-(?:opus|sonnet|haiku)-[4-9](?:-[0-9])?)(?:[^0-9].*)?$",
+    r"^.*?(claude-[23](?:-[0-9])?-(?:opus|sonnet|haiku|instant))(?:[^a-z].*)?$",
 ];
 /// Characters of a label of the lane's; one that is longer is cut.
 const LONGEST: u16 = 256;
@@ -156,4 +156,38 @@ fn labelled(metric: &str, label: &Label) -> Vec<String> {
         r#"set(cache["{name}"], "other") where {of_metric} and cache["{name}"] == nil and {value} != nil"#
     ));
     statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names that the patterns of [`MODELS`] let through: families, versions, and with a second number or without.
+    const NAMES: usize = 3 * 6 * 11 + 2 * 11 * 4;
+    const PAGE: &str = include_str!("../../../docs/telemetry.md");
+
+    #[test]
+    fn the_series_of_a_container_have_the_bound_that_is_told() {
+        // Of each label also `other`, and that it is not there.
+        let values = |label: &Label| if label.values.is_empty() { NAMES + 2 } else { label.values.len() + 2 };
+        let most: usize =
+            METRICS.iter().map(|metric| metric.labels.iter().map(values).product::<usize>()).sum();
+        assert_eq!(most, 2224);
+        assert!(PAGE.contains("at most 2,224 series"), "docs/telemetry.md");
+    }
+
+    #[test]
+    fn every_counter_and_label_is_in_the_page() {
+        for metric in METRICS {
+            let name = metric.name.replace("claude_code.", "").replace('.', "_");
+            assert!(
+                PAGE.contains(&format!("`{name}"))
+                    || PAGE.contains(&name.replace("_total", "_seconds_total")),
+                "{name}"
+            );
+            for label in metric.labels {
+                assert!(PAGE.contains(&format!("`{}`", label.name)), "{}", label.name);
+            }
+        }
+    }
 }

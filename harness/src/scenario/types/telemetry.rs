@@ -39,6 +39,8 @@ pub enum TelemetryVia {
     /// JSON over HTTP/1.1.
     #[default]
     Http,
+    /// Protocol buffers over HTTP/1.1.
+    Protobuf,
     /// gRPC.
     Grpc,
 }
