@@ -69,6 +69,7 @@ impl Transport {
             Action::Join(_) => Some(Self::Igmp),
             Action::Accept(accept) => Some(if accept.tcp.is_some() { Self::Tcp } else { Self::Udp }),
             Action::Resolve(_) | Action::Quic(_) | Action::Http3(_) | Action::Stun(_) => Some(Self::Udp),
+            Action::Ask(ask) => Some(if ask.tcp { Self::Tcp } else { Self::Udp }),
             Action::Grpc(_) | Action::Websocket(_) | Action::Telemetry(_) | Action::Deliver(_) => {
                 Some(Self::Tcp)
             }
@@ -256,7 +257,9 @@ pub fn written_families(step: &Step) -> Vec<IpFamily> {
         },
         // Where telemetry goes is no rule's.
         Action::Telemetry(_) | Action::Deliver(_) => Vec::new(),
-        Action::Accept(_) | Action::Join(_) | Action::Resolve(_) | Action::Exec(_) => Vec::new(),
+        Action::Accept(_) | Action::Join(_) | Action::Resolve(_) | Action::Ask(_) | Action::Exec(_) => {
+            Vec::new()
+        }
     }
 }
 

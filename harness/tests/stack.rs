@@ -35,7 +35,8 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(AT_A_TIME);
     let mut listing = scenario::list(&[PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"))]);
     if env::var_os("CLAWKER_STACK").is_none_or(|which| which != "all") {
-        let is_own = |cell: &Cell| matches!(cell.topic.as_str(), "envoy" | "overseer" | "telemetry");
+        let is_own =
+            |cell: &Cell| matches!(cell.topic.as_str(), "coredns" | "envoy" | "overseer" | "telemetry");
         listing.cells.retain(|cell| is_own(cell) || cell.scenario.tags.iter().any(|tag| tag == "smoke"));
     }
     let mut trials = cells::diagnosed(&listing);

@@ -9,7 +9,7 @@ use std::{
 
 use hickory_proto::{
     op::{Message, Query, ResponseCode},
-    rr::{Name, RData, RecordType},
+    rr::{DNSClass, Name, RData, RecordType},
 };
 use nix::sys::socket::MsgFlags;
 
@@ -92,16 +92,32 @@ impl Client {
             if answer.metadata.id != query.metadata.id {
                 continue;
             }
-            let outcome = match answer.metadata.response_code {
-                ResponseCode::NoError => return Ok(addresses(&answer)),
-                ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
-                ResponseCode::Refused => "REFUSED".to_owned(),
-                ResponseCode::ServFail => "SERVFAIL".to_owned(),
-                other => other.to_str().to_uppercase(),
+            return match answer.metadata.response_code {
+                ResponseCode::NoError => Ok(addresses(&answer)),
+                code => Err(Stop { outcome: word(code), detail: format!("{server} about {name}") }),
             };
-            return Err(Stop { outcome, detail: format!("{server} about {name}") });
         }
     }
+}
+
+/// A code as outcomes have it.
+pub(super) fn word(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
+        ResponseCode::Refused => "REFUSED".to_owned(),
+        ResponseCode::ServFail => "SERVFAIL".to_owned(),
+        other => other.to_str().to_uppercase(),
+    }
+}
+
+/// A type by its name or number.
+pub(crate) fn kind(text: &str) -> Option<RecordType> {
+    text.parse::<u16>().ok().map(RecordType::from).or_else(|| RecordType::from_str(text).ok())
+}
+
+/// A class by its name or number.
+pub(crate) fn class(text: &str) -> Option<DNSClass> {
+    text.parse::<u16>().ok().map(DNSClass::from).or_else(|| DNSClass::from_str(text).ok())
 }
 
 fn addresses(answer: &Message) -> Vec<IpAddr> {
@@ -114,7 +130,7 @@ fn addresses(answer: &Message) -> Vec<IpAddr> {
 }
 
 /// Address and time-out of the first nameserver.
-fn resolver() -> Result<(SocketAddr, Duration), Stop> {
+pub(super) fn resolver() -> Result<(SocketAddr, Duration), Stop> {
     let text = fs::read_to_string("/etc/resolv.conf")
         .map_err(|error| Stop::new("EINVAL", format!("/etc/resolv.conf: {error}")))?;
     let mut server = None;

@@ -8,8 +8,9 @@
 //! under test.
 
 mod accept;
+mod ask;
 pub(crate) mod confine;
-mod dns;
+pub(crate) mod dns;
 mod flood;
 mod frame;
 mod grpc;
@@ -38,8 +39,8 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::types::{
-    Accept, Connect, End, Exec, Family, Flood, Grpc, Http3, Join, Origin, Ping, Quic, Send, Socket, Step,
-    Stun, Telemetry, Websocket,
+    Accept, Ask, Connect, End, Exec, Family, Flood, Grpc, Http3, Join, Origin, Ping, Quic, Send, Socket,
+    Step, Stun, Telemetry, Websocket,
 };
 use stage::Stage;
 
@@ -73,6 +74,8 @@ pub enum Action {
     Join(Join),
     /// A DNS look-up of both address families.
     Resolve(String),
+    /// A DNS question.
+    Ask(Ask),
     /// Only a socket, and perhaps one datagram.
     Socket(Socket),
     /// A program, unmodified.
@@ -101,6 +104,7 @@ impl Action {
             accept,
             join,
             resolve,
+            ask,
             socket,
             exec,
             telemetry,
@@ -118,6 +122,7 @@ impl Action {
             .or_else(|| accept.clone().map(Self::Accept))
             .or_else(|| join.clone().map(Self::Join))
             .or_else(|| resolve.clone().map(Self::Resolve))
+            .or_else(|| ask.clone().map(Self::Ask))
             .or_else(|| socket.clone().map(Self::Socket))
             .or_else(|| exec.clone().map(Self::Exec))
             .or_else(|| telemetry.clone().map(Self::Telemetry))
@@ -256,6 +261,7 @@ fn act(action: &Action, stage: &Stage) -> Report {
         Action::Accept(accept) => accept::run(accept, &mut report),
         Action::Join(join) => join::run(join, &mut report),
         Action::Resolve(name) => dns::run(name, &mut report),
+        Action::Ask(question) => ask::run(question, &mut report),
         Action::Socket(socket) => raw::run(socket, &mut report),
         Action::Flood(flood) => flood::run(flood, &mut report),
         Action::Deliver(delivery) => telemetry::run(delivery, &mut report),

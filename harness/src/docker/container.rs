@@ -8,7 +8,7 @@ use std::{
 
 use testcontainers::{
     ContainerAsync, GenericImage,
-    bollard::models::ContainerInspectResponse,
+    bollard::{models::ContainerInspectResponse, query_parameters::StopContainerOptions},
     core::logs::{LogFrame, consumer::LogConsumer},
 };
 
@@ -16,6 +16,8 @@ use super::{Docker, DockerError};
 
 /// Most of what a container said that is kept, bytes.
 const KEPT: usize = 8 << 10;
+/// How long one may take to end in order.
+const STOP_SECONDS: i32 = 20;
 
 /// A running container, or one that ended. Dropping it removes it.
 pub struct Container {
@@ -77,6 +79,17 @@ impl Container {
     pub fn kill(&self) -> Result<(), DockerError> {
         let killed = self.docker.runtime.block_on(self.docker.client.kill_container(&self.id, None));
         killed.map_err(|error| self.failed(&error.to_string()))
+    }
+
+    /// Ends it by SIGTERM, and returns once it has; by SIGKILL if it takes too long.
+    ///
+    /// # Errors
+    /// If the daemon refuses.
+    pub fn stop(&self) -> Result<(), DockerError> {
+        let options = StopContainerOptions { t: Some(STOP_SECONDS), ..StopContainerOptions::default() };
+        let stopped =
+            self.docker.runtime.block_on(self.docker.client.stop_container(&self.id, Some(options)));
+        stopped.map_err(|error| self.failed(&error.to_string()))
     }
 
     /// Starts it again after it ended.

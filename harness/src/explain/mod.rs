@@ -36,6 +36,9 @@ pub fn cell(cell: &Cell) -> String {
     if let Some(proxy) = &scenario.proxy {
         text.row("proxy", &format!("listens{}", fields(proxy, &[])));
     }
+    if let Some(resolver) = &scenario.resolver {
+        text.row("resolver", &format!("answers{}", fields(resolver, &[])));
+    }
     for (name, host) in &scenario.hosts {
         text.row("host", &format!("{name}{}", fields(host, &["ttl"])));
     }

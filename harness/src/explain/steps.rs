@@ -132,6 +132,8 @@ fn words(label: &str, step: &Step) -> String {
         format!("{agent} joins the group {}{}", join.group, fields(join, &["group"]))
     } else if let Some(name) = &step.resolve {
         format!("{agent} looks {name} up")
+    } else if let Some(ask) = &step.ask {
+        format!("{agent} asks for {}{}", ask.name, fields(ask, &["name"]))
     } else if let Some(socket) = &step.socket {
         let rest = fields(socket, &["family", "kind"]);
         format!("{agent} makes a socket ({} {}{rest})", socket.family, socket.kind)
@@ -172,6 +174,7 @@ fn disturbed(disturbance: Disturbance) -> String {
             format!("the reader is killed at random instants ({kill}), and started again")
         }
         Disturbance::Restart(Process::Reader) => "the reader is ended, and started again".to_owned(),
+        Disturbance::Restart(Process::Coredns) => "CoreDNS is ended, and started again".to_owned(),
         Disturbance::Stop(outage) => format!("the chain loses its {outage}, from now on"),
         Disturbance::Endpoint(Answer::Accept) => "the endpoint accepts again".to_owned(),
         Disturbance::Endpoint(answer) => {

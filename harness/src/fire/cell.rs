@@ -13,8 +13,9 @@ use stack::Lane;
 use super::{
     act::Begun,
     control,
+    coredns::Coredns,
     enrol::Enrolled,
-    envoy::{self, Envoy},
+    envoy::Envoy,
     house, settle,
     steps::{self, Script},
     telemetry,
@@ -26,6 +27,7 @@ use crate::{
     lab::Lab,
     scenario::{
         Cell,
+        fields::COREDNS_STREAM,
         types::{Agent, Answer},
     },
     wire::Frames,
@@ -80,6 +82,9 @@ pub enum FireError {
     /// The case's proxy could not be started.
     #[error("the proxy did not start: {0}")]
     Proxy(String),
+    /// The case's CoreDNS did not do as it should.
+    #[error("CoreDNS: {0}")]
+    Coredns(String),
     /// The run is to end.
     #[error("interrupted by {0}")]
     Interrupted(Signal),
@@ -184,8 +189,11 @@ pub fn fire<'c>(
 fn ground(case: Case<'_, '_>) -> Result<Ground, FireError> {
     let Some(plane) = case.lab.plane() else { return Ok(Ground::default()) };
     let mut ground = Ground { houses: house::houses(case, plane)?, ..Ground::default() };
-    if case.cell.scenario.has_envoy() {
-        ground.far = Some(envoy::far_side(plane)?);
+    let scenario = &case.cell.scenario;
+    if scenario.has_envoy() || scenario.has_coredns() {
+        ground.far = Some(house::far_side(plane)?);
+    }
+    if scenario.has_envoy() {
         ground.trust = Some(plane.proxy_authority().certificate().to_owned());
     }
     Ok(ground)
@@ -205,6 +213,10 @@ fn in_world<'c>(
         Some(plane) => Some(Envoy::start(case, world, plane)?),
         None => None,
     };
+    let coredns = match lab.plane().filter(|_| cell.scenario.has_coredns()) {
+        Some(plane) => Some(Coredns::start(case, world, plane)?),
+        None => None,
+    };
     for room in 0..case.agents.len() {
         evidence.push(enrolled.enrol(case, world, room)?);
     }
@@ -219,10 +231,11 @@ fn in_world<'c>(
         // What arrived while nothing was enforced is not judged.
         world.forget();
     }
+    let fired = Vec::new();
     let mut script =
-        Script { case, world, enrolled, agents: evidence, fired: Vec::new(), early, answering: None, envoy };
+        Script { case, world, enrolled, agents: evidence, fired, early, answering: None, envoy, coredns };
     script.run(&cell.scenario.steps)?;
-    let Script { world, enrolled, agents: mut evidence, fired, envoy, .. } = script;
+    let Script { world, enrolled, agents: mut evidence, fired, envoy, coredns, .. } = script;
 
     let mut streams = settle::streams(case, world, &mut evidence)?;
     let telling = lab.plane().filter(|_| cell.scenario.tells());
@@ -230,6 +243,9 @@ fn in_world<'c>(
     if let Some(plane) = telling {
         streams.insert(Lane::Claude.stream(), telemetry::documents(case, plane, &evidence)?);
         series = telemetry::series(plane, &evidence)?;
+    }
+    if let Some(coredns) = coredns {
+        streams.insert(COREDNS_STREAM.to_owned(), coredns.documents(case, &evidence)?);
     }
     let settled = settle::settle(case, world, &mut evidence)?;
     let places = match (telling, &cell.scenario.expect.absent_everywhere) {

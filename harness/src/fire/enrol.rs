@@ -1,13 +1,14 @@
 //! The agents' containers, from enrolment to the end.
 
 use std::{
+    net::SocketAddr,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use manager::{EnrolRequest, Manager, ResolverAddresses, ViewState, resolver::Resolver};
 
-use super::{FireError, cell::Case, house, network, proxy, settle, understood};
+use super::{FireError, cell::Case, coredns, house, network, proxy, settle, understood};
 use crate::{
     judge::{AgentEvidence, Window},
     scenario::types::Agent,
@@ -50,7 +51,7 @@ impl Enrolled {
         let (agent, end) = (&case.agents[room], world.agent(room));
         let before = self.manager.ledger(end.cgroup_id).unwrap_or_default();
         let from = SystemTime::now();
-        self.manager.enrol(&request(case, agent, end)?)?;
+        self.manager.enrol(&request(case, agent, room, end)?)?;
         self.live[room].cgroup_id = Some(end.cgroup_id);
         self.live[room].resolver = Some(resolver(&self.manager, world, end, &agent.agent)?);
         if let Some(pid) = world.house(room) {
@@ -73,7 +74,7 @@ impl Enrolled {
             addresses: [end.address, end.v6],
             subnets: end.subnets,
             gateways: end.gateways,
-            resolvers: end.resolvers,
+            resolvers: resolvers(case, end),
             ledger: before,
             sentinels: 0,
             bypass: Vec::new(),
@@ -114,14 +115,28 @@ impl Drop for Enrolled {
     }
 }
 
-fn request(case: Case<'_, '_>, agent: &Agent, end: &AgentEnd) -> Result<EnrolRequest, FireError> {
+/// Where an agent's DNS is sent to.
+fn resolvers(case: Case<'_, '_>, end: &AgentEnd) -> [SocketAddr; 2] {
+    if case.cell.scenario.has_coredns() { coredns::addresses() } else { end.resolvers }
+}
+
+fn request(
+    case: Case<'_, '_>,
+    agent: &Agent,
+    room: usize,
+    end: &AgentEnd,
+) -> Result<EnrolRequest, FireError> {
     let scenario = &case.cell.scenario;
     let settings = &scenario.settings;
     let mut request = EnrolRequest::new(&end.cgroup, container_id(case.id, end));
     request.agent = agent.agent.clone();
     request.project = agent.project.clone();
     request.rules = understood(&scenario.rules)?;
-    request.resolver = Some(ResolverAddresses::new(&end.resolvers, World::authority())?);
+    let mut addresses = ResolverAddresses::new(&resolvers(case, end), World::authority())?;
+    if scenario.has_coredns() {
+        addresses = addresses.behind(coredns::view(room))?;
+    }
+    request.resolver = Some(addresses);
     request.network = network(scenario, &end.subnets, &end.gateways);
     request.proxy = proxy(scenario.proxy.as_ref());
     request.accept_unobserved = true;

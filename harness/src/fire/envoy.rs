@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -17,13 +17,13 @@ use stack::{Envoy as Files, Lane, Listeners, Plan, Shown, Telemetry, Upstream, c
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::{FireError, cell::Case, understood};
+use super::{FireError, cell::Case, container, containers};
 use crate::{
-    docker::{Container, Docker, Network, Order},
+    docker::{Container, Network, Order},
     far,
     plane::Plane,
     scenario::{Cell, types::Rule},
-    world::{House, World},
+    world::World,
 };
 
 /// Where Envoy sees its files.
@@ -66,32 +66,6 @@ pub fn prepared(cell: &Cell) -> Result<Cow<'_, Cell>, FireError> {
         plan = Some(next);
     }
     Ok(Cow::Owned(cell))
-}
-
-/// The far side's network namespace, where Envoy can be started: that of a container, which also reaches the collector.
-pub(super) fn far_side(plane: &Plane) -> Result<House, FireError> {
-    let order =
-        Order::new("the far side", "agent", Network::Named(Docker::network())).told(["sleep", "infinity"]);
-    let container = plane.docker().start(order)?;
-    Ok(House { pid: container.pid(), id: container.id().to_owned(), keeper: Box::new(container) })
-}
-
-/// As the plan has a container. Listeners are the plan's to give.
-fn container(
-    id: &str,
-    agent: &str,
-    project: &str,
-    addresses: &[IpAddr],
-    rules: &[Rule],
-) -> Result<stack::Container, FireError> {
-    let written: Vec<Rule> = rules.iter().cloned().map(|rule| Rule { listener: None, ..rule }).collect();
-    Ok(stack::Container {
-        container_id: id.to_owned(),
-        agent: agent.to_owned(),
-        project: project.to_owned(),
-        addresses: addresses.to_vec(),
-        rules: understood(&written)?,
-    })
 }
 
 impl Envoy {
@@ -201,12 +175,7 @@ fn plan<'r>(
     rules: impl Fn(usize) -> &'r [Rule],
     before: Option<&Plan>,
 ) -> Result<Plan, FireError> {
-    let agents = case.agents.iter().zip(world.agents()).enumerate();
-    let containers = agents.map(|(i, (agent, end))| {
-        let id = super::enrol::container_id(case.id, end);
-        container(&id, &agent.agent, &agent.project, &[end.address, end.v6], rules(i))
-    });
-    let containers: Vec<_> = containers.collect::<Result<_, _>>()?;
+    let containers = containers(case, world, rules)?;
     Ok(Plan::new(&containers, Listeners::default(), before)?)
 }
 

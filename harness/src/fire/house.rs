@@ -8,7 +8,7 @@ use std::{
 use super::{FireError, cell::Case};
 use crate::{
     actor::confine::NOBODY,
-    docker::{Network, Order},
+    docker::{Docker, Network, Order},
     plane::Plane,
     scenario::types::Agent,
     world::House,
@@ -52,6 +52,14 @@ pub(super) fn houses(case: Case<'_, '_>, plane: &Plane) -> Result<Vec<House>, Fi
         });
     }
     Ok(houses)
+}
+
+/// The far side's network namespace, where servers can be started: that of a container, which also reaches the collector.
+pub(super) fn far_side(plane: &Plane) -> Result<House, FireError> {
+    let order =
+        Order::new("the far side", "agent", Network::Named(Docker::network())).told(["sleep", "infinity"]);
+    let container = plane.docker().start(order)?;
+    Ok(House { pid: container.pid(), id: container.id().to_owned(), keeper: Box::new(container) })
 }
 
 /// Waits until the gate of a container has let its agent go.

@@ -4,6 +4,7 @@
 mod act;
 mod cell;
 mod control;
+mod coredns;
 mod enrol;
 mod envoy;
 mod house;
@@ -13,6 +14,7 @@ mod telemetry;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use cell::Case;
 pub use cell::{FireError, fire};
 pub use envoy::prepared;
 use ipnet::IpNet;
@@ -31,6 +33,38 @@ pub const SENTINEL: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 254));
 /// At the first that it does not.
 pub fn understood(rules: &[Rule]) -> serde_json::Result<Vec<rules::Rule>> {
     rules.iter().map(|rule| serde_json::from_value(serde_json::to_value(rule)?)).collect()
+}
+
+/// As the parts of the plane are told of a container. Listeners are the plan's to give.
+fn container(
+    id: &str,
+    agent: &str,
+    project: &str,
+    addresses: &[IpAddr],
+    rules: &[Rule],
+) -> Result<stack::Container, FireError> {
+    let written: Vec<Rule> = rules.iter().cloned().map(|rule| Rule { listener: None, ..rule }).collect();
+    Ok(stack::Container {
+        container_id: id.to_owned(),
+        agent: agent.to_owned(),
+        project: project.to_owned(),
+        addresses: addresses.to_vec(),
+        rules: understood(&written)?,
+    })
+}
+
+/// The containers of a world, with the rules of each.
+fn containers<'r>(
+    case: Case<'_, '_>,
+    world: &World,
+    rules: impl Fn(usize) -> &'r [Rule],
+) -> Result<Vec<stack::Container>, FireError> {
+    let agents = case.agents.iter().zip(world.agents()).enumerate();
+    let containers = agents.map(|(room, (agent, end))| {
+        let id = enrol::container_id(case.id, end);
+        container(&id, &agent.agent, &agent.project, &[end.address, end.v6], rules(room))
+    });
+    containers.collect()
 }
 
 /// An agent's own network, as the manager reads it: `subnets` and `gateways` are its link's.

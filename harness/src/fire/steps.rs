@@ -10,6 +10,7 @@ use super::{
     FireError,
     act::{Begun, act, begin, uninterrupted},
     cell::Case,
+    coredns::Coredns,
     enrol::Enrolled,
     envoy::Envoy,
     telemetry, understood,
@@ -18,7 +19,7 @@ use crate::{
     actor::Action,
     interrupt,
     judge::{AgentEvidence, Fired, Window},
-    scenario::types::{Answer, BypassSwitch, Disturbance, Recreated, Scenario, Step},
+    scenario::types::{Answer, BypassSwitch, Disturbance, Process, Recreated, Scenario, Step},
     world::World,
 };
 
@@ -39,6 +40,8 @@ pub(super) struct Script<'a, 'c> {
     pub answering: Option<String>,
     /// The proxy, where that is Envoy.
     pub envoy: Option<Envoy>,
+    /// What stands in front of the resolver views, where something does.
+    pub coredns: Option<Coredns>,
 }
 
 /// Begins what is to begin before the agents are enrolled. `labels` are the agents', in order.
@@ -107,11 +110,20 @@ impl Script<'_, '_> {
         let (this, lab) = (&*self, self.case.lab);
         let world = &*this.world;
         let results: Vec<Result<Fired, FireError>> = thread::scope(|scope| {
-            for disturbance in steps.iter().filter_map(Step::disturbance) {
-                if !matches!(disturbance, Disturbance::Endpoint(_)) {
-                    scope.spawn(move || lab.disturb(disturbance));
-                }
-            }
+            let coredns = this.coredns.as_ref();
+            let disturbances = steps.iter().filter_map(Step::disturbance);
+            let disturbing: Vec<_> = disturbances
+                .filter(|disturbance| !matches!(disturbance, Disturbance::Endpoint(_)))
+                .map(|disturbance| {
+                    scope.spawn(move || match (disturbance, coredns) {
+                        (Disturbance::Restart(Process::Coredns), Some(coredns)) => coredns.restart(world),
+                        _ => {
+                            lab.disturb(disturbance);
+                            Ok(())
+                        }
+                    })
+                })
+                .collect();
             let started: Vec<_> = steps
                 .iter()
                 .enumerate()
@@ -129,17 +141,14 @@ impl Script<'_, '_> {
                     })
                 })
                 .collect();
-            started
-                .into_iter()
-                .map(|thread| {
-                    thread.join().unwrap_or_else(|_| {
-                        Err(FireError::Actor {
-                            path: path.to_owned(),
-                            problem: "its thread panicked".to_owned(),
-                        })
-                    })
-                })
-                .collect()
+            let panicked =
+                || FireError::Actor { path: path.to_owned(), problem: "its thread panicked".to_owned() };
+            let mut results: Vec<_> =
+                started.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked()))).collect();
+            let disturbed =
+                disturbing.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())));
+            results.extend(disturbed.filter_map(Result::err).map(Err));
+            results
         });
         self.early = early;
         for result in results {
@@ -176,7 +185,10 @@ impl Script<'_, '_> {
             }
             self.answering = (next != Answer::Accept).then(|| path.to_owned());
         }
-        self.case.lab.disturb(disturbance);
+        match (disturbance, &self.coredns) {
+            (Disturbance::Restart(Process::Coredns), Some(coredns)) => coredns.restart(self.world)?,
+            _ => self.case.lab.disturb(disturbance),
+        }
         Ok(())
     }
 
@@ -206,6 +218,9 @@ impl Script<'_, '_> {
             // What the kernel hands over is served before, and what it no longer hands over until after.
             if let (Some(envoy), Some(plane)) = (&mut self.envoy, self.case.lab.plane()) {
                 envoy.apply(self.case, self.world, room, rules, plane)?;
+            }
+            if let Some(coredns) = &mut self.coredns {
+                coredns.apply(self.case, self.world, room, rules)?;
             }
             manager.apply_rules(agent.cgroup_id, &understood(rules)?)?;
             let after = SystemTime::now();

@@ -34,6 +34,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
             || step.send.is_some()
             || step.flood.is_some()
             || step.resolve.is_some()
+            || step.ask.is_some()
             || step.application().is_some()
     };
     if !evidence.fired.iter().all(|fired| evidence.cell.step(&fired.path).is_some_and(tells)) {

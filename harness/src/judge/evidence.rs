@@ -101,7 +101,7 @@ pub struct AgentEvidence {
     pub subnets: [IpNet; 2],
     /// The far end of its link.
     pub gateways: [IpAddr; 2],
-    /// Where its resolver view listens, IPv4 and IPv6.
+    /// Where its DNS is sent to, IPv4 and IPv6.
     pub resolvers: [SocketAddr; 2],
     /// What its counters rose by.
     pub ledger: Ledger,

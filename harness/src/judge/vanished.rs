@@ -125,8 +125,9 @@ fn before_the_ring(
         own.is_some_and(|own| agents.iter().any(|agent| agent.cgroup_id == own.cgroup_id))
     };
     // A look-up is no attempt at what it finds.
-    let attempts_more =
-        |fired: &&Fired| evidence.cell.step(&fired.path).is_none_or(|step| step.resolve.is_none());
+    let attempts_more = |fired: &&Fired| {
+        evidence.cell.step(&fired.path).is_none_or(|step| step.resolve.is_none() && step.ask.is_none())
+    };
     let fired: Vec<&Fired> = evidence.fired.iter().filter(by_them).filter(attempts_more).collect();
     let meant: Vec<&Fired> = fired.iter().copied().filter(|fired| went_there(fired, expectation)).collect();
     let meant = if meant.is_empty() { fired } else { meant };

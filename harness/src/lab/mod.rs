@@ -195,6 +195,8 @@ impl Lab {
                 }
             }
             Disturbance::Restart(Process::Reader) => self.reader.order(Order::Restart),
+            // The case's own, not the lab's.
+            Disturbance::Restart(Process::Coredns) => {}
             Disturbance::Stop(Outage { part: Stopped::Reader, length }) => {
                 self.reader.order(Order::Stop(length))
             }

@@ -30,6 +30,9 @@ pub(crate) fn missing(scenario: &Scenario, tier: Tier) -> Option<String> {
     if tier < Tier::Stack && scenario.has_envoy() {
         return Some("needs the stack tier: its proxy is Envoy".to_owned());
     }
+    if tier < Tier::Stack && scenario.has_coredns() {
+        return Some("needs the stack tier: its resolver is CoreDNS".to_owned());
+    }
     if tier < Tier::Stack && scenario.stops_plane() {
         return Some("needs the stack tier: it stops a part of the telemetry plane".to_owned());
     }

@@ -42,7 +42,7 @@ pub use prometheus::Series;
 use search::Search;
 
 /// Images that it is made of, and that agents are.
-pub const IMAGES: [&str; 5] = ["agent", "collector", "envoy", "opensearch", "prometheus"];
+pub const IMAGES: [&str; 6] = ["agent", "collector", "coredns", "envoy", "opensearch", "prometheus"];
 /// How long a server may take until it answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks at it.
@@ -143,6 +143,16 @@ impl Plane {
     /// If it cannot be made.
     pub fn folder(&self, name: &str) -> io::Result<TempDir> {
         let folder = tempfile::Builder::new().prefix(name).tempdir_in(self.files.path())?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        Ok(folder)
+    }
+
+    /// A folder where a resolver may keep its log, which the collector reads.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn log_folder(&self, name: &str) -> io::Result<TempDir> {
+        let folder = tempfile::Builder::new().prefix(name).tempdir_in(self.files.path().join("coredns"))?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         Ok(folder)
     }

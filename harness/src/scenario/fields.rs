@@ -23,6 +23,9 @@ pub const CLAUDE_STREAM: &str = documents::CLAUDE.name;
 /// The stream of what our own programs did.
 pub const OVERSEER_STREAM: &str = documents::OVERSEER.name;
 
+/// The stream of CoreDNS's documents.
+pub const COREDNS_STREAM: &str = documents::COREDNS.name;
+
 /// What values an attribute takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -3,6 +3,7 @@
 mod accept;
 mod agent;
 mod application;
+mod ask;
 mod connect;
 pub mod duration_text;
 mod expect;
@@ -29,8 +30,11 @@ use super::{
     schema,
 };
 pub use accept::Accept;
-pub use agent::{Agent, Network, PathAction, PathRule, PortSpec, Proxy, ProxyServer, Rule};
+pub use agent::{
+    Agent, Network, PathAction, PathRule, PortSpec, Proxy, ProxyServer, Resolver, ResolverServer, Rule,
+};
 pub use application::{Destination, Grpc, Http3, Quic, Stun, Websocket};
+pub use ask::{Ask, NoName};
 pub use connect::{Connect, ConnectVia, End};
 pub use expect::{
     DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, MetricExpectation, WireExpectation,
@@ -78,6 +82,9 @@ pub struct Scenario {
     /// The proxy that flows are handed to; absent: there is none.
     #[serde(default)]
     pub proxy: Option<Proxy>,
+    /// What DNS is sent to; absent: the agents' resolver views.
+    #[serde(default)]
+    pub resolver: Option<Resolver>,
     /// The far side, by DNS name.
     #[serde(default)]
     pub hosts: IndexMap<String, Host>,
@@ -123,6 +130,12 @@ impl Scenario {
             || self.expect.documents.iter().any(of_agents)
             || !self.expect.metrics.is_empty()
             || self.expect.absent_everywhere.is_some()
+    }
+
+    /// Whether CoreDNS stands in front of its agents' resolver views.
+    #[must_use]
+    pub fn has_coredns(&self) -> bool {
+        self.resolver.as_ref().is_some_and(|resolver| resolver.server == ResolverServer::Coredns)
     }
 
     /// Whether its cells need a chain of their own, because what they do to it would be felt by others.

@@ -140,3 +140,23 @@ pub enum ProxyServer {
     /// Envoy, in the stack tier: rules have the listeners that ship, and a catch-all.
     Envoy,
 }
+
+/// What stands where DNS is sent to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resolver {
+    /// Which. Default `lab`.
+    #[serde(default)]
+    pub server: ResolverServer,
+}
+
+/// What answers agents' questions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolverServer {
+    /// Each agent's resolver view itself.
+    #[default]
+    Lab,
+    /// CoreDNS, in the stack tier: with the Corefile that ships, and the views behind it.
+    Coredns,
+}

@@ -14,6 +14,8 @@ pub use crate::endpoint::Answer;
 pub enum Process {
     /// The reader.
     Reader,
+    /// CoreDNS, where it is the case's resolver.
+    Coredns,
 }
 
 /// What another takes the place of.

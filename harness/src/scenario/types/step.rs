@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accept, Agent, Answer, Connect, Flood, Grpc, Http3, Join, Kill, Outage, Ping, Process, Quic, Recreated,
-    Rule, Scenario, Send, Socket, Stun, Telemetry, Websocket, duration_text,
+    Accept, Agent, Answer, Ask, Connect, Flood, Grpc, Http3, Join, Kill, Outage, Ping, Process, Quic,
+    Recreated, Rule, Scenario, Send, Socket, Stun, Telemetry, Websocket, duration_text,
 };
 use crate::scenario::schema;
 
@@ -25,6 +25,9 @@ pub struct Step {
     /// A DNS look-up through the agent's resolver configuration.
     #[serde(default)]
     pub resolve: Option<String>,
+    /// A DNS question with any name, of any type.
+    #[serde(default)]
+    pub ask: Option<Ask>,
     /// ICMP echo requests from an unprivileged ping socket.
     #[serde(default)]
     pub ping: Option<Ping>,
@@ -71,7 +74,7 @@ pub struct Step {
     #[serde(default)]
     #[schemars(schema_with = "schema::kill")]
     pub kill: Option<Kill>,
-    /// `reader`: SIGTERM, and it is started again once it has ended.
+    /// `reader`, `coredns`: SIGTERM, and it is started again once it has ended.
     #[serde(default)]
     pub restart: Option<Process>,
     /// `endpoint for 5s`, `reader for 1s`: stopped now, and back after that; the next step does not wait for it.

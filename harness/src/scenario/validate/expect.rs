@@ -10,7 +10,7 @@ use crate::{
         address::{self, Target},
         cell::printable,
         diagnostic::nearest,
-        fields::{self, CLAUDE_STREAM, EGRESS_STREAM, ENVOY_STREAM, Kind, OVERSEER_STREAM},
+        fields::{self, CLAUDE_STREAM, COREDNS_STREAM, EGRESS_STREAM, ENVOY_STREAM, Kind, OVERSEER_STREAM},
         types::{DocumentExpectation, Leak, WireExpectation},
     },
     wire::PROTOCOLS,
@@ -67,15 +67,17 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
         check.fault(&format!("{path}.stream"), message).suggest(&document.stream, fields::streams());
         return;
     }
-    let of_envoy = [ENVOY_STREAM, CLAUDE_STREAM].contains(&document.stream.as_str());
-    let is_written = [EGRESS_STREAM, OVERSEER_STREAM].contains(&document.stream.as_str())
-        || of_envoy && check.scenario.has_envoy();
+    // Who writes to it, where that is there if the case says so.
+    let (is_written, adding) = match document.stream.as_str() {
+        EGRESS_STREAM | OVERSEER_STREAM => (true, None),
+        ENVOY_STREAM | CLAUDE_STREAM => (check.scenario.has_envoy(), Some("proxy: {server: envoy}")),
+        COREDNS_STREAM => (check.scenario.has_coredns(), Some("resolver: {server: coredns}")),
+        _ => (false, None),
+    };
     if !is_written {
         let message = format!("nothing in this case writes to {}", document.stream);
-        let fault = check.fault(&format!("{path}.stream"), message);
-        if of_envoy {
-            fault.help = Some("add `proxy: {server: envoy}` to the scenario".to_owned());
-        }
+        check.fault(&format!("{path}.stream"), message).help =
+            adding.map(|adding| format!("add `{adding}` to the scenario"));
         return;
     }
     match (document.exactly, document.at_least) {
@@ -161,6 +163,8 @@ fn attribute(check: &mut Check<'_>, path: &str, stream: &str, name: &str, value:
             check.fault(path, format!("`{}` is not an address", printable(text)));
         }
         (Kind::Host, Some(name)) => check.require_host(path, name),
+        // CoreDNS tells of whoever was no container, too.
+        (Kind::Agent | Kind::Project, Some("")) if stream == COREDNS_STREAM => {}
         (Kind::Agent | Kind::Project, Some(label)) => {
             let labels: Vec<&str> = check
                 .scenario

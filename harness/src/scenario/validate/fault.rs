@@ -1,7 +1,7 @@
 //! Faults of the chain, and what puts a load on it.
 
 use super::{Check, steps::target, transport::of_family};
-use crate::scenario::types::{Disturbance, Flood, Step};
+use crate::scenario::types::{Disturbance, Flood, Process, Step};
 
 /// Least bytes of a ring: a page.
 const LEAST_RING: u32 = 4096;
@@ -26,6 +26,10 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, step: &Step) {
         }
         Some(Disturbance::Kill(kill)) if kill.times > 1 && kill.within.is_zero() => {
             check.fault(&format!("{path}.kill"), "this time cannot be zero");
+        }
+        Some(Disturbance::Restart(Process::Coredns)) if !check.scenario.has_coredns() => {
+            check.fault(&format!("{path}.restart"), "CoreDNS is not part of this case").help =
+                Some("add `resolver: {server: coredns}` to the scenario".to_owned());
         }
         Some(Disturbance::Stop(outage)) if outage.length.is_zero() => {
             check.fault(&format!("{path}.stop"), "this time cannot be zero");

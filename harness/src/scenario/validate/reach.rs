@@ -64,6 +64,8 @@ impl Destinations {
     fn of(scenario: &Scenario) -> Option<Self> {
         let mut found = Self { ports: BTreeSet::new(), addresses: BTreeSet::new() };
         for (_, step) in scenario.each_step() {
+            let server = step.ask.as_ref().and_then(|ask| ask.at);
+            found.addresses.extend(server.map(|server| server.to_canonical()));
             let to = match (&step.connect, &step.send) {
                 // A routing header leads elsewhere, and another destination of the socket may be met too.
                 (Some(connect), _) if connect.route.is_none() => &connect.to,
@@ -75,6 +77,7 @@ impl Destinations {
                     step.flood.as_ref().map_or("", |flood| &flood.to)
                 }
                 _ if step.resolve.is_some()
+                    || step.ask.is_some()
                     || step.bypass.is_some()
                     || step.rules.is_some()
                     || step.recreate.is_some()

@@ -4,18 +4,18 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use super::{Check, application, fault, hosts, rules, transport};
 use crate::{
-    actor::{Action, raw},
+    actor::{Action, dns, raw},
     scenario::{
         address::{self, Target},
         cell::printable,
         diagnostic::nearest,
         outcome::{StepOutcome, errnos},
-        types::{Flood, NoTelemetry, Place, Socket, Step, Telemetry},
+        types::{Ask, Flood, NoTelemetry, Place, Socket, Step, Telemetry},
     },
 };
 
 /// The action fields of a step.
-pub(crate) const ACTIONS: [&str; 24] = [
+pub(crate) const ACTIONS: [&str; 25] = [
     "connect",
     "send",
     "ping",
@@ -27,6 +27,7 @@ pub(crate) const ACTIONS: [&str; 24] = [
     "accept",
     "join",
     "resolve",
+    "ask",
     "socket",
     "exec",
     "telemetry",
@@ -144,6 +145,9 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
             check.require_host(&path, name);
         }
     }
+    if let Some(ask) = &step.ask {
+        question(check, &format!("{path}.ask"), ask);
+    }
     if let Some(socket) = &step.socket {
         kind(check, &format!("{path}.socket"), socket);
     }
@@ -184,6 +188,28 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
     }
 }
 
+/// A question is one that can be asked.
+fn question(check: &mut Check<'_>, path: &str, ask: &Ask) {
+    if let Err(why) = ask.labels() {
+        check.fault(&format!("{path}.name"), format!("`{}` is not a name: {why}", printable(&ask.name)));
+    }
+    for (field, text, known) in [
+        ("type", &ask.kind, dns::kind(&ask.kind).is_some()),
+        ("class", &ask.class, dns::class(&ask.class).is_some()),
+    ] {
+        if !known {
+            check
+                .fault(&format!("{path}.{field}"), format!("`{}` is no {field} of DNS", printable(text)))
+                .help = Some("those without a name go by their number".to_owned());
+        }
+    }
+    if let Some(at) = ask.at
+        && let Err(refused) = address::permitted(at)
+    {
+        hosts::refuse(check, &format!("{path}.at"), refused);
+    }
+}
+
 fn actions(step: &Step) -> Vec<&'static str> {
     let Step {
         connect,
@@ -197,6 +223,7 @@ fn actions(step: &Step) -> Vec<&'static str> {
         accept,
         join,
         resolve,
+        ask,
         socket,
         exec,
         telemetry,
@@ -226,6 +253,7 @@ fn actions(step: &Step) -> Vec<&'static str> {
         accept.is_some(),
         join.is_some(),
         resolve.is_some(),
+        ask.is_some(),
         socket.is_some(),
         exec.is_some(),
         telemetry.is_some(),
@@ -281,7 +309,7 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
         StepOutcome::Ok => true,
         StepOutcome::Errno(_) => !matches!(action, "resolve" | "exec"),
         StepOutcome::Nxdomain => match action {
-            "resolve" => true,
+            "resolve" | "ask" => true,
             "connect" => step.connect.as_ref().is_some_and(|connect| is_name(&connect.to)),
             "send" => step.send.as_ref().is_some_and(|send| is_name(&send.to)),
             "flood" => step.flood.as_ref().is_some_and(|flood| is_name(&flood.to)),

@@ -1,0 +1,286 @@
+//! CoreDNS in front of a case's resolver views: configured as it ships, beside the hosts of the far side, and its log where
+//! the collector reads it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use stack::{
+    Lane,
+    coredns::{LINE, View, corefile},
+};
+use tempfile::TempDir;
+
+use super::{FireError, act::uninterrupted, cell::Case, containers};
+use crate::{
+    docker::{Container, Network, Order},
+    judge::{AgentEvidence, attribute},
+    plane::Plane,
+    scenario::types::Rule,
+    world::World,
+};
+
+/// Where it is asked, beside the proxy.
+const PORT: u16 = 5300;
+/// How long it may take until it listens, or has taken up another file.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long what it logged may take to the store, from the last time that a part of the plane was away.
+const STREAM_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+/// What it says once it has taken up another file.
+const TAKEN_UP: &str = "Reloading complete";
+
+/// A running CoreDNS.
+pub(super) struct Coredns {
+    container: Mutex<Container>,
+    /// Of each agent.
+    rules: Vec<Vec<Rule>>,
+    folder: TempDir,
+    log: TempDir,
+}
+
+/// Where DNS is sent to.
+pub(super) fn addresses() -> [SocketAddr; 2] {
+    let (v4, v6) = World::proxy();
+    [IpAddr::from(v4), IpAddr::from(v6)].map(|address| SocketAddr::new(address, PORT))
+}
+
+/// Where the resolver view of agent `room` listens, behind it.
+pub(super) fn view(room: usize) -> SocketAddr {
+    // There are never so many.
+    let number = u16::try_from(room).unwrap_or(u16::MAX - PORT - 1);
+    ([127, 0, 0, 1], PORT + 1 + number).into()
+}
+
+impl Coredns {
+    /// Starts it on the far side of `world` with the rules of the case for each of its agents, and waits until it listens.
+    pub fn start(case: Case<'_, '_>, world: &World, plane: &Plane) -> Result<Self, FireError> {
+        let rules = vec![case.cell.scenario.rules.clone(); case.agents.len()];
+        let name = format!("coredns-{}", case.id);
+        let folder = plane.folder(&name).map_err(problem("make its folder"))?;
+        let log = plane.log_folder(&name).map_err(problem("make its log's folder"))?;
+        configure(case, world, &rules, &folder)?;
+        let far =
+            world.far_house().ok_or_else(|| FireError::Coredns("the far side is no container".to_owned()))?;
+        let order = Order::new("coredns", "coredns", Network::Of(far.to_owned()))
+            .sees(folder.path(), "/etc/coredns")
+            .keeps(log.path(), "/var/log/coredns");
+        let container = Mutex::new(plane.docker().start(order)?);
+        let coredns = Self { container, rules, folder, log };
+        coredns.listens(world)?;
+        Ok(coredns)
+    }
+
+    /// Has it know other rules of agent `room`, without a restart.
+    pub fn apply(
+        &mut self,
+        case: Case<'_, '_>,
+        world: &World,
+        room: usize,
+        rules: &[Rule],
+    ) -> Result<(), FireError> {
+        let times = |text: &str| text.matches(TAKEN_UP).count();
+        let before = times(&self.logged()?);
+        if let Some(of_room) = self.rules.get_mut(room) {
+            *of_room = rules.to_vec();
+        }
+        if !configure(case, world, &self.rules, &self.folder)? {
+            return Ok(());
+        }
+        self.until("does not take up its new file", || Ok(times(&self.logged()?) > before))
+    }
+
+    /// Ends it as an operator would, and starts it again.
+    pub fn restart(&self, world: &World) -> Result<(), FireError> {
+        {
+            let mut container = self.container();
+            container.stop()?;
+            container.start()?;
+        }
+        self.listens(world)
+    }
+
+    /// Ends it, and returns the documents of all that it logged once each of its lines has one. Those of whoever was no
+    /// container are among them.
+    pub fn documents(self, case: Case<'_, '_>, agents: &[AgentEvidence]) -> Result<Vec<Value>, FireError> {
+        self.container().stop()?;
+        let mut lines: HashMap<Line, usize> = HashMap::new();
+        for line in self.logged()?.lines().filter_map(Line::read) {
+            *lines.entry(line).or_default() += 1;
+        }
+        let (lab, stream) = (case.lab, Lane::Coredns.stream());
+        let ids: HashSet<&str> = agents.iter().map(|agent| agent.container_id.as_str()).collect();
+        let is_ours = |document: &Value| {
+            let id = attribute(document, "container_id").as_str().unwrap_or_default();
+            ids.contains(id)
+                || id.is_empty() && Line::of(document).is_some_and(|line| lines.contains_key(&line))
+        };
+        let mut end = Instant::now() + STREAM_LIMIT;
+        loop {
+            uninterrupted()?;
+            let mut documents = lab.endpoint.documents(&stream, is_ours);
+            // Delivery is at least once, so what is counted is distinct events.
+            let mut seen = HashSet::new();
+            documents.retain(|document| {
+                attribute(document, "event_id").as_str().is_none_or(|id| seen.insert(id.to_owned()))
+            });
+            let mut found: HashMap<Line, usize> = HashMap::new();
+            for line in documents.iter().filter_map(Line::of) {
+                *found.entry(line).or_default() += 1;
+            }
+            let missing =
+                lines.iter().find(|(line, count)| found.get(line).is_none_or(|found| found < *count));
+            let Some((line, _)) = missing else { return Ok(documents) };
+            if lab.is_disturbed() {
+                end = Instant::now() + STREAM_LIMIT;
+            }
+            if Instant::now() >= end {
+                let why = lab.plane().map_or_else(String::new, Plane::explain);
+                let problem = format!("a line of its log has no document: {line:?}: {why}");
+                return Err(FireError::Coredns(problem));
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn container(&self) -> MutexGuard<'_, Container> {
+        // A guard and numbers: valid even if a holder panicked.
+        self.container.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that it logged up to now.
+    fn logged(&self) -> Result<String, FireError> {
+        let read = || -> io::Result<String> {
+            let mut text = Vec::new();
+            for entry in fs::read_dir(self.log.path())? {
+                let entry = entry?;
+                let name = entry.file_name();
+                if name == "current" || name.as_encoded_bytes().starts_with(b"@") {
+                    text.extend(fs::read(entry.path())?);
+                }
+            }
+            Ok(String::from_utf8_lossy(&text).into_owned())
+        };
+        read().map_err(problem("read its log"))
+    }
+
+    /// Waits until it can be asked at each of its addresses.
+    fn listens(&self, world: &World) -> Result<(), FireError> {
+        for at in addresses() {
+            let connects = || {
+                let connected = async move { tokio::net::TcpStream::connect(at).await.is_ok() };
+                Ok(world.far().run(connected).unwrap_or(false))
+            };
+            self.until(&format!("does not listen on {at}"), connects)?;
+        }
+        Ok(())
+    }
+
+    fn until(&self, what: &str, mut holds: impl FnMut() -> Result<bool, FireError>) -> Result<(), FireError> {
+        let deadline = Instant::now() + LIMIT;
+        while !holds()? {
+            uninterrupted()?;
+            if !self.container().is_running() || Instant::now() >= deadline {
+                let logged = self.logged()?;
+                let from = logged.ceil_char_boundary(logged.len().saturating_sub(2000));
+                return Err(FireError::Coredns(format!("it {what}; it logged last:\n{}", &logged[from..])));
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+/// Writes its file, moved into its place. `false` if it is as it was.
+fn configure(
+    case: Case<'_, '_>,
+    world: &World,
+    rules: &[Vec<Rule>],
+    folder: &TempDir,
+) -> Result<bool, FireError> {
+    let containers = containers(case, world, |room| rules.get(room).map_or(&[], Vec::as_slice))?;
+    let views: Vec<View<'_>> = containers
+        .iter()
+        .enumerate()
+        .map(|(room, container)| View { container, resolver: view(room) })
+        .collect();
+    let text = corefile(&addresses().map(|address| address.ip()), PORT, &views);
+    let (path, new) = (folder.path().join("Corefile"), folder.path().join("Corefile.new"));
+    if fs::read_to_string(&path).is_ok_and(|before| before == text) {
+        return Ok(false);
+    }
+    let write = || fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+    write().map_err(problem("write its file"))?;
+    Ok(true)
+}
+
+fn problem(what: &str) -> impl FnOnce(io::Error) -> FireError {
+    move |error| FireError::Coredns(format!("cannot {what}: {error}"))
+}
+
+/// What tells a question from others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Line {
+    src_ip: String,
+    src_port: u64,
+    dns_id: u64,
+    qtype: String,
+    qname: String,
+}
+
+impl Line {
+    /// Of a line of the log, if it is about a question.
+    fn read(line: &str) -> Option<Self> {
+        let (_, line) = line.split_once(&format!(" [INFO] {LINE} "))?;
+        // block agent project container address port protocol id type class code flags size size duration name
+        let fields: Vec<&str> = line.splitn(16, ' ').collect();
+        let field = |at: usize| fields.get(at).copied();
+        Some(Self {
+            src_ip: field(4)?.trim_matches(['[', ']']).to_owned(),
+            src_port: field(5)?.parse().ok()?,
+            dns_id: field(7)?.parse().ok()?,
+            qtype: field(8)?.to_owned(),
+            qname: field(15)?.to_owned(),
+        })
+    }
+
+    /// Of a document, if it is of such a line.
+    fn of(document: &Value) -> Option<Self> {
+        let text = |name| Some(attribute(document, name).as_str()?.to_owned());
+        Some(Self {
+            src_ip: text("src_ip")?,
+            src_port: attribute(document, "src_port").as_u64()?,
+            dns_id: attribute(document, "dns_id").as_u64()?,
+            qtype: text("qtype")?,
+            qname: text("qname")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_and_its_document_are_the_same_question() {
+        let line = r"2026-11-29T16:41:42.12345 [INFO] clawker ruled =YQ== = =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa 32 48 0.25s a\ b.test.";
+        let document = json!({"attributes": {
+            "src_ip": "2001:db8::2", "src_port": 4000, "dns_id": 7, "qtype": "AAAA", "qname": r"a\ b.test.",
+        }});
+        assert!(Line::read(line).is_some());
+        assert_eq!(Line::read(line), Line::of(&document));
+        assert_eq!(
+            Line::read("2026-11-29T16:41:42.12345 [ERROR] plugin/errors: 2 a.test. A: unreachable"),
+            None
+        );
+    }
+}
