@@ -29,6 +29,9 @@ pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
     for expected in &expect.wire {
         text.row("expected", &wire(expected));
     }
+    if let Some(lost) = expect.lost {
+        text.row("expected", &format!("{} flow(s) that the proxy took and told nothing of", lost.envoy));
+    }
     text.row("besides", "every document, and whatever arrives, is judged by the naive model");
     text.row(
         "besides",

@@ -175,6 +175,7 @@ fn disturbed(disturbance: Disturbance) -> String {
         }
         Disturbance::Restart(Process::Reader) => "the reader is ended, and started again".to_owned(),
         Disturbance::Restart(Process::Coredns) => "CoreDNS is ended, and started again".to_owned(),
+        Disturbance::Restart(Process::Envoy) => "the proxy is killed, and started again".to_owned(),
         Disturbance::Stop(outage) => format!("the chain loses its {outage}, from now on"),
         Disturbance::Endpoint(Answer::Accept) => "the endpoint accepts again".to_owned(),
         Disturbance::Endpoint(answer) => {

@@ -139,6 +139,13 @@ impl Envoy {
         self.serves(world)
     }
 
+    /// Kills it and starts it again, and waits until it serves as before.
+    pub fn restart(&mut self, world: &World) -> Result<(), FireError> {
+        self.container.kill()?;
+        self.container.start()?;
+        self.serves(world)
+    }
+
     /// Waits until it serves all of the plan, and nothing else.
     fn serves(&self, world: &World) -> Result<(), FireError> {
         let deadline = Instant::now() + SERVE_LIMIT;

@@ -185,6 +185,9 @@ impl Script<'_, '_> {
             }
             self.answering = (next != Answer::Accept).then(|| path.to_owned());
         }
+        if let (Disturbance::Restart(Process::Envoy), Some(envoy)) = (disturbance, &mut self.envoy) {
+            return envoy.restart(self.world);
+        }
         match (disturbance, &self.coredns) {
             (Disturbance::Restart(Process::Coredns), Some(coredns)) => coredns.restart(self.world)?,
             _ => self.case.lab.disturb(disturbance),

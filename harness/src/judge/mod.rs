@@ -11,6 +11,7 @@ mod documents;
 mod evidence;
 mod leak;
 mod ledger;
+mod lost;
 mod model;
 mod names;
 mod outcomes;
@@ -52,6 +53,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judged {
     failures.extend(names::judge(evidence));
     failures.extend(wire::judge(evidence));
     failures.extend(leak::judge(evidence));
+    failures.extend(lost::judge(evidence));
     failures.extend(ledger::judge(evidence));
     let (disagreements, model) = model::judge(evidence);
     let blocked = over_block::judge(evidence);

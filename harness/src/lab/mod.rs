@@ -194,6 +194,8 @@ impl Lab {
                     self.reader.order(Order::Kill);
                 }
             }
+            // A case's own, which starts it again itself.
+            Disturbance::Restart(Process::Envoy) => {}
             Disturbance::Restart(Process::Reader) => self.reader.order(Order::Restart),
             // The case's own, not the lab's.
             Disturbance::Restart(Process::Coredns) => {}

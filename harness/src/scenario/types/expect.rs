@@ -1,6 +1,6 @@
 //! What must be true afterwards.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,10 @@ pub struct Expect {
     /// `closed` (default): attempts = documents + accounted losses + open flows.
     #[serde(default)]
     pub ledger: LedgerExpectation,
+    /// Flows that a server of the telemetry plane took and has told nothing of, because it died before: as `stack lost`
+    /// counts them.
+    #[serde(default)]
+    pub lost: Option<LostExpectation>,
     /// `none` (default), or `accounted`: records may be lost where the chain says so, which the ledger checks.
     #[serde(default)]
     pub losses: Losses,
@@ -137,6 +141,52 @@ pub enum LedgerExpectation {
     Closed,
     /// Not judged in this case.
     Any,
+}
+
+/// What servers lost in their own memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LostExpectation {
+    /// Flows that the proxy has told nothing of.
+    pub envoy: LostCount,
+}
+
+/// A number, or `{at_most: 3}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LostCount {
+    /// So many.
+    Exactly(u64),
+    /// So many, or fewer.
+    Within(AtMost),
+}
+
+/// `{at_most: 3}`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AtMost {
+    /// The most.
+    pub at_most: u64,
+}
+
+impl LostCount {
+    /// Whether that many are as expected.
+    #[must_use]
+    pub const fn takes(self, count: u64) -> bool {
+        match self {
+            Self::Exactly(exactly) => count == exactly,
+            Self::Within(AtMost { at_most }) => count <= at_most,
+        }
+    }
+}
+
+impl fmt::Display for LostCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(exactly) => write!(f, "{exactly}"),
+            Self::Within(AtMost { at_most }) => write!(f, "at most {at_most}"),
+        }
+    }
 }
 
 /// Whether records may be lost that the chain accounts for.

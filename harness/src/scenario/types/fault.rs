@@ -16,6 +16,8 @@ pub enum Process {
     Reader,
     /// CoreDNS, where it is the case's resolver.
     Coredns,
+    /// The proxy, where that is Envoy: it ends by SIGKILL, and what it held in its memory with it.
+    Envoy,
 }
 
 /// What another takes the place of.

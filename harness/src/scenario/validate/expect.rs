@@ -36,6 +36,10 @@ pub(super) fn check(check: &mut Check<'_>) {
         self::wire(check, &format!("expect.wire[{i}]"), wire);
     }
     telemetry(check, of_telemetry);
+    if expect.lost.is_some() && !check.scenario.has_envoy() {
+        check.fault_of_key("expect.lost", "nothing in this case tells of the flows it is handed").help =
+            Some("add `proxy: {server: envoy}` to the scenario".to_owned());
+    }
     if expect.leak == Some(Leak::Known) && !expect.wire.iter().any(WireExpectation::wants_packets) {
         check.fault_of_key("expect.leak", "a known leak is something that arrives; nothing here does").help =
             Some("add `wire: [{to: HOST, at_least: 1}]`".to_owned());

@@ -31,6 +31,14 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, step: &Step) {
             check.fault(&format!("{path}.restart"), "CoreDNS is not part of this case").help =
                 Some("add `resolver: {server: coredns}` to the scenario".to_owned());
         }
+        Some(Disturbance::Restart(Process::Envoy)) if !check.scenario.has_envoy() => {
+            check.fault(&format!("{path}.restart"), "the proxy of this case is not Envoy").help =
+                Some("add `proxy: {server: envoy}` to the scenario".to_owned());
+        }
+        Some(Disturbance::Restart(Process::Envoy)) if path.contains(".together") => {
+            let message = "the proxy is started again and waited for, so nothing is together with it";
+            check.fault(&format!("{path}.restart"), message);
+        }
         Some(Disturbance::Stop(outage)) if outage.length.is_zero() => {
             check.fault(&format!("{path}.stop"), "this time cannot be zero");
         }
