@@ -97,6 +97,10 @@ pub(super) fn streams(
     if !case.cell.scenario.has_envoy() {
         return Ok(streams);
     }
+    while case.lab.is_disturbed() {
+        uninterrupted()?;
+        thread::sleep(LOOK);
+    }
     let stream = Lane::Envoy.stream();
     let connect: Connect =
         serde_json::from_value(json!({"to": format!("{SENTINEL}:9"), "send": 1, "receive": 1}))?;
@@ -120,8 +124,23 @@ pub(super) fn streams(
                 why: format!("its call: {report:?}\n{}", plane.explain()),
             });
         }
-        let documents =
-            case.lab.endpoint.documents(&stream, |document| is_ours(document) && !is_last(document));
+        let wanted = |document: &Value| is_ours(document) && !is_last(document);
+        let found = || {
+            let mut documents = case.lab.endpoint.documents(&stream, wanted);
+            once(&mut documents);
+            documents
+        };
+        let mut documents = found();
+        // What was on its way while a part was away is sent again at its own time, and may come after the last.
+        let mut still = Instant::now() + STILL;
+        while case.cell.scenario.stops_plane() && Instant::now() < still {
+            uninterrupted()?;
+            thread::sleep(PAGE);
+            let now = found();
+            if now.len() != documents.len() {
+                (documents, still) = (now, Instant::now() + STILL);
+            }
+        }
         streams.entry(stream.clone()).or_default().extend(documents);
     }
     Ok(streams)

@@ -10,7 +10,7 @@ use std::{
 };
 
 use stack::{
-    Lane,
+    Lane, RELAY,
     certificates::{Authority, Role},
 };
 
@@ -35,7 +35,8 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes every authority, a certificate of each for one sender, and the collector's own for its address.
+    /// Makes every authority, a certificate of each for one sender, the collector's own for its address, and what it and the
+    /// relay, which is beside it, show each other.
     pub fn make(folder: &Path, server: IpAddr) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
@@ -49,8 +50,15 @@ impl Certificates {
         let names = ["collector".to_owned(), server.to_string()];
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         authority.issue(&names, Role::Server, LENGTH)?.write(folder, "server")?;
+        let relay = Authority::open(folder, RELAY)?;
+        relay.issue(&[RELAY, "127.0.0.1"], Role::Server, LENGTH)?.write(folder, RELAY)?;
+        for client in ["to-relay", "kept"] {
+            relay.issue(&[client], Role::Client, LENGTH)?.write(folder, client)?;
+        }
         // The collector is another user.
-        fs::set_permissions(folder.join("server.key"), fs::Permissions::from_mode(0o644))?;
+        for key in ["server.key", "to-relay.key"] {
+            fs::set_permissions(folder.join(key), fs::Permissions::from_mode(0o644))?;
+        }
         Ok(Self { folder: folder.to_owned() })
     }
 

@@ -15,8 +15,8 @@ use stack::{
 use super::{Plane, answers, listens, search::Search};
 use crate::{docker::Container, interrupt, scenario::types::Stopped};
 
-/// A field of the reader's documents that a store may be without.
-const FIELD: &str = "close_reason";
+/// A field of every document that a store may be without.
+const FIELD: &str = "event_id";
 
 impl Plane {
     /// Has `part` stopped from now on, and back after `length`, while the caller goes on.
@@ -44,18 +44,20 @@ impl Plane {
     }
 
     fn begin(&self, part: Stopped) -> anyhow::Result<()> {
-        let stream = Lane::Egress.stream();
         match part {
             Stopped::Opensearch => lock(&self.store).kill()?,
             Stopped::Collector => lock(&self.collector).kill()?,
+            Stopped::Relay => lock(&self.relay).kill()?,
             Stopped::Writes => self.search.set(&json!({"index.blocks.write": true}))?,
             Stopped::Room => self.search.set(&json!({"index.blocks.read_only_allow_delete": true}))?,
             Stopped::Field => {
-                let mut template = self.search.template(&stream)?;
-                let fields = template.pointer_mut("/template/mappings/properties/attributes/properties");
-                fields.and_then(Value::as_object_mut).and_then(|fields| fields.remove(FIELD));
-                self.search.put_template(&stream, &template)?;
-                self.search.roll_over(&stream)?;
+                for stream in Lane::ALL.map(Lane::stream) {
+                    let mut template = self.search.template(&stream)?;
+                    let fields = template.pointer_mut("/template/mappings/properties/attributes/properties");
+                    fields.and_then(Value::as_object_mut).and_then(|fields| fields.remove(FIELD));
+                    self.search.put_template(&stream, &template)?;
+                    self.search.roll_over(&stream)?;
+                }
             }
             Stopped::Reader | Stopped::Endpoint => anyhow::bail!("{part} is no part of the plane"),
         }
@@ -75,12 +77,19 @@ impl Plane {
                 collector.start()?;
                 answers(&collector, || listens(self.health))?;
             }
+            Stopped::Relay => {
+                let mut relay = lock(&self.relay);
+                relay.start()?;
+                answers(&relay, || listens(self.relay_pages))?;
+            }
             Stopped::Writes => self.search.set(&json!({"index.blocks.write": null}))?,
             Stopped::Room => self.search.set(&json!({"index.blocks.read_only_allow_delete": null}))?,
             Stopped::Field => {
                 let wanted = Wanted { overwrite: true, ..Wanted::default() };
                 Store::new(url, None, None)?.bootstrap(&wanted)?;
-                self.search.roll_over(&Lane::Egress.stream())?;
+                for stream in Lane::ALL.map(Lane::stream) {
+                    self.search.roll_over(&stream)?;
+                }
             }
             Stopped::Reader | Stopped::Endpoint => {}
         }

@@ -1,4 +1,4 @@
-//! The telemetry plane of a run in the stack tier: the document store and the collector, as real servers in containers,
+//! The telemetry plane of a run in the stack tier: the document store, the collector and the relay, as real servers in containers,
 //! with the configuration that ships. One a run; cells are told apart by their agents.
 //!
 //! It must not know what a document should say.
@@ -6,9 +6,10 @@
 mod certificates;
 mod fault;
 mod follow;
-mod gate;
 mod lane;
+mod programs;
 mod prometheus;
+mod relay;
 mod search;
 
 use std::{
@@ -37,6 +38,7 @@ use crate::{
 use certificates::Certificates;
 pub use certificates::Credentials;
 use follow::Follower;
+use programs::Programs;
 use prometheus::Prometheus;
 pub use prometheus::Series;
 use search::Search;
@@ -61,6 +63,9 @@ pub struct Plane {
     collector_address: IpAddr,
     /// Where the collector says that it runs.
     health: SocketAddr,
+    relay: Mutex<Container>,
+    /// Where the relay says how it is.
+    relay_pages: SocketAddr,
     store: Mutex<Container>,
     search: Search,
     prometheus: Prometheus,
@@ -70,7 +75,7 @@ pub struct Plane {
     _places: [Container; 2],
     // Shared by cells; alone for the one that disturbs it.
     calm: RwLock<()>,
-    gate: PathBuf,
+    programs: Programs,
     proxy_authority: Authority,
     files: TempDir,
 }
@@ -84,8 +89,8 @@ impl Plane {
         let docker = Docker::connect()?;
         docker.has_images(&IMAGES)?;
         docker.sweep()?;
-        tell("the start gate");
-        let gate = gate::build()?;
+        tell("the start gate and the relay");
+        let programs = programs::build()?;
         // The servers are other users.
         fs::set_permissions(files.path(), fs::Permissions::from_mode(0o755))?;
         tell("opensearch");
@@ -100,6 +105,8 @@ impl Plane {
         let (collector_place, address) = place(&docker, "the collector")?;
         let certificates = Certificates::make(&files.path().join("certificates"), address)?;
         configure(files.path(), &search)?;
+        let (relay, relay_pages) =
+            relay::start(&docker, &programs.relay, files.path(), &collector_place, address)?;
         let collector = docker.start(
             Order::new("the collector", "collector", Network::Of(collector_place.id().to_owned()))
                 .sees(&files.path().join("config.yaml"), &format!("{INSIDE}/config.yaml"))
@@ -119,13 +126,15 @@ impl Plane {
             collector: Mutex::new(collector),
             collector_address: address,
             health,
+            relay: Mutex::new(relay),
+            relay_pages,
             store: Mutex::new(store),
             search,
             prometheus,
             stopped: AtomicUsize::new(0),
             _places: [store_place, collector_place],
             calm: RwLock::new(()),
-            gate,
+            programs,
             proxy_authority: Authority::open(files.path(), "proxy")?,
             files,
         })
@@ -166,7 +175,7 @@ impl Plane {
     /// The start gate, as a static program.
     #[must_use]
     pub fn gate(&self) -> &Path {
-        &self.gate
+        &self.programs.gate
     }
 
     /// Where a lane's receiver is.
@@ -256,8 +265,9 @@ impl Plane {
             format!("{state}{}", container.told())
         };
         format!(
-            "collector: {}\nopensearch: {}\n{}",
+            "collector: {}\nrelay: {}\nopensearch: {}\n{}",
             state(&self.collector),
+            state(&self.relay),
             state(&self.store),
             self.follower.explain()
         )
@@ -282,7 +292,7 @@ fn configure(folder: &Path, search: &Search) -> anyhow::Result<()> {
     }
     let collector = Collector {
         store: search.url().to_owned(),
-        relay: None,
+        relay: Some(relay::RECEIVE.to_owned()),
         certificates: format!("{INSIDE}/certificates"),
         resolver_log: format!("{INSIDE}/coredns/*"),
         state: format!("{INSIDE}/state"),

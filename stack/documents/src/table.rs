@@ -16,7 +16,7 @@ pub use overseer::OVERSEER;
 
 use crate::{
     Field,
-    field::{UNCUT, WORD, keyword},
+    field::{CUT, UNCUT, WORD, keyword},
 };
 
 // Whose a document is, under the same names in every stream: one filter narrows them all.
@@ -26,6 +26,9 @@ const PROJECT: Field =
     keyword("project", UNCUT, "Raw label `dev.clawker.project`, byte for byte; empty if it is nobody's.");
 const CONTAINER_ID: Field =
     keyword("container_id", WORD, "The container runtime's identifier; empty if it is nobody's.");
-/// Delivery is at least once: documents with the same one are one event.
-const EVENT_ID: Field =
-    keyword("event_id", UNCUT, "The same for the same event, however often it is delivered.");
+/// Given by whoever keeps the record until the store has answered for it: the reader's spool, or the relay.
+const EVENT_ID: Field = keyword(
+    "event_id",
+    CUT,
+    "Identity of the event: node, spool, sequence. Delivery may repeat; count distinct values.",
+);

@@ -59,7 +59,7 @@ fn every_keyword_can_be_indexed_whatever_it_holds() {
 #[test]
 fn one_filter_narrows_every_stream() {
     for stream in ALL {
-        for name in ["agent", "project", "container_id"] {
+        for name in ["agent", "project", "container_id", "event_id"] {
             assert_eq!(
                 stream.field(name).map(|field| field.kind),
                 Some(Kind::Keyword),

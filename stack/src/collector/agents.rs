@@ -43,7 +43,8 @@ pub(super) fn labels() -> Vec<String> {
 /// What is done to records of events.
 pub(super) fn logs() -> Value {
     let mut statements = labels();
-    let of_lane = |name: &str| IDENTITY.iter().any(|(attribute, _)| *attribute == name);
+    // The relay gives each its `event_id`, behind this.
+    let of_lane = |name: &str| name == "event_id" || IDENTITY.iter().any(|(attribute, _)| *attribute == name);
     for field in CLAUDE.fields.iter().filter(|field| !of_lane(field.name)) {
         match field.name.strip_prefix("claimed.") {
             Some(claim) => statements.extend(claimed(field.name, claim, field.longest)),

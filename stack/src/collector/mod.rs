@@ -184,6 +184,8 @@ impl Collector {
             // It is near, and reads what comes as it is.
             "compression": "none",
             "headers": {LANE_HEADER: lane.word()},
+            // It is beside the collector.
+            "compression": "none",
             "tls": {
                 "ca_file": self.certificate(&format!("{RELAY}-ca.crt")),
                 "cert_file": self.certificate("to-relay.crt"),

@@ -86,12 +86,22 @@ pub(super) fn connections(
     logger(&fields)
 }
 
+/// How often it sends again what the collector did not take, once or twice a second: what waits is in its memory.
+const RETRIES: u32 = 60;
+
 fn logger(fields: &BTreeMap<&str, String>) -> Value {
     json!({
         "name": "clawker",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig",
-            "grpc_service": {"envoy_grpc": {"cluster_name": clusters::COLLECTOR}},
+            "grpc_service": {
+                "envoy_grpc": {"cluster_name": clusters::COLLECTOR},
+                "retry_policy": {
+                    "retry_on": "connect-failure,reset,unavailable,resource-exhausted",
+                    "num_retries": RETRIES,
+                    "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"},
+                },
+            },
             "log_name": "clawker-envoy",
             "disable_builtin_labels": true,
             "body": {"string_value": "egress"},

@@ -85,7 +85,12 @@ pub fn collect(
 }
 
 fn names(stream: &Stream) -> BTreeSet<String> {
-    stream.fields.iter().map(|field| field.name.to_owned()).collect()
+    let mut names: BTreeSet<String> = stream.fields.iter().map(|field| field.name.to_owned()).collect();
+    if *stream.name != *EGRESS.name {
+        // The relay's, which is not in this chain.
+        names.remove("event_id");
+    }
+    names
 }
 
 /// The attributes that a stream's newest documents have among them.

@@ -59,13 +59,15 @@ pub enum Stopped {
     Reader,
     /// The collector: it ends by SIGKILL.
     Collector,
+    /// The relay: it ends by SIGKILL.
+    Relay,
     /// The store: it ends by SIGKILL.
     Opensearch,
     /// Writes to the store, which its operator blocks.
     Writes,
     /// Room on the store's disk: past its last watermark it only deletes.
     Room,
-    /// A field in the store's mapping: it refuses every document of the reader's.
+    /// A field in the store's mapping: it refuses every document.
     Field,
 }
 
@@ -85,7 +87,7 @@ pub enum NoFault {
     Kill(String),
     /// Of [`Outage`].
     #[error(
-        "`{0}` is not an outage: `endpoint for 5s`, `reader for 1s`; in the stack tier `opensearch`, `collector`, `writes`, `room` or `field`"
+        "`{0}` is not an outage: `endpoint for 5s`, `reader for 1s`; in the stack tier `opensearch`, `collector`, `relay`, `writes`, `room` or `field`"
     )]
     Outage(String),
 }

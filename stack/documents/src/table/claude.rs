@@ -1,6 +1,6 @@
 //! What Claude Code tells of itself: the attributes of its events that are documented, and hold nothing of a prompt.
 
-use super::{AGENT, CONTAINER_ID, PROJECT};
+use super::{AGENT, CONTAINER_ID, EVENT_ID, PROJECT};
 use crate::{
     Field, Kind, Stream, Strictness,
     field::{WORD, fraction, keyword, number, of},
@@ -31,6 +31,7 @@ const FIELDS: &[Field] = &[
     AGENT,
     PROJECT,
     CONTAINER_ID,
+    EVENT_ID,
     of(Kind::Ip, "src_ip", "The address it came from."),
     keyword("claimed.agent", WORD, "Whose it says it is, where it says so: never believed."),
     keyword("claimed.project", WORD, "Of which project it says it is, likewise."),

@@ -1,6 +1,6 @@
 //! What the resolver was asked.
 
-use super::{AGENT, CONTAINER_ID, PROJECT};
+use super::{AGENT, CONTAINER_ID, EVENT_ID, PROJECT};
 use crate::{
     Field, Kind, Stream, Strictness,
     field::{CUT, WORD, fraction, keyword, number, of},
@@ -20,6 +20,7 @@ const FIELDS: &[Field] = &[
     AGENT,
     PROJECT,
     CONTAINER_ID,
+    EVENT_ID,
     keyword(
         "verdict",
         WORD,

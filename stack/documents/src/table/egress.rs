@@ -1,5 +1,6 @@
 //! What the kernel decided: the reader's documents.
 
+use super::EVENT_ID;
 use crate::{
     Field, Kind, Stream, Strictness,
     field::{CUT, UNCUT, WORD, keyword, number, of},
@@ -66,11 +67,7 @@ const FIELDS: &[Field] = &[
         "",
         "Attempts this document stands for, 1 unless folded; of a loss, those that were lost, absent where that cannot be known.",
     ),
-    keyword(
-        "event_id",
-        CUT,
-        "Identity of the event: node, spool, sequence. Delivery may repeat; count distinct values.",
-    ),
+    EVENT_ID,
     keyword(
         "attribution",
         WORD,

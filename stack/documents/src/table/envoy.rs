@@ -1,6 +1,6 @@
 //! What the proxy saw.
 
-use super::{AGENT, CONTAINER_ID, PROJECT};
+use super::{AGENT, CONTAINER_ID, EVENT_ID, PROJECT};
 use crate::{
     Field, Kind, Stream, Strictness,
     field::{CUT, UNCUT, WORD, keyword, number, of},
@@ -32,6 +32,7 @@ const FIELDS: &[Field] = &[
     AGENT,
     PROJECT,
     CONTAINER_ID,
+    EVENT_ID,
     keyword(
         "verdict",
         WORD,

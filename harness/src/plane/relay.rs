@@ -1,0 +1,56 @@
+//! The relay as it ships, beside the collector: it is reached by that alone.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+use stack::Lane;
+
+use super::answers;
+use crate::docker::{Container, Docker, Network, Order};
+
+/// Where it is reached, by the collector, whose own ports are others.
+pub(super) const RECEIVE: &str = "127.0.0.1:4340";
+/// Where it says how it is.
+const PAGES: u16 = 9465;
+/// Where it sees its files.
+const INSIDE: &str = "/relay";
+
+/// Starts it in the collector's network, with its certificates and what it keeps below `files`, and waits until it answers.
+/// Returns where.
+pub(super) fn start(
+    docker: &Docker,
+    program: &Path,
+    files: &Path,
+    collector: &Container,
+    address: IpAddr,
+) -> anyhow::Result<(Container, SocketAddr)> {
+    let state = files.join("relay");
+    fs::create_dir_all(&state)?;
+    let mut order = Order::new("the relay", "agent", Network::Of(collector.id().to_owned()))
+        .sees(program, "/usr/local/bin/relay")
+        .sees(&files.join("certificates"), &format!("{INSIDE}/certificates"))
+        .keeps(&state, &format!("{INSIDE}/state"))
+        .told(["relay", "--node", "stack", "--receive", RECEIVE])
+        .told(["--listen", &format!("0.0.0.0:{PAGES}"), "--state-dir", &format!("{INSIDE}/state")]);
+    for (option, file) in [
+        ("--tls-ca", "relay-ca.crt"),
+        ("--tls-cert", "relay.crt"),
+        ("--tls-key", "relay.key"),
+        ("--forward-ca", "collector-ca.crt"),
+        ("--forward-cert", "kept.crt"),
+        ("--forward-key", "kept.key"),
+    ] {
+        order = order.told([option, &format!("{INSIDE}/certificates/{file}")]);
+    }
+    for (lane, port) in Lane::ALL.into_iter().filter_map(|lane| Some((lane, lane.kept_port()?))) {
+        // By the address that the collector's certificate is for.
+        order = order.told(["--lane", &format!("{}=https://{address}:{port}", lane.word())]);
+    }
+    let relay = docker.start(order)?;
+    let pages = SocketAddr::new(address, PAGES);
+    answers(&relay, || super::listens(pages))?;
+    Ok((relay, pages))
+}
