@@ -86,8 +86,8 @@ pub fn collect(
 
 fn names(stream: &Stream) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = stream.fields.iter().map(|field| field.name.to_owned()).collect();
-    if *stream.name != *EGRESS.name {
-        // The relay's, which is not in this chain.
+    if [ENVOY.name, COREDNS.name].contains(&stream.name) {
+        // The relay gives them theirs, which is not in this chain; programs of ours write one themselves.
         names.remove("event_id");
     }
     names
