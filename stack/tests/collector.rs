@@ -130,7 +130,6 @@ fn transformed() -> Result<Completion, Failed> {
         Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };
     let at = |name: &str| place.folder.path().join(name);
-    // The labels are `a "q" }` and nothing, of the container `one`.
     // The labels are `a "q" }` and nothing, of the container `one`. What was written before the log was rotated is read too.
     fs::write(
         at("coredns/@400000006aeb1234.s"),

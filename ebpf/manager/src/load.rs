@@ -68,16 +68,6 @@ impl Manager {
         self.pins.check()
     }
 
-    /// Opens a set that is loaded.
-    ///
-    /// # Errors
-    /// If nothing is pinned there, or something of another version.
-    pub fn open(pin_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Result<Self> {
-        let manager = Self::at(pin_dir, state_dir);
-        manager.pins.check()?;
-        Ok(manager)
-    }
-
     /// Loads the object and pins everything. Nothing is attached yet: enrolment does that.
     ///
     /// # Errors

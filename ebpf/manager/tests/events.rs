@@ -12,6 +12,7 @@ use std::{
     fs,
     path::Path,
     process::{Child, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use endpoint::{Endpoint, text, until};
@@ -19,6 +20,10 @@ use serde_json::{Value, json};
 use support::{BINARY, Set};
 
 /// Events on their way, the oldest first.
+fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos().try_into().unwrap()
+}
+
 fn waiting(set: &Set) -> Vec<Value> {
     let folder = set.state.path().join("events/manager");
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -65,6 +70,7 @@ fn each_change_is_an_event_also_one_that_is_refused() {
     set.enrol(&["--rules", "/nowhere"]);
     let id = set.status()["containers"][0]["cgroup_id"].to_string();
     set.run(&["rules", "apply", rules, "--cgroup-id", &id]);
+    let began = unix_ns();
     let mut sudo = set.command(Path::new(BINARY), &["bypass", "on", &id, "--for", "600"]);
     assert!(sudo.env("SUDO_UID", "1000").status().unwrap().success());
     set.run(&["bypass", "off", &id]);
@@ -94,7 +100,8 @@ fn each_change_is_an_event_also_one_that_is_refused() {
     assert!(told[3]["detail"].as_str().unwrap().contains("enrolled already"), "{}", told[3]);
     assert_eq!((&told[3]["agent"], &told[8]["agent"]), (&json!("thief"), &json!(hostile)));
     assert_eq!((&told[6]["actor"], &told[6]["actor_claimed"]), (&json!(0), &json!(1000)));
-    assert!(told[6]["until"].as_u64() > told[5]["until"].as_u64(), "{}", told[6]);
+    let until = told[6]["until"].as_u64().unwrap() - 600_000_000_000;
+    assert!((began..=unix_ns()).contains(&until), "{}", told[6]);
     let ids: BTreeSet<_> = told.iter().map(|event| event["event_id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), told.len());
 }

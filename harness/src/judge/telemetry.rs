@@ -41,10 +41,7 @@ fn metric(evidence: &Evidence<'_>, index: usize, expected: &MetricExpectation) -
     let message = match (meant.as_slice(), expected.exactly, expected.value) {
         (_, Some(exactly), _) if meant.len() as u64 == exactly => return None,
         (_, Some(exactly), _) => format!("exactly {exactly} series expected, {} found", meant.len()),
-        ([one], None, None) => {
-            let _ = one;
-            return None;
-        }
+        ([_], None, None) => return None,
         // As it is written: both are read from text.
         ([one], None, Some(value)) if one.value == value => return None,
         ([one], None, Some(value)) => format!("it is {}, not {value}", one.value),

@@ -24,7 +24,7 @@ pub const OTHERS_WORDS: &str = "others_words";
 
 /// Whose lines leave the machine. Libraries log what they handle; and what this crate logs of its own transport would
 /// make more of itself.
-const OURS: [&str; 5] = ["manager", "ebpf_manager", "reader", "relay", OTHERS_WORDS];
+const OURS: [&str; 4] = ["manager", "ebpf_manager", "reader", OTHERS_WORDS];
 
 /// Lines that may wait.
 const ROOM: usize = 2048;

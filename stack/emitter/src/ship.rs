@@ -27,13 +27,12 @@ pub(crate) async fn events(events: Events, mut client: Client, mut stop: watch::
     loop {
         let stopping = is_over(&stop);
         match round(&events, &mut client, &mut strikes).await {
-            Ok(Some(true)) => {
+            Ok(true) => {
                 trouble.over();
                 continue;
             }
-            Ok(Some(false)) => {}
-            Ok(None) if stopping => return,
-            Ok(None) => {
+            Ok(false) if stopping => return,
+            Ok(false) => {
                 trouble.over();
                 until(&mut stop, PERIOD).await;
                 continue;
@@ -48,18 +47,18 @@ pub(crate) async fn events(events: Events, mut client: Client, mut stop: watch::
     }
 }
 
-/// Sends the oldest events. Whether all were taken; `None`: there are none.
+/// Sends the oldest events, all of which must be taken. `false`: there are none.
 async fn round(
     events: &Events,
     client: &mut Client,
     strikes: &mut HashMap<PathBuf, u32>,
-) -> Result<Option<bool>, String> {
+) -> Result<bool, String> {
     let of_disk = |error: io::Error| format!("the folder of events: {error}");
     events.tell_lost().map_err(of_disk)?;
     let kept = events.oldest(BATCH).map_err(of_disk)?;
     if kept.is_empty() {
         strikes.clear();
-        return Ok(None);
+        return Ok(false);
     }
     let records: Vec<_> = kept.iter().map(otlp::of_event).collect();
     let fates = client.deliver(&records).await;
@@ -90,7 +89,7 @@ async fn round(
         };
         problem = Some(why);
     }
-    problem.map_or(Ok(Some(true)), Err)
+    problem.map_or(Ok(true), Err)
 }
 
 /// Sends a process's log lines until told to stop; what is there then is sent once more.
