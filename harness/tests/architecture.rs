@@ -114,7 +114,8 @@ fn production_does_not_panic() {
         for lint in lints {
             assert!(denied.contains(&format!("clippy::{lint}")), "{} does not deny {lint}", root.display());
         }
-        for file in below(&root) {
+        // A file of tests is none of production's.
+        for file in below(&root).into_iter().filter(|file| !file.ends_with("tests.rs")) {
             let source = fs::read_to_string(&file).expect("a source file");
             let off = |line: &&str| {
                 (line.contains("[allow(") || line.contains("[expect("))

@@ -54,6 +54,12 @@ impl Lane {
         }
     }
 
+    /// Whether its senders give each record its `event_id`; of the others' the relay does.
+    #[must_use]
+    pub const fn is_numbered(self) -> bool {
+        matches!(self, Self::Egress | Self::Cp | Self::Overseer)
+    }
+
     /// Port of the receiver that the relay sends to what it kept. The reader keeps its records itself.
     #[must_use]
     pub const fn kept_port(self) -> Option<u16> {

@@ -111,6 +111,9 @@ pub enum FireError {
     /// Prometheus was not asked.
     #[error("the series of agents' counters are not known: {0}")]
     Metrics(String),
+    /// What the relay keeps was not looked through.
+    #[error("the relay's files were not read: {0}")]
+    Relay(String),
     /// The end of the event stream was not seen.
     #[error("the sentinel of agent {agent:?} did not reach the store within {waited:.1?}: {why}")]
     Sentinel {

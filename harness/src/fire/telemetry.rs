@@ -90,8 +90,8 @@ pub(super) fn places(case: Case<'_, '_>, plane: &Plane, text: &str) -> Result<Ve
     let series =
         series.iter().filter(|series| series.labels.iter().any(|(key, value)| has(key) || has(value)));
     places.extend(series.map(|series| format!("a series: {:?}", series.labels)));
-    places
-        .extend(plane.on_disk(&forms).into_iter().map(|file| format!("the relay's file {}", file.display())));
+    let files = plane.on_disk(&forms).map_err(|error| FireError::Relay(error.to_string()))?;
+    places.extend(files.iter().map(|file| format!("the relay's file {}", file.display())));
     Ok(places)
 }
 

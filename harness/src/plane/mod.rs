@@ -236,14 +236,21 @@ impl Plane {
     }
 
     /// Files of the relay's that have one of these texts.
-    #[must_use]
-    pub fn on_disk(&self, texts: &[String]) -> Vec<PathBuf> {
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn on_disk(&self, texts: &[String]) -> io::Result<Vec<PathBuf>> {
         let has = |bytes: &[u8]| {
             texts.iter().any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
         };
-        let files = fs::read_dir(self.files.path().join("relay")).into_iter().flatten().flatten();
-        let paths = files.map(|file| file.path());
-        paths.filter(|path| fs::read(path).is_ok_and(|bytes| has(&bytes))).collect()
+        let mut found = Vec::new();
+        for file in fs::read_dir(self.files.path().join("relay"))? {
+            let path = file?.path();
+            if has(&fs::read(&path)?) {
+                found.push(path);
+            }
+        }
+        Ok(found)
     }
 
     /// For as long as the guard lives nobody disturbs it.

@@ -48,6 +48,9 @@ pub(super) fn start(
     for (lane, port) in Lane::ALL.into_iter().filter_map(|lane| Some((lane, lane.kept_port()?))) {
         // By the address that the collector's certificate is for.
         order = order.told(["--lane", &format!("{}=https://{address}:{port}", lane.word())]);
+        if lane.is_numbered() {
+            order = order.told(["--numbered", lane.word()]);
+        }
     }
     let relay = docker.start(order)?;
     let pages = SocketAddr::new(address, PAGES);

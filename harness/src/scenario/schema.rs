@@ -8,12 +8,13 @@ use schemars::{
     Schema, SchemaGenerator, generate::SchemaSettings, json_schema, transform::transform_subschemas,
 };
 use serde_json::{Map, Value, json};
+use strum::IntoEnumIterator as _;
 
 use super::{
     fields::{self, EGRESS_STREAM, Kind, TRANSPORTS},
     needs,
     outcome::errnos,
-    types::Scenario,
+    types::{Scenario, Stopped},
     validate::{agents::CAPABILITIES, rules::PROTOS, steps::ACTIONS},
 };
 use crate::actor::raw;
@@ -128,7 +129,8 @@ pub(super) fn kill(_: &mut SchemaGenerator) -> Schema {
 
 /// What is not there, and for how long.
 pub(super) fn outage(_: &mut SchemaGenerator) -> Schema {
-    pattern("^(endpoint|reader) for [0-9]+(ms|s|m)$", "endpoint for 5s")
+    let parts: Vec<String> = Stopped::iter().map(|part| part.to_string()).collect();
+    pattern(&format!("^({}) for [0-9]+(ms|s|m)$", parts.join("|")), "endpoint for 5s")
 }
 
 /// Lists of values by the names of variables.

@@ -22,6 +22,10 @@ pub struct Options {
     #[arg(long = "lane", value_name = "NAME=https://HOST:PORT", required = true)]
     pub lanes: Vec<Endpoint>,
 
+    /// A lane whose senders give each record its `event_id`: what they send again is the same event. Once for each.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub numbered: Vec<String>,
+
     /// Address that records are received on, by OTLP/gRPC over TLS; with port 0 the chosen one is in the log.
     #[arg(long, default_value = "127.0.0.1:4320")]
     pub receive: SocketAddr,

@@ -9,6 +9,8 @@ use prost::Message as _;
 
 /// The attribute that documents are told apart by. What a sender writes there is not kept.
 pub const EVENT_ID: &str = "event_id";
+/// Bytes of an identity that a sender gives, at most.
+const IDENTITY: usize = 512;
 /// Bytes of a text, at most; what is longer is cut.
 const TEXT: usize = 64 << 10;
 /// Attributes of a record or a resource, at most; those after them are dropped, and their number is in the record.
@@ -33,9 +35,14 @@ pub fn count(request: &ExportLogsServiceRequest) -> u64 {
     scopes.fold(0, |count, scope| count.saturating_add(scope.log_records.len() as u64))
 }
 
-/// Encodes a request's records; `id` names the one of that place among those that are kept. None if they are more than
-/// `most` bytes, each with a resource of its own.
-pub fn encode(request: ExportLogsServiceRequest, most: u64, id: impl Fn(u64) -> String) -> Option<Encoded> {
+/// Encodes a request's records; `id` names the one of that place among those that are kept, unless it is `numbered` by its
+/// sender. None if they are more than `most` bytes, each with a resource of its own.
+pub fn encode(
+    request: ExportLogsServiceRequest,
+    most: u64,
+    numbered: bool,
+    id: impl Fn(u64) -> String,
+) -> Option<Encoded> {
     let mut encoded = Encoded::default();
     for ResourceLogs { resource, scope_logs, schema_url } in request.resource_logs {
         let mut whole = ResourceLogs { resource, scope_logs: Vec::new(), schema_url };
@@ -45,7 +52,9 @@ pub fn encode(request: ExportLogsServiceRequest, most: u64, id: impl Fn(u64) -> 
         for ScopeLogs { scope, log_records, schema_url } in scope_logs {
             let mut around = ScopeLogs { scope, log_records: Vec::new(), schema_url };
             for mut record in log_records {
-                stamp(&mut record, id(encoded.records.len() as u64));
+                let own = numbered.then(|| given(&record)).flatten();
+                let place = encoded.records.len() as u64;
+                stamp(&mut record, own.unwrap_or_else(|| id(place)));
                 around.log_records = vec![record];
                 whole.scope_logs = vec![around];
                 let length = whole.encoded_len();
@@ -63,6 +72,15 @@ pub fn encode(request: ExportLogsServiceRequest, most: u64, id: impl Fn(u64) -> 
         }
     }
     Some(encoded)
+}
+
+/// The identity that a record came with, if that is one.
+fn given(record: &LogRecord) -> Option<String> {
+    let pair = record.attributes.iter().find(|pair| pair.key == EVENT_ID)?;
+    match pair.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(id) if (1..=IDENTITY).contains(&id.len()) => Some(id.clone()),
+        _ => None,
+    }
 }
 
 fn stamp(record: &mut LogRecord, id: String) {
@@ -136,12 +154,27 @@ mod tests {
             attributes: vec![pair(EVENT_ID, "mine"), pair("a", "b"), pair(EVENT_ID, "x")],
             ..LogRecord::default()
         };
-        let encoded =
-            encode(request(vec![claims(), claims()]), 1 << 20, |place| format!("n-{place}")).expect("room");
+        let encoded = encode(request(vec![claims(), claims()]), 1 << 20, false, |place| format!("n-{place}"))
+            .expect("room");
         for (place, record) in decoded(&encoded).into_iter().enumerate() {
             assert_eq!(record.attributes, [pair("a", "b"), pair(EVENT_ID, &format!("n-{place}"))]);
         }
         assert_eq!(encoded.bytes, encoded.records.iter().map(|record| record.len() as u64).sum::<u64>());
+    }
+
+    #[test]
+    fn what_its_sender_numbers_keeps_its_identity_if_that_is_one() {
+        let long = "x".repeat(IDENTITY + 1);
+        let records = ["own", "", &long].map(|id| LogRecord {
+            attributes: vec![pair(EVENT_ID, id), pair(EVENT_ID, "second")],
+            ..LogRecord::default()
+        });
+        let records = records.into_iter().chain([LogRecord::default()]).collect();
+        let encoded = encode(request(records), 1 << 20, true, |place| format!("n-{place}")).expect("room");
+        let ids = ["own", "n-1", "n-2", "n-3"];
+        for (record, id) in decoded(&encoded).into_iter().zip(ids) {
+            assert_eq!(record.attributes, [pair(EVENT_ID, id)]);
+        }
     }
 
     #[test]
@@ -151,7 +184,7 @@ mod tests {
         attributes[0] = pair("k0", &long);
         let body = AnyValue { value: Some(Value::StringValue(format!("x{long}"))) };
         let record = LogRecord { attributes, body: Some(body), ..LogRecord::default() };
-        let encoded = encode(request(vec![record]), 1 << 20, |_| "id".to_owned()).expect("room");
+        let encoded = encode(request(vec![record]), 1 << 20, false, |_| "id".to_owned()).expect("room");
         let record = decoded(&encoded).remove(0);
         assert_eq!((record.attributes.len(), record.dropped_attributes_count), (ATTRIBUTES + 1, 7));
         assert_eq!(record.attributes[0], pair("k0", &"ä".repeat(TEXT / 2)));
@@ -169,7 +202,7 @@ mod tests {
         let small = LogRecord { severity_number: 9, ..LogRecord::default() };
         let request = request(vec![large, small]);
         assert_eq!(count(&request), 2);
-        let encoded = encode(request, 1 << 20, |place| format!("n-{place}")).expect("room");
+        let encoded = encode(request, 1 << 20, false, |place| format!("n-{place}")).expect("room");
         assert_eq!((encoded.oversized, encoded.records.len()), (1, 1));
         assert_eq!(decoded(&encoded)[0].attributes, [pair(EVENT_ID, "n-0")]);
     }
@@ -180,6 +213,6 @@ mod tests {
         let attributes = (0..10).map(|i| pair(&format!("k{i}"), &"x".repeat(TEXT))).collect();
         request.resource_logs[0].resource =
             Some(opentelemetry_proto::tonic::resource::v1::Resource { attributes, ..Default::default() });
-        assert!(encode(request, 32 << 20, |_| String::new()).is_none());
+        assert!(encode(request, 32 << 20, false, |_| String::new()).is_none());
     }
 }

@@ -145,12 +145,19 @@ fn open(options: &Options) -> anyhow::Result<Vec<Forwarder>> {
     let authority = Certificate::from_pem(read(&options.forward_ca)?);
     let tls = ClientTlsConfig::new().ca_certificate(authority).identity(identity);
     let (mut forwarders, mut names) = (Vec::new(), BTreeSet::new());
+    if let Some(stray) =
+        options.numbered.iter().find(|name| options.lanes.iter().all(|one| one.lane != **name))
+    {
+        bail!("--numbered {stray} is none of the lanes");
+    }
     for endpoint in &options.lanes {
         if !names.insert(&endpoint.lane) {
             bail!("--lane {} is given twice", endpoint.lane);
         }
         let room = options.room_mib.saturating_mul(1 << 20);
-        let store = Arc::new(Store::open(store::file(folder, &endpoint.lane), node.clone(), room)?);
+        let file = store::file(folder, &endpoint.lane);
+        let numbered = options.numbered.contains(&endpoint.lane);
+        let store = Arc::new(Store::open(file, node.clone(), room, numbered)?);
         let lane = Lane::start(&endpoint.lane, store).context("cannot start a thread")?;
         let client = Client::new(&endpoint.url, tls.clone())
             .with_context(|| format!("--lane {}={}", endpoint.lane, endpoint.url))?;

@@ -222,10 +222,9 @@ fn relay(settings: &Settings) -> Vec<String> {
     command.push(format!("--receive=0.0.0.0:{RELAY_PORT}"));
     command.push(format!("--listen=0.0.0.0:{RELAY_METRICS}"));
     command.push(format!("--node={}", settings.name));
-    for lane in Lane::ALL {
-        command.extend(
-            lane.kept_port().map(|port| format!("--lane={}=https://{collector}:{port}", lane.word())),
-        );
+    for (lane, port) in Lane::ALL.into_iter().filter_map(|lane| Some((lane, lane.kept_port()?))) {
+        command.push(format!("--lane={}=https://{collector}:{port}", lane.word()));
+        command.extend(lane.is_numbered().then(|| format!("--numbered={}", lane.word())));
     }
     command
 }

@@ -50,7 +50,7 @@ pub struct Outage {
 }
 
 /// What can be stopped for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Stopped {
     /// The endpoint: its listener is closed and its connections are cut. Back on the same port.

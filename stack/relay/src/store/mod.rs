@@ -33,6 +33,7 @@ pub struct Store {
     path: PathBuf,
     node: String,
     room: u64,
+    numbered: bool,
     open: Mutex<Option<Open>>,
 }
 
@@ -104,13 +105,14 @@ pub struct Kept {
 }
 
 impl Store {
-    /// Opens the file, or makes it. One that is damaged is set aside.
+    /// Opens the file, or makes it. One that is damaged is set aside. Records that are `numbered` keep the `event_id` that
+    /// they come with.
     ///
     /// # Errors
     /// If another process has it, or it cannot be read or written.
-    pub fn open(path: PathBuf, node: String, room: u64) -> Result<Self, OpenError> {
+    pub fn open(path: PathBuf, node: String, room: u64, numbered: bool) -> Result<Self, OpenError> {
         let open = open::open(&path)?;
-        Ok(Self { path, node, room, open: Mutex::new(Some(open)) })
+        Ok(Self { path, node, room, numbered, open: Mutex::new(Some(open)) })
     }
 
     /// Most bytes that are kept.
@@ -155,7 +157,7 @@ impl Store {
         let came = record::count(&request);
         let first = counts.next;
         let id = |place: u64| format!("{}-{nonce:016x}-{}", self.node, first.saturating_add(place));
-        let Some(encoded) = record::encode(request, self.room, id) else {
+        let Some(encoded) = record::encode(request, self.room, self.numbered, id) else {
             counts.oversized = counts.oversized.saturating_add(came);
             return Ok(Done::TooLarge);
         };

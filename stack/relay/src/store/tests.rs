@@ -22,7 +22,7 @@ fn request(sizes: &[usize]) -> ExportLogsServiceRequest {
 }
 
 fn open(folder: &TempDir) -> Store {
-    Store::open(file(folder.path(), "envoy"), "n1".to_owned(), ROOM).expect("a file")
+    Store::open(file(folder.path(), "envoy"), "n1".to_owned(), ROOM, false).expect("a file")
 }
 
 #[derive(Clone, Debug)]
