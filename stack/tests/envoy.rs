@@ -102,8 +102,8 @@ fn served() -> Result<(), Failed> {
     assert_eq!(before.unserved(&dump(&before)), [""; 0]);
     let told = after.unserved(&dump(&before));
     for line in [
-        "cluster tcp-new.test-22 is not served yet",
-        "listener tcp-new.test-22 is not served yet",
+        "cluster tcp:new.test:22 is not served yet",
+        "listener tcp:new.test:22 is not served yet",
         "listener http is still served",
         "listener https is served as it was before",
         "route table https-one is served as it was before",
@@ -111,7 +111,7 @@ fn served() -> Result<(), Failed> {
         assert!(told.iter().any(|one| one == line), "{line}: {told:#?}");
     }
     let untouched = "route table https-two is served as it was before";
-    assert!(!told.iter().any(|one| one == untouched || one.contains("cluster https-api.test")), "{told:#?}");
+    assert!(!told.iter().any(|one| one == untouched || one.contains("cluster https:api.test")), "{told:#?}");
     let mut refused = dump(&after);
     refused["configs"][1]["dynamic_listeners"][0]["error_state"] = json!({"details": "no such port"});
     assert_eq!(after.unserved(&refused), ["Envoy refuses a listener: no such port"]);

@@ -47,6 +47,8 @@ pub fn encode(
     for ResourceLogs { resource, scope_logs, schema_url } in request.resource_logs {
         let mut whole = ResourceLogs { resource, scope_logs: Vec::new(), schema_url };
         if let Some(resource) = &mut whole.resource {
+            // The collector's processors have no way to these.
+            resource.entity_refs.clear();
             bound(&mut resource.attributes, &mut resource.dropped_attributes_count);
         }
         for ScopeLogs { scope, log_records, schema_url } in scope_logs {

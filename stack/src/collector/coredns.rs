@@ -8,7 +8,7 @@ use crate::coredns::LINE;
 /// that is not as it should be goes on whole, and is told as such.
 pub(super) fn receiver(folder: &str) -> Value {
     let fields = "(?P<block>\\S+) =(?P<agent>\\S*) =(?P<project>\\S*) =(?P<container_id>\\S*) \
-        \\[?(?P<src_ip>[^\\s\\]]+)\\]? (?P<src_port>\\d+) (?P<l4_proto>\\S+) (?P<dns_id>\\d+) (?P<qtype>\\S+) (?P<qclass>\\S+) \
+        \\[?(?P<src_ip>[^\\s\\]%]+)(?:%[^\\s\\]]*)?\\]? (?P<src_port>\\d+) (?P<l4_proto>\\S+) (?P<dns_id>\\d+) (?P<qtype>\\S+) (?P<qclass>\\S+) \
         (?P<rcode>\\S+) (?P<flags>\\S+) (?P<size>\\S+) (?P<rsize>\\S+) (?P<duration>\\S+)s (?P<qname>.*)";
     let time = json!({"parse_from": "attributes.time", "layout_type": "gotime", "layout": "2006-01-02T15:04:05.99999"});
     json!({

@@ -19,7 +19,7 @@ pub const LANE_HEADER: &str = "clawker-lane";
 pub const RELAY: &str = "relay";
 
 /// Bytes of the largest request of an agent's, unpacked.
-const FROM_AGENTS: u32 = 4 << 20;
+const FROM_AGENTS: u32 = 1 << 20;
 
 /// What the collector is told besides the lanes.
 #[derive(Clone, Debug)]

@@ -15,17 +15,17 @@ pub(super) const AGENTS_GRPC: &str = "telemetry-grpc";
 /// The same, as requests.
 pub(super) const AGENTS_HTTP: &str = "telemetry-http";
 
-/// The cluster of a rule's requests. Rules of several containers for one destination share it: it has no labels.
+/// The cluster of a rule's requests. No name holds a colon, so that no two destinations have one cluster. Rules of several containers for one destination share it: it has no labels.
 pub(super) fn name(rule: &Rule) -> String {
     match rule.dst() {
-        Destination::Below(_) => format!("{}-any", rule.proto()),
-        dst => format!("{}-{dst}-{}", rule.proto(), rule.ports()),
+        Destination::Below(_) => format!("{}:any", rule.proto()),
+        dst => format!("{}:{dst}:{}", rule.proto(), rule.ports()),
     }
 }
 
 /// The cluster that hands on as it is.
 pub(super) fn name_of_handed(dst: &Destination, port: u16) -> String {
-    format!("tcp-{dst}-{port}")
+    format!("tcp:{dst}:{port}")
 }
 
 pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {

@@ -175,7 +175,7 @@ const UNPACKED: [&str; 4] =
 
 /// A name, as files are called after it.
 fn file_of(name: &str) -> String {
-    name.replace('*', "_")
+    name.replace('*', "+")
 }
 
 fn secret_file(name: &str) -> String {

@@ -64,8 +64,19 @@ fn host(rule: &Rule) -> Value {
         }
         domains.push(format!("{}:{port}", rule.dst()));
     }
-    json!({"name": format!("{} {}", rule.dst(), rule.ports()), "domains": domains, "routes": routes(rule)})
+    json!({
+        "name": format!("{} {}", rule.dst(), rule.ports()),
+        "domains": domains,
+        "request_headers_to_remove": if rule.path_rules().is_empty() { [].as_slice() } else { &PATHS },
+        "routes": routes(rule),
+    })
 }
+
+/// Paths that a host may read otherwise than they are compared: parameters of a part, which some leave out, and what is
+/// escaped twice.
+const OTHERWISE_READ: &str = "[^?#]*(;|%25).*";
+/// Headers that some hosts take the path from.
+const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 
 /// The longest path first, since Envoy takes the first that fits.
 fn routes(rule: &Rule) -> Vec<Value> {
@@ -75,7 +86,11 @@ fn routes(rule: &Rule) -> Vec<Value> {
         // Of the root, there is no separated prefix.
         if path == "/" { json!({"prefix": "/"}) } else { json!({"path_separated_prefix": path}) }
     };
-    let mut routes: Vec<Value> = paths.iter().map(|path| route(rule, at(&path.path), path.action)).collect();
+    let mut routes = Vec::new();
+    if !paths.is_empty() {
+        routes.push(route(rule, json!({"safe_regex": {"regex": OTHERWISE_READ}}), Action::Deny));
+    }
+    routes.extend(paths.iter().map(|path| route(rule, at(&path.path), path.action)));
     routes.push(route(rule, json!({"prefix": "/"}), rule.path_default()));
     routes
 }

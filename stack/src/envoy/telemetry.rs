@@ -11,11 +11,11 @@ use super::{Upstream, clusters, listeners, log};
 use crate::Container;
 
 /// Name of the listener's own certificate; no domain is called so.
-pub(super) const SECRET: &str = "_telemetry";
+pub(super) const SECRET: &str = "+telemetry";
 /// Bytes of the largest request. An agent's own batches are of 512 records, of some hundred bytes each.
-const LARGEST: u32 = 2 << 20;
+const LARGEST: u32 = 512 << 10;
 /// Requests of one container that are taken at once, and again in each second.
-const REQUESTS: u32 = 50;
+const REQUESTS: u32 = 20;
 /// How long a request may take, from its first byte, and its answer.
 const PATIENCE: &str = "30s";
 
@@ -67,8 +67,11 @@ fn routes(container: &Container) -> Value {
     for signal in ["logs", "metrics"] {
         let service = if signal == "logs" { "LogsService" } else { "MetricsService" };
         let path = format!("/opentelemetry.proto.collector.{signal}.v1.{service}/Export");
-        routes.push(route(json!({"path": path, "grpc": {}, "headers": [post()]}), clusters::AGENTS_GRPC));
-        let matched = json!({"path": format!("/v1/{signal}"), "headers": [post(), encoding()]});
+        routes.push(route(
+            json!({"path": path, "grpc": {}, "headers": [post(), plain("grpc-encoding")]}),
+            clusters::AGENTS_GRPC,
+        ));
+        let matched = json!({"path": format!("/v1/{signal}"), "headers": [post(), encoding(), plain("content-encoding")]});
         routes.push(route(matched, clusters::AGENTS_HTTP));
     }
     routes.push(json!({"match": {"prefix": "/"}, "direct_response": {"status": 404}}));
@@ -101,6 +104,12 @@ fn post() -> Value {
 fn encoding() -> Value {
     let regex = "application/(json|x-protobuf)( *;.*)?";
     json!({"name": "content-type", "string_match": {"safe_regex": {"regex": regex}}})
+}
+
+/// What is packed is not taken: a few kilobytes may hold any number of records.
+fn plain(header: &str) -> Value {
+    let regex = json!({"regex": "(identity)?"});
+    json!({"name": header, "string_match": {"safe_regex": regex}, "treat_missing_header_as_empty": true})
 }
 
 /// One container's requests hold up no other's.

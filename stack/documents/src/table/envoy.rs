@@ -38,7 +38,11 @@ const FIELDS: &[Field] = &[
         WORD,
         "What the proxy decided: ALLOWED or DENIED. An answer of 5xx from the other side is ALLOWED.",
     ),
-    keyword("reason", WORD, "The rule's answer that applied; absent where nothing was asked."),
+    keyword(
+        "reason",
+        WORD,
+        "The rule's answer that applied; `malformed` if it was answered before there was one; absent where nothing was asked.",
+    ),
     keyword("l4_proto", WORD, "tcp."),
     keyword("l7_proto", WORD, "What the rule says is spoken: http, https, tcp."),
     of(Kind::Ip, "src_ip", "The container's address."),
