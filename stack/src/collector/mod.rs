@@ -1,4 +1,4 @@
-//! The collector's configuration: for each lane a receiver, pipelines and exporters, which share nothing.
+//! The collector's configuration: for each lane a receiver, pipelines and exporters, which share nothing but the process.
 //!
 //! What arrives by a lane goes to that lane's stream, whatever it says of itself. No queue and no batch stands between a
 //! receiver and what answers for it: the store, where the sender keeps its records until then; else the relay, which has
