@@ -6,13 +6,16 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use abi::{Reason, Verdict};
 use ipnet::IpNet;
 
 use crate::scenario::types::{PortSpec, Rule, Scenario};
+
+/// Docker's own resolver: a socket of the daemon's in the container, by which a question leaves the machine.
+const DOCKER_RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// What carries an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,7 +147,7 @@ impl Model {
                 "DNS is redirected to the agent's resolver".to_owned(),
             );
         }
-        if dst.is_loopback() || dst.is_unspecified() {
+        if (dst.is_loopback() && dst != DOCKER_RESOLVER) || dst.is_unspecified() {
             let because = format!("{dst} does not leave the container");
             return Judgement { recorded: false, ..judgement(Verdict::Allowed, Reason::Loopback, because) };
         }

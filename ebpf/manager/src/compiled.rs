@@ -66,7 +66,7 @@ impl Facts for Now<'_> {
                 Zone::try_from(prefix.zone).unwrap_or(Zone::OwnSubnet),
                 in_routes(&prefix.routes, dst.l4_proto, dst.port),
             ),
-            None => (Zone::Elsewhere, Permitted::No),
+            None => (Zone::Elsewhere, Permitted::NO),
         }
     }
 
@@ -75,8 +75,8 @@ impl Facts for Now<'_> {
             .iter()
             .filter_map(|name| routes::of_name(&self.compiled.permits, name).ok())
             .map(|routes| in_routes(&routes, dst.l4_proto, dst.port))
-            .find(|permitted| *permitted != Permitted::No)
-            .unwrap_or(Permitted::No)
+            .find(|permitted| *permitted != Permitted::NO)
+            .unwrap_or(Permitted::NO)
     }
 
     fn catch_all(&self) -> Option<u16> {

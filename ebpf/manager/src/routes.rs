@@ -140,7 +140,7 @@ fn touch(one: &PortRange, other: &PortRange) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use policy::Permit::{Direct, Listener, No};
+    use policy::Permit;
     use proptest::prelude::*;
     use rules::Rule;
     use serde_json::json;
@@ -158,7 +158,7 @@ mod tests {
         let entries = of_prefixes(&permits, &Network::default(), 7).expect("one range");
         let permitted = |ip: &str| {
             longest(&entries, &address(ip.parse().expect("an address")))
-                .is_some_and(|prefix| policy::permits(&prefix.routes, abi::TCP, 443) == Direct)
+                .is_some_and(|prefix| policy::permits(&prefix.routes, abi::TCP, 443) == Permit::DIRECT)
         };
         assert!(permitted("2001:db8::1") && !permitted("198.51.100.7"));
     }
@@ -182,7 +182,7 @@ mod tests {
             let l4_proto = if udp { abi::UDP } else { abi::TCP };
             let naive = permits.iter().any(|permit| matches!(permit.dst, Destination::Prefix(net) if net.contains(&ip))
                 && permit.range.l4_proto == l4_proto && (permit.range.first..=permit.range.last).contains(&port));
-            let looked_up = longest(&entries, &address(ip)).is_some_and(|prefix| policy::permits(&prefix.routes, l4_proto, port) == Direct);
+            let looked_up = longest(&entries, &address(ip)).is_some_and(|prefix| policy::permits(&prefix.routes, l4_proto, port) == Permit::DIRECT);
             prop_assert_eq!(looked_up, naive);
         }
     }
@@ -203,7 +203,10 @@ mod tests {
         let list = [to("443", 15_001), rule("a.test", "tcp", "1-1000"), to("400-500", 15_002)];
         let routes = of_name(&permits(&list).expect("well-formed"), "a.test").expect("three ranges");
         let at = |port| policy::permits(&routes, abi::TCP, port);
-        assert_eq!([at(443), at(442), at(444), at(1001)], [Listener(15_001), Direct, Direct, No]);
+        assert_eq!(
+            [at(443), at(442), at(444), at(1001)],
+            [Permit::by(15_001), Permit::DIRECT, Permit::DIRECT, Permit::NO]
+        );
     }
 
     #[test]
@@ -224,14 +227,14 @@ mod tests {
             (Zone::try_from(prefix.zone).expect("a zone"), policy::permits(&prefix.routes, l4_proto, port))
         };
         use abi::{ICMP, TCP, UDP};
-        assert_eq!(at("192.0.3.1", TCP, 9), (Zone::Elsewhere, Direct));
-        assert_eq!(at("192.0.2.7", TCP, 9), (Zone::OwnSubnet, No));
-        assert_eq!(at("192.0.2.1", TCP, 9), (Zone::Gateway, No));
+        assert_eq!(at("192.0.3.1", TCP, 9), (Zone::Elsewhere, Permit::DIRECT));
+        assert_eq!(at("192.0.2.7", TCP, 9), (Zone::OwnSubnet, Permit::NO));
+        assert_eq!(at("192.0.2.1", TCP, 9), (Zone::Gateway, Permit::NO));
         for (l4_proto, port) in [(TCP, 443), (UDP, 443), (ICMP, 0)] {
-            assert_eq!(at("192.0.2.1", l4_proto, port), (Zone::Gateway, Direct));
+            assert_eq!(at("192.0.2.1", l4_proto, port), (Zone::Gateway, Permit::DIRECT));
         }
-        assert_eq!(at("192.0.2.9", UDP, 53), (Zone::OwnSubnet, Direct));
-        assert_eq!(at("192.0.2.9", UDP, 443), (Zone::OwnSubnet, No));
+        assert_eq!(at("192.0.2.9", UDP, 53), (Zone::OwnSubnet, Permit::DIRECT));
+        assert_eq!(at("192.0.2.9", UDP, 443), (Zone::OwnSubnet, Permit::NO));
     }
 
     /// Sixteen ranges of a name fit, also where they come from rules of different width.

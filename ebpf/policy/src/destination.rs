@@ -22,8 +22,12 @@ impl Destination<'_> {
     }
 }
 
+/// Docker's own resolver, which it puts into each container of a user-defined network.
+const DOCKER_RESOLVER: u32 = u32::from_be_bytes([127, 0, 0, 11]);
+
 /// Whether the address never leaves the machine: `127/8`, `::1`, and the unspecified addresses,
-/// which Linux takes for loopback.
+/// which Linux takes for loopback. Docker's resolver is no loopback: behind it is a socket of the daemon's, which
+/// asks whoever the daemon asks.
 #[inline(always)]
 pub fn is_loopback(addr: &Address) -> bool {
     let [w0, w1, w2, w3] = words(addr);
@@ -32,7 +36,7 @@ pub fn is_loopback(addr: &Address) -> bool {
     }
     match w2 {
         0 => w3 <= 1,
-        0xffff => w3 == 0 || w3 >> 24 == 127,
+        0xffff => w3 == 0 || w3 >> 24 == 127 && w3 != DOCKER_RESOLVER,
         _ => false,
     }
 }

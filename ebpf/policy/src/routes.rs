@@ -12,11 +12,11 @@ pub fn permits(routes: &Routes, l4_proto: u8, port: u16) -> Permit {
     for range in &routes.ranges {
         // Used slots come first; protocol 0 marks the first free one.
         if range.l4_proto == 0 {
-            return Permit::No;
+            return Permit::NO;
         }
         if range.l4_proto == l4_proto && range.first <= port && port <= range.last {
-            return if range.listener == 0 { Permit::Direct } else { Permit::Listener(range.listener) };
+            return Permit::by(range.listener);
         }
     }
-    Permit::No
+    Permit::NO
 }

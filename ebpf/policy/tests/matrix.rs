@@ -38,7 +38,7 @@ impl Facts for World {
     }
     fn domain(&self, dst: &Destination<'_>) -> Permit {
         let mut found = self.names.iter().map(|routes| permits(routes, dst.l4_proto, dst.port));
-        found.find(|permit| *permit != Permit::No).unwrap_or(Permit::No)
+        found.find(|permit| *permit != Permit::NO).unwrap_or(Permit::NO)
     }
     fn catch_all(&self) -> Option<u16> {
         self.catch_all
@@ -106,13 +106,12 @@ fn first_row(world: &World, dst: &Destination<'_>) -> Decision {
     let (zone, by_address) = world.address(dst);
     let by_name = world.domain(dst);
     let own = zone != Zone::Elsewhere;
-    let listener = |permit| if let Permit::Listener(port) = permit { port } else { 0 };
     let proxy = match std::net::Ipv6Addr::from(*dst.addr).to_ipv4_mapped() {
         Some(_) => world.proxy.0,
         None if dst.l4_proto == TCP => world.proxy.0 || world.proxy.1,
         None => world.proxy.1,
     };
-    let handed = |permit| proxy && matches!(permit, Permit::Listener(_));
+    let handed = |permit| proxy && permit != Permit::NO && permit != Permit::DIRECT;
     let other_tcp = dst.l4_proto == TCP && dst.port != 853;
     let rows = [
         (world.bypassed && dns && world.has_resolver(dst), row(Bypassed, Reason::Bypass, Route::Resolver)),
@@ -120,13 +119,13 @@ fn first_row(world: &World, dst: &Destination<'_>) -> Decision {
         (dns && world.has_resolver(dst), row(Allowed, Reason::Dns, Route::Resolver)),
         (dns, row(Denied, Reason::Dns, Route::Direct)),
         (is_loopback(dst.addr), row(Allowed, Reason::Loopback, Route::Direct)),
-        (own && by_address != Permit::No, row(Allowed, Reason::Infrastructure, Route::Direct)),
+        (own && by_address != Permit::NO, row(Allowed, Reason::Infrastructure, Route::Direct)),
         (zone == Zone::Gateway, row(Denied, Reason::Gateway, Route::Direct)),
         (own, row(Denied, Reason::OwnSubnet, Route::Direct)),
-        (by_name == Permit::Direct, row(Allowed, Reason::DomainRule, Route::Direct)),
-        (handed(by_name), handed_to(listener(by_name))),
-        (by_address == Permit::Direct, row(Allowed, Reason::AddressRule, Route::Direct)),
-        (handed(by_address), handed_to(listener(by_address))),
+        (by_name == Permit::DIRECT, row(Allowed, Reason::DomainRule, Route::Direct)),
+        (handed(by_name), handed_to(by_name.listener())),
+        (by_address == Permit::DIRECT, row(Allowed, Reason::AddressRule, Route::Direct)),
+        (handed(by_address), handed_to(by_address.listener())),
         (world.catch_all.is_some() && other_tcp && proxy, handed_to(world.catch_all.unwrap_or(0))),
         (true, row(Denied, Reason::NoRule, Route::Direct)),
     ];
@@ -178,10 +177,10 @@ proptest! {
     }
 
     #[test]
-    fn loopback_is_what_the_standard_library_says(addr in destination().prop_map(|(addr, ..)| addr)) {
+    fn loopback_is_what_the_standard_library_says_but_for_dockers_resolver(addr in destination().prop_map(|(addr, ..)| addr)) {
         let ip = std::net::Ipv6Addr::from(addr);
         let expected = match ip.to_ipv4_mapped() {
-            Some(v4) => v4.is_loopback() || v4.is_unspecified(),
+            Some(v4) => (v4.is_loopback() && v4.octets() != [127, 0, 0, 11]) || v4.is_unspecified(),
             None => ip.is_loopback() || ip.is_unspecified(),
         };
         prop_assert_eq!(is_loopback(&addr), expected);

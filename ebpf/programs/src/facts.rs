@@ -105,13 +105,13 @@ impl Facts for Kernel<'_> {
                 Zone::try_from(prefix.zone).unwrap_or(Zone::OwnSubnet),
                 policy::permits(&prefix.routes, dst.l4_proto, dst.port),
             ),
-            None => (Zone::Elsewhere, Permit::No),
+            None => (Zone::Elsewhere, Permit::NO),
         }
     }
 
     #[inline(always)]
     fn domain(&self, dst: &Destination<'_>) -> Permit {
-        let Some(entry) = self.names else { return Permit::No };
+        let Some(entry) = self.names else { return Permit::NO };
         let mut slot = 0;
         while slot < DNS_NAMES {
             // SAFETY: a live map value, and the index is within the array.
@@ -122,13 +122,13 @@ impl Facts for Kernel<'_> {
             {
                 // SAFETY: a live map value.
                 let permit = policy::permits(unsafe { &*routes }, dst.l4_proto, dst.port);
-                if permit != Permit::No {
+                if permit != Permit::NO {
                     return permit;
                 }
             }
             slot += 1;
         }
-        Permit::No
+        Permit::NO
     }
 
     #[inline(always)]
