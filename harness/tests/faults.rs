@@ -34,7 +34,8 @@ const FAULTS: [(Fault, &[Class]); 10] = [
     (Fault::VerdictFlipped, &[Class::Leak, Class::OverBlock]),
     (Fault::PortByteOrder, &[Class::MisRecord]),
     (Fault::V6ByteOrder, &[Class::MisRecord, Class::OverBlock]),
-    (Fault::CookieConfused, &[Class::MisRecord, Class::Lost]),
+    // A flow is known by its cookie: what one socket may, all may.
+    (Fault::CookieConfused, &[Class::MisRecord, Class::Lost, Class::Leak]),
     (Fault::IcmpUnrecorded, &[Class::Lost]),
     (Fault::IntendedLost, &[Class::MisRecord]),
     (Fault::HookNotAttached, &[Class::OverBlock]),
