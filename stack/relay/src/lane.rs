@@ -5,7 +5,10 @@ use std::{io, sync::Arc, thread};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::store::{Done, OpenError, Store, Work};
+use crate::{
+    bound::UnderWay,
+    store::{Done, OpenError, Store, Work},
+};
 
 /// Pieces of work that wait; whoever comes then waits before it.
 const WAITING: usize = 32;
@@ -17,6 +20,8 @@ pub struct Lane {
     pub name: Arc<str>,
     /// Its file.
     pub store: Arc<Store>,
+    /// What of it is being taken in.
+    pub under_way: Arc<UnderWay>,
     work: mpsc::Sender<Job>,
     news: Arc<Notify>,
 }
@@ -48,7 +53,7 @@ impl Lane {
         let news = Arc::new(Notify::new());
         let (of_thread, told) = (Arc::clone(&store), Arc::clone(&news));
         thread::Builder::new().name(format!("lane {name}")).spawn(move || write(&of_thread, jobs, &told))?;
-        Ok(Self { name: name.into(), store, work, news })
+        Ok(Self { name: name.into(), store, under_way: Arc::default(), work, news })
     }
 
     /// Keeps a request. When it returns, the records are on the disk.

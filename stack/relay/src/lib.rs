@@ -21,6 +21,7 @@
 )]
 
 mod backoff;
+mod bound;
 mod client;
 mod dead_letters;
 mod forward;

@@ -141,6 +141,16 @@ fn metrics(pages: &[(Lane, Arc<State>)]) -> String {
     }
     let rows = pages.iter().map(|(lane, _)| (&*lane.name, lane.store.room()));
     family(&mut page, "bytes_bound", "gauge", "Most bytes that are kept.", rows);
+    let rows = pages.iter().map(|(lane, _)| (&*lane.name, lane.under_way.bytes()));
+    family(&mut page, "bytes_under_way", "gauge", "Bytes of requests that are being taken in.", rows);
+    let rows = pages.iter().map(|(lane, _)| (&*lane.name, lane.under_way.put_off.load(Ordering::Relaxed)));
+    family(
+        &mut page,
+        "requests_put_off_total",
+        "counter",
+        "Requests that came while more of their lane was under way than there is memory for; senders were told to come again.",
+        rows,
+    );
     let rows = pages.iter().map(|(lane, state)| (&*lane.name, state.errors.load(Ordering::Relaxed)));
     family(&mut page, "forward_errors_total", "counter", "Requests that the endpoint did not take.", rows);
     let rows = pages.iter().map(|(lane, _)| (&*lane.name, lane.store.set_aside()));

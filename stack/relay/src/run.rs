@@ -27,6 +27,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     Options,
+    bound::Bounded,
     client::Client,
     dead_letters::DeadLetters,
     forward::{Forwarder, State},
@@ -91,7 +92,8 @@ async fn process(options: &Options) -> anyhow::Result<()> {
         forwarders.spawn(forwarder.run(stopped.clone()));
     }
     let by_name = lanes.iter().map(|(lane, _)| (lane.name.to_string(), lane.clone())).collect();
-    let service = LogsServiceServer::new(Service { lanes: by_name }).max_decoding_message_size(REQUEST);
+    let service = LogsServiceServer::new(Service).max_decoding_message_size(REQUEST);
+    let service = Bounded::new(service, Arc::new(by_name));
     let incoming = TcpIncoming::bind(options.receive)
         .with_context(|| format!("cannot listen on --receive {}", options.receive))?;
     let listener = TcpListener::bind(options.listen)

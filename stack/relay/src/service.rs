@@ -1,6 +1,6 @@
 //! What senders are answered.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
@@ -11,16 +11,11 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{lane::Lane, store::Done};
 
-/// Header that names the lane of a request.
-pub const LANE: &str = "clawker-lane";
 /// When a sender that found no room is to come again: without it OTLP takes the answer for a final one.
-const AGAIN: Duration = Duration::from_secs(1);
+pub const AGAIN: Duration = Duration::from_secs(1);
 
-/// The OTLP service.
-pub struct Service {
-    /// By their names.
-    pub lanes: HashMap<String, Lane>,
-}
+/// The OTLP service. Requests have their [`Lane`] among their extensions.
+pub struct Service;
 
 #[tonic::async_trait]
 impl LogsService for Service {
@@ -28,10 +23,8 @@ impl LogsService for Service {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        let lane = request.metadata().get(LANE).and_then(|name| name.to_str().ok());
-        let lane = lane.and_then(|name| self.lanes.get(name));
-        let lane =
-            lane.ok_or_else(|| Status::invalid_argument(format!("{LANE} names no lane of this relay")))?;
+        let lane = request.extensions().get::<Lane>().cloned();
+        let lane = lane.ok_or_else(|| Status::internal("a request without a lane"))?;
         // A sender that gives up meanwhile has what it sent kept all the same.
         match lane.keep(request.into_inner()).await {
             Ok(Done::Kept { oversized: 0 } | Done::Settled) => {

@@ -17,7 +17,7 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Certificates, Endpoint, Manner, Relay, Sender, numbered, request, until};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::oneshot};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -27,6 +27,10 @@ fn main() -> ExitCode {
         Trial::test("a record that the store cannot take holds up none", poison),
         Trial::test("a store that rejects some of a request is believed", partial),
         Trial::test("a lane without room refuses, and no other lane does", full),
+        Trial::test(
+            "more of a lane at once than there is memory for is put off, and no other lane is",
+            at_once,
+        ),
         Trial::test("only who has a certificate of the authority is heard, and who names a lane", strangers),
         Trial::test("it ends in order, and goes on where it was", ended),
         Trial::test("a damaged file is set aside, and nothing else is lost", damaged),
@@ -195,6 +199,35 @@ fn full() -> Result<(), Failed> {
     place.send(&mut envoy, sent..sent + 10)?;
     relay.emptied("envoy")?;
     assert_eq!(place.numbers(), (0..sent + 10).chain(10_000..10_010).collect());
+    Ok(())
+}
+
+fn at_once() -> Result<(), Failed> {
+    let place = Place::new(Manner::Take)?;
+    let relay = place.relay()?;
+    let large = request((0..14).map(|number| numbered(number, 1_000_000)).collect());
+    let (mut first, mut second) = (place.sender(&relay, "claude")?, place.sender(&relay, "claude")?);
+    let (rest, is_told) = oneshot::channel();
+    let (of_first, in_full) = (large.clone(), large.clone());
+    let slow = place.runtime.spawn(async move {
+        first.send_slowly(&of_first, is_told).await.map_err(|failed| format!("{failed:?}"))
+    });
+    until("under way", || {
+        relay.numbers("claude").is_ok_and(|numbers| numbers["bytes_under_way"] > 14_000_000)
+    })?;
+    let status = place.runtime.block_on(second.send(in_full.clone())).expect_err("there is no place");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()), "{status:?}");
+    assert_eq!(relay.numbers("claude")?["requests_put_off_total"], 1);
+    place.send(&mut place.sender(&relay, "envoy")?, 100..110)?;
+    assert_eq!(relay.numbers("envoy")?["requests_put_off_total"], 0);
+    // What is over leaves its place.
+    rest.send(()).map_err(|()| "the first request is gone")?;
+    let status = place.runtime.block_on(slow)??;
+    assert_eq!(status.code(), Code::Ok, "{status:?}");
+    relay.emptied("claude")?;
+    place.runtime.block_on(second.send(in_full))?;
+    assert_eq!(relay.numbers("claude")?["requests_put_off_total"], 1);
     Ok(())
 }
 
