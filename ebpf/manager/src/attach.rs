@@ -1,13 +1,17 @@
 //! The programs of a container, and attaching them to its cgroup by pinned links.
 
-use std::{fs, fs::File, path::Path};
+mod link;
+
+use std::{fs, fs::File, os::fd::AsFd as _, path::Path};
 
 use abi::Identity;
 use aya::maps::CgroupStorageKey;
 use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, CgroupSockAddrAttachType,
-    CgroupSockAttachType, ProgramError, SockOps, links::FdLink,
+    CgroupSockAttachType, CgroupSockopt, CgroupSockoptAttachType, ProgramError, SockOps, links::FdLink,
 };
+
+use link::Link;
 
 use crate::{
     Manager,
@@ -44,12 +48,15 @@ pub enum Program {
     Egress,
     /// `cgroup/sock_release`.
     SockRelease,
+    /// `cgroup/setsockopt`.
+    Setsockopt,
 }
 
 impl Program {
     /// Every program, in the order of attaching: what counts and ends flows comes before what opens them.
     pub const ALL: &[Self] = &[
         Self::SockRelease,
+        Self::Setsockopt,
         Self::SockOps,
         Self::Ingress,
         Self::Egress,
@@ -80,6 +87,7 @@ impl Program {
             Self::Ingress => "ingress",
             Self::Egress => "egress",
             Self::SockRelease => "sock_release",
+            Self::Setsockopt => "setsockopt",
         }
     }
 
@@ -96,6 +104,7 @@ impl Program {
             Self::Sendmsg6 => 15,
             Self::Recvmsg4 => 19,
             Self::Recvmsg6 => 20,
+            Self::Setsockopt => 22,
             Self::Getpeername4 => 29,
             Self::Getpeername6 => 30,
             Self::SockRelease => 34,
@@ -112,17 +121,19 @@ impl Program {
                 | Self::Getpeername6
                 | Self::Ingress
                 | Self::SockRelease
+                | Self::Setsockopt
         )
     }
 
     /// Attaches the pinned program at `path`.
-    fn attach(self, path: &Path, cgroup: &File) -> std::result::Result<FdLink, ProgramError> {
+    fn attach(self, path: &Path, cgroup: &File) -> std::result::Result<Link, ProgramError> {
         let mode = CgroupAttachMode::Single;
         macro_rules! attach {
             ($program:expr $(, $argument:expr)*) => {{
                 let mut program = $program;
                 let id = program.attach(cgroup $(, $argument)*, mode)?;
-                FdLink::try_from(program.take_link(id)?).map_err(|_| ProgramError::UnexpectedProgramType)
+                let link = FdLink::try_from(program.take_link(id)?);
+                link.map(Link::Aya).map_err(|_| ProgramError::UnexpectedProgramType)
             }};
         }
         match self {
@@ -141,6 +152,10 @@ impl Program {
                 attach!(CgroupSockAddr::from_pin(path, CgroupSockAddrAttachType::GetPeerName6)?)
             }
             Self::SockOps => attach!(SockOps::from_pin(path)?),
+            Self::Setsockopt => {
+                let program = CgroupSockopt::from_pin(path, CgroupSockoptAttachType::Set)?;
+                Link::create(program.fd()?.as_fd(), cgroup.as_fd(), self.attach_type())
+            }
             Self::Ingress => attach!(
                 CgroupSkb::from_pin(path, CgroupSkbAttachType::Ingress)?,
                 CgroupSkbAttachType::Ingress

@@ -213,6 +213,7 @@ fn load_one(program: &mut Loaded) -> std::result::Result<(), ProgramError> {
         Loaded::CgroupSockAddr(program) => program.load(),
         Loaded::CgroupSock(program) => program.load(),
         Loaded::CgroupSkb(program) => program.load(),
+        Loaded::CgroupSockopt(program) => program.load(),
         Loaded::SockOps(program) => program.load(),
         Loaded::RawTracePoint(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),

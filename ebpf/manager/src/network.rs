@@ -52,8 +52,8 @@ impl Network {
             || self.subnets.iter().any(|subnet| subnet.contains(&ip))
     }
 
-    /// Whether the container may ask from an address. Over IPv6 a process borrows any (`IPV6_FREEBIND`), and
-    /// an answer would carry its question there.
+    /// Whether the container may ask from an address. Over IPv6 a process with CAP_NET_RAW borrows any,
+    /// and an answer would carry its question there.
     pub(crate) fn may_ask_from(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let known = self.subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_)));

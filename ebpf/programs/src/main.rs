@@ -25,6 +25,7 @@ mod maps;
 mod packet;
 mod recvmsg;
 mod sendmsg;
+mod setsockopt;
 mod sock_create;
 mod sock_ops;
 mod sock_release;

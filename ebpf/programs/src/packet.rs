@@ -127,8 +127,8 @@ impl Packet {
         Some(())
     }
 
-    /// Reads past IPv6 extension headers. An unprivileged socket option puts them there, and another
-    /// (`IPV6_FREEBIND`) any source address. So a packet leads elsewhere than the socket hooks were told by a
+    /// Reads past IPv6 extension headers. An unprivileged socket option puts them there, and a capability or a
+    /// setting of the namespace (`ip_nonlocal_bind`) any source address. So a packet leads elsewhere than the socket hooks were told by a
     /// routing header, and to loopback from an address that is none: the kernel's own answer, which no hook
     /// sees, would carry what was sent to that address. IPv4 has neither without a capability.
     #[inline(always)]
