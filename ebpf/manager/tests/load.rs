@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use manager::{EnrolRequest, LoadOptions, Manager, ResolverAddresses};
+use manager::{EnrolRequest, LoadOptions, Manager, Program, ResolverAddresses};
 
 struct Loaded {
     manager: Manager,
@@ -52,7 +52,7 @@ fn loads_enrols_retires_and_unloads() {
     let enrolment = manager.enrol(&request).unwrap();
     let status = manager.status().unwrap();
     assert_eq!(status.containers.len(), 1);
-    assert_eq!(status.containers[0].attached, (13, 13));
+    assert_eq!(status.containers[0].attached, (Program::ALL.len(), Program::ALL.len()));
     assert!(manager.enrol(&request).unwrap_err().to_string().contains("enrolled already"));
     let child = cgroup.join("child");
     fs::create_dir(&child).unwrap();
@@ -87,7 +87,7 @@ fn a_cgroup_that_is_gone_is_said() {
     fs::remove_dir(cgroup).unwrap();
     // The kernel lets go of it in its own time.
     let deadline = Instant::now() + Duration::from_secs(20);
-    while manager.status().unwrap().containers[0].attached != (0, 13) {
+    while manager.status().unwrap().containers[0].attached != (0, Program::ALL.len()) {
         assert!(Instant::now() < deadline, "{}", manager.status().unwrap());
         thread::sleep(Duration::from_millis(10));
     }
