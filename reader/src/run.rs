@@ -37,8 +37,6 @@ const FAREWELL: Duration = Duration::from_secs(10);
 const LISTING: Duration = Duration::from_secs(5);
 /// Before a stage that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
-/// Between looks at whether the last events are kept.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs the reader until SIGTERM or SIGINT. Logs JSON lines to stderr, unless the process already
 /// has a subscriber; `RUST_LOG` selects, default `info`.
@@ -71,11 +69,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
             cause = format!("{error:#}")
         );
     }
-    let kept = Instant::now();
     // Where a stage did not end in time, its thread may hold on to what keeps it.
-    while !keeping.is_finished() && kept.elapsed() < RESTART {
-        thread::sleep(LOOK);
-    }
+    let _ = keeping.ends_within(RESTART);
     shipping.stop();
     result
 }

@@ -5,7 +5,7 @@
 //!     <nanoseconds since 1970, 20 digits>-<process>-<number>.json   an event: in the order of their names
 //!     *.new        being written, by whoever holds the lock; else what a killed writer left
 //!     lost         the event that tells of those for which there was no room; not yet on its way
-//!     *.bad        what cannot be read, or what the plane refuses for good; for a person
+//!     *.bad        what cannot be read, or what the plane refuses for good: for a person, the first 256
 //!     lock         held by whoever writes
 //! ```
 //!
@@ -35,6 +35,8 @@ use crate::{
 const FOLDER: &str = "events";
 /// Of what a file holds.
 const VERSION: u32 = 1;
+/// Files that are kept for a person; an event that is set aside beyond them is counted alone.
+const MOST_BAD: usize = 256;
 /// No event is longer: labels, which alone are not cut, are at most so long on any command line.
 const LONGEST: u64 = 1 << 20;
 
@@ -171,13 +173,13 @@ impl Events {
             return Ok(());
         }
         let Ok(lost) = decode(&fs::read(self.lost())?) else {
-            return self.put_aside(&self.lost(), "it is not whole");
+            return self.rename_bad(&self.lost(), "it is not whole");
         };
         fs::rename(self.lost(), self.folder.join(format!("{}.json", stem(&lost.event))))?;
         sync(&self.folder)
     }
 
-    /// The oldest events, at most so many. What cannot be read is put aside.
+    /// The oldest events, at most so many. What cannot be read is set aside.
     pub(crate) fn oldest(&self, count: usize) -> io::Result<Vec<Kept>> {
         let mut names = self.names()?;
         names.sort();
@@ -210,12 +212,16 @@ impl Events {
     /// Keeps a file for a person, and counts its event as lost.
     pub(crate) fn set_aside(&self, path: &Path, why: &str) -> io::Result<()> {
         let lock = self.lock()?;
-        self.put_aside(path, why)?;
+        self.rename_bad(path, why)?;
         self.count_lost(&lock, 1, why)
     }
 
-    fn put_aside(&self, path: &Path, why: &str) -> io::Result<()> {
+    fn rename_bad(&self, path: &Path, why: &str) -> io::Result<()> {
         tracing::error!(event = "event_set_aside", path = %path.display(), why);
+        let is_bad = |path: &PathBuf| path.extension() == Some(OsStr::new("bad"));
+        if self.names()?.iter().filter(|path| is_bad(path)).count() >= MOST_BAD {
+            return self.forget(path);
+        }
         fs::rename(path, path.with_extension("bad"))
     }
 
@@ -237,7 +243,7 @@ impl Events {
         for path in self.names()? {
             match path.extension().and_then(OsStr::to_str) {
                 Some("new") => self.forget(&path)?,
-                Some("json" | "bad") => {
+                Some("json") => {
                     // One that was shipped meanwhile has no size.
                     let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
                     waiting.files = waiting.files.saturating_add(1);

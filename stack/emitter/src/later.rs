@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     },
     thread,
     time::Duration,
@@ -25,17 +25,46 @@ pub struct Later {
     missed: Arc<AtomicU64>,
 }
 
+/// The thread that keeps events. It ends when every [`Later`] is gone and all is kept.
+#[derive(Debug)]
+pub struct Keeping {
+    thread: thread::JoinHandle<()>,
+    /// Nothing comes; the other side goes with the thread.
+    ended: Receiver<()>,
+}
+
+impl Keeping {
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// If it panicked, with what it said.
+    pub fn join(self) -> thread::Result<()> {
+        self.thread.join()
+    }
+
+    /// Waits until it has ended, for so long at most. `false` if it has not.
+    #[must_use]
+    pub fn ends_within(&self, most: Duration) -> bool {
+        self.ended.recv_timeout(most) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
 impl Later {
-    /// Starts the thread. It ends when every clone of this is gone and all is kept.
+    /// Starts the thread.
     ///
     /// # Errors
     /// If there can be no thread.
-    pub fn start(events: Events) -> io::Result<(Self, thread::JoinHandle<()>)> {
+    pub fn start(events: Events) -> io::Result<(Self, Keeping)> {
         let (sender, receiver) = sync_channel(ROOM);
         let missed = Arc::<AtomicU64>::default();
         let later = Self { sender, missed: Arc::clone(&missed) };
-        let body = move || keep(&events, &receiver, &missed);
-        Ok((later, thread::Builder::new().name("events".to_owned()).spawn(body)?))
+        let (end, ended) = channel();
+        let body = move || {
+            let _end: Sender<()> = end;
+            keep(&events, &receiver, &missed);
+        };
+        let thread = thread::Builder::new().name("events".to_owned()).spawn(body)?;
+        Ok((later, Keeping { thread, ended }))
     }
 
     /// Has an event kept. Never waits.
@@ -76,8 +105,9 @@ mod tests {
         for _ in 0..ROOM {
             later.record(Event::new(What::Degraded));
         }
+        assert!(!thread.ends_within(Duration::ZERO), "more may come");
         drop(later);
-        thread.join().unwrap();
+        assert!(thread.ends_within(Duration::from_secs(60)));
         assert_eq!(events.oldest(usize::MAX).unwrap().len(), ROOM);
     }
 

@@ -32,7 +32,7 @@ pub use channel::{ChannelError, Tls, channel};
 pub use event::{Event, Outcome, Owner, What};
 pub use field::{Moment, Words};
 pub use folder::{Bound, Events};
-pub use later::Later;
+pub use later::{Keeping, Later};
 pub use logs::{Logs, OTHERS_WORDS};
 pub use options::Options;
 pub use telemetry::{Running, StartError, Telemetry};

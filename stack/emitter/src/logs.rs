@@ -92,6 +92,17 @@ impl Logs {
         self.shared.news.notified().await;
     }
 
+    /// Has lines that were taken sent once more, after those that came meanwhile: one that is refused does not hold up the
+    /// others.
+    pub(crate) fn again(&self, again: Vec<Line>) {
+        let mut lines = self.lines();
+        let room = ROOM.saturating_sub(lines.len());
+        let over = again.len().saturating_sub(room);
+        lines.extend(again.into_iter().take(room));
+        drop(lines);
+        self.dropped(u64::try_from(over).unwrap_or(u64::MAX));
+    }
+
     /// Counts lines that were taken and did not arrive.
     pub(crate) fn dropped(&self, count: u64) {
         self.shared.dropped.fetch_add(count, Relaxed);

@@ -117,19 +117,24 @@ pub(crate) async fn logs(
         let records: Vec<_> = batch.iter().map(|line| otlp::of_line(line, &component, &node)).collect();
         let fates = client.deliver(&records).await;
         let takes_any = fates.contains(&Fate::Taken);
-        let mut problem = None;
+        let (mut problem, mut refused) = (None, Vec::new());
         let lines = std::mem::take(&mut batch);
         for (line, fate) in lines.into_iter().zip(fates) {
             match fate {
                 Fate::Taken => {}
                 Fate::Rejected(_) => logs.dropped(1),
                 Fate::Refused(_) if takes_any => logs.dropped(1),
-                Fate::Refused(why) | Fate::Unheard(why) => {
+                Fate::Refused(why) => {
+                    problem = Some(why);
+                    refused.push(line);
+                }
+                Fate::Unheard(why) => {
                     problem = Some(why);
                     batch.push(line);
                 }
             }
         }
+        logs.again(refused);
         match problem {
             None => trouble.over(),
             Some(why) => {

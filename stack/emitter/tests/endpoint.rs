@@ -7,6 +7,10 @@ mod endpoint;
 use std::{
     collections::VecDeque,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -41,10 +45,15 @@ fn an_event_waits_for_the_endpoint_is_sent_whole_and_forgotten() {
     let state = tempfile::tempdir().unwrap();
     let hostile = "a\u{1b}[31m\"'\\\u{0}é";
     events(state.path()).record(event(What::BypassOn, hostile).until(1_700_000_000_000_000_000).by_caller());
-    // Nobody listens there until somebody does.
-    let address = Endpoint::start(|_| None).address;
+    // Whoever listens there first takes nothing.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
     let running = shipping(state.path(), format!("http://{address}"));
-    std::thread::sleep(Duration::from_millis(300));
+    for _ in 0..2 {
+        // The second attempt is after the first one's end.
+        drop(nobody.accept().unwrap());
+    }
+    drop(nobody);
     assert_eq!(left(state.path()).len(), 1, "it waits");
     let endpoint = Endpoint::on(address, |_| None);
     let record = endpoint.taken(1).remove(0);
@@ -136,6 +145,36 @@ fn lines_are_sent_before_the_process_ends_and_never_waited_for() {
     assert_eq!(text(&lines[0], "level").as_deref(), Some("WARN"));
     let ids: std::collections::HashSet<_> = lines.iter().map(|line| text(line, "event_id")).collect();
     assert_eq!(ids.len(), 2);
+}
+
+#[test]
+fn a_line_that_cannot_be_taken_does_not_hold_up_others_and_is_counted() {
+    let state = tempfile::tempdir().unwrap();
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&refusals);
+    let endpoint = Endpoint::start(move |records| {
+        let is_refused = records.iter().any(|record| body(record) == "poison");
+        counted.fetch_add(usize::from(is_refused), Relaxed);
+        is_refused.then(|| Err(Status::internal("mapper_parsing_exception")))
+    });
+    let options = Options { logs_endpoint: Some(endpoint.url()), ..Options::default() };
+    let telemetry = Telemetry::new(&options, events(state.path()));
+    let subscriber = tracing_subscriber::registry().with(telemetry.logs());
+    let running = telemetry.start().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!(target: "manager", event = "poison");
+        // Alone, it may be the endpoint that is out of order: it is sent again.
+        until(|| refusals.load(Relaxed) >= 2);
+        tracing::info!(target: "manager", event = "fine");
+        endpoint.taken(1);
+        until(|| {
+            tracing::info!(target: "manager", event = "fine");
+            endpoint.taken.lock().unwrap().iter().any(|one| body(one) == "log_lines_dropped count=1")
+        });
+    });
+    let before = refusals.load(Relaxed);
+    running.stop();
+    assert_eq!(refusals.load(Relaxed), before, "it is not sent any more");
 }
 
 #[test]

@@ -109,6 +109,25 @@ fn a_file_of_another_version_is_put_aside_and_told() {
     assert!(told.detail.unwrap().as_ref().contains("version 2"));
 }
 
+#[test]
+fn what_is_set_aside_takes_no_room_of_what_waits_and_is_bounded() {
+    let state = tempfile::tempdir().unwrap();
+    let events = events(state.path()).bounded(Bound { files: 3, bytes: 1 << 20 });
+    for _ in 0..MOST_BAD + 5 {
+        events.record(Event::new(What::Loaded));
+        let path = events.oldest(1).unwrap().remove(0).path;
+        events.set_aside(&path, "refused").unwrap();
+    }
+    let bad =
+        events.names().unwrap().iter().filter(|path| path.extension() == Some(OsStr::new("bad"))).count();
+    assert_eq!(bad, MOST_BAD);
+    events.record(Event::new(What::Loaded));
+    events.tell_lost().unwrap();
+    let told: Vec<_> = waiting(&events).into_iter().map(|event| (event.event, event.event_count)).collect();
+    let lost = (What::EventsLost, Some(MOST_BAD as u64 + 5));
+    assert!(told.contains(&lost) && told.contains(&(What::Loaded, None)), "{told:?}");
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let text = || proptest::option::of(any::<String>());
     let whose = (text(), text(), text(), proptest::option::of(any::<u64>()));
