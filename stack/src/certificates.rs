@@ -42,7 +42,7 @@ pub enum Error {
         /// Why.
         cause: rcgen::Error,
     },
-    /// One of two files is missing.
+    /// The key is missing, and nothing can be signed.
     #[error("{there} is there and {missing} is not. Put it back, or remove both: all certificates are made anew then.", there = there.display(), missing = missing.display())]
     Half {
         /// The one.
@@ -77,21 +77,26 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// The authority `name`, whose certificate and key are in `folder`; they are made if neither is there.
+    /// The authority `name`, whose certificate and key are in `folder`; they are made if neither is there. A certificate that
+    /// alone is missing is made of the key, which is what was written first: whatever that signed stays good.
     ///
     /// # Errors
-    /// If a file cannot be read or written, is none of these, or one of the two is missing.
+    /// If a file cannot be read or written, is none of these, or the key alone is missing.
     pub fn open(folder: &Path, name: &str) -> Result<Self, Error> {
         let (certificate, key) =
             (folder.join(format!("{name}-ca.crt")), folder.join(format!("{name}-ca.key")));
         match (certificate.exists(), key.exists()) {
             (true, true) => {}
-            (false, false) => make(name, &certificate, &key)?,
             (true, false) => return Err(Error::Half { there: certificate, missing: key }),
-            (false, true) => return Err(Error::Half { there: key, missing: certificate }),
+            (false, has_key) => {
+                if !has_key {
+                    let pair = KeyPair::generate().map_err(of(&name))?;
+                    write(&key, &pair.serialize_pem(), 0o600)?;
+                }
+                sign(name, &certificate, &pair(&key)?)?;
+            }
         }
-        let read = |path: &Path| fs::read_to_string(path).map_err(file(path));
-        let pair = KeyPair::from_pem(&read(&key)?).map_err(of(&key.display()))?;
+        let pair = pair(&key)?;
         // What it signs names it by these: they are those of its own certificate.
         Ok(Self { issuer: Issuer::new(authority(name), pair), certificate: read(&certificate)? })
     }
@@ -136,12 +141,20 @@ impl Issued {
     }
 }
 
-fn make(name: &str, certificate: &Path, key: &Path) -> Result<(), Error> {
-    let pair = KeyPair::generate().map_err(of(&name))?;
+fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(file(path))
+}
+
+/// The key in a file.
+fn pair(key: &Path) -> Result<KeyPair, Error> {
+    KeyPair::from_pem(&read(key)?).map_err(of(&key.display()))
+}
+
+/// Makes an authority's own certificate.
+fn sign(name: &str, certificate: &Path, pair: &KeyPair) -> Result<(), Error> {
     let mut params = authority(name);
     hold(&mut params, AUTHORITY);
-    let signed = params.self_signed(&pair).map_err(of(&name))?;
-    write(key, &pair.serialize_pem(), 0o600)?;
+    let signed = params.self_signed(pair).map_err(of(&name))?;
     write(certificate, &signed.pem(), 0o644)
 }
 
@@ -176,6 +189,8 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     // One that was left there may be for others to read.
     new.set_permissions(Permissions::from_mode(mode)).map_err(file(&beside))?;
     new.write_all(text.as_bytes()).map_err(file(&beside))?;
+    // What is there is whole, whenever the power goes.
+    new.sync_all().map_err(file(&beside))?;
     fs::rename(&beside, path).map_err(file(path))
 }
 
@@ -256,6 +271,10 @@ mod tests {
         assert_eq!(verify(folder.path(), "one", "late", &["-purpose", "sslserver"]), Ok(()));
         let mode = fs::metadata(folder.path().join("one-ca.key")).expect("a key").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        // A kill between the two files leaves the key alone.
+        fs::remove_file(folder.path().join("one-ca.crt")).expect("removed");
+        Authority::open(folder.path(), "one").expect("signed again");
+        assert_eq!(verify(folder.path(), "one", "late", &["-purpose", "sslserver"]), Ok(()));
         fs::remove_file(folder.path().join("one-ca.key")).expect("removed");
         assert!(matches!(Authority::open(folder.path(), "one"), Err(Error::Half { .. })));
     }

@@ -1,6 +1,8 @@
 //! Which requests of a container go on, and which are answered with 403.
 
-use rules::{Action, Proto, Rule};
+use std::collections::BTreeSet;
+
+use rules::{Action, Destination, Proto, Rule};
 use serde_json::{Value, json};
 
 use super::{clusters, resources};
@@ -25,7 +27,9 @@ pub(super) fn files(plan: &Plan) -> Vec<(String, Value)> {
 }
 
 fn table(plan: &Plan, container: &Container, proto: Proto) -> Value {
-    let mut hosts: Vec<Value> = served(plan, container, proto).map(host).collect();
+    let mut taken = BTreeSet::new();
+    let mut hosts: Vec<Value> =
+        served(plan, container, proto).filter_map(|rule| host(rule, &mut taken)).collect();
     hosts.push(json!({
         "name": "denied",
         "domains": ["*"],
@@ -54,22 +58,25 @@ pub(super) fn served<'a>(
     })
 }
 
-fn host(rule: &Rule) -> Value {
-    let (first, last) = (rule.ports().first(), rule.ports().last());
+/// What a rule's requests name, but for what an earlier rule has `taken`: Envoy has each name once. `None` if that is all.
+fn host<'r>(rule: &'r Rule, taken: &mut BTreeSet<(&'r Destination, u16)>) -> Option<Value> {
     let usual = rule.proto().usual_ports().map(rules::Ports::first);
     let mut domains: Vec<String> = Vec::new();
-    for port in first..=last {
+    for port in rule.ports().range().filter(|port| taken.insert((rule.dst(), *port))) {
         if usual == Some(port) {
             domains.push(rule.dst().to_string());
         }
         domains.push(format!("{}:{port}", rule.dst()));
     }
-    json!({
+    if domains.is_empty() {
+        return None;
+    }
+    Some(json!({
         "name": format!("{} {}", rule.dst(), rule.ports()),
         "domains": domains,
         "request_headers_to_remove": if rule.path_rules().is_empty() { [].as_slice() } else { &PATHS },
         "routes": routes(rule),
-    })
+    }))
 }
 
 /// Paths that a host may read otherwise than they are compared: parameters of a part, which some leave out, and what is

@@ -37,12 +37,14 @@ pub fn store_url(settings: &Settings) -> String {
 /// What does not depend on containers.
 pub fn fixed(folder: &Path, settings: &Settings) -> anyhow::Result<()> {
     let at = |name: &str| folder.join(name);
-    for name in ["collector", "envoy", "envoy/certificates", "coredns", "prometheus", "relay", "rules"] {
+    for name in ["collector", "envoy", "envoy/certificates", "coredns", "prometheus", "relay"] {
         files::folder(&at(name), 0o755, None)?;
     }
+    // What containers may reach, and what they did, is nobody's on the machine but its service's and root's.
+    files::folder(&at("rules"), 0o700, None)?;
     files::folder(&at("data"), 0o711, None)?;
     for (name, user) in super::service::DATA {
-        files::folder(&at(name), 0o755, Some(user))?;
+        files::folder(&at(name), 0o700, Some(user))?;
     }
     let inside = "/etc/otelcol";
     let collector = Collector {
