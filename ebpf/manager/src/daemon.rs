@@ -2,9 +2,10 @@
 
 mod views;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use emitter::{Later, Owner, What};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -31,6 +32,9 @@ pub struct Daemon {
     pub pid: u32,
     /// How the views stand, by cgroup id.
     pub(crate) views: Views,
+    /// Questions that views had too many of at once, by cgroup id.
+    #[serde(default)]
+    pub(crate) put_off: BTreeMap<u64, u64>,
 }
 
 impl Manager {
@@ -46,6 +50,7 @@ impl Manager {
                 pid: read_json(&self.run_file())?.map(|daemon: Daemon| daemon.pid),
             });
         };
+        descriptors();
         tokio::pin!(stop);
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -78,7 +83,8 @@ impl Manager {
                     let states = serving.states();
                     let view = |cgroup_id| states.get(&cgroup_id).cloned().unwrap_or(ViewState::Starting);
                     readying.note(self.refresh_ready(view));
-                    let daemon = Daemon { pid: std::process::id(), views: states };
+                    let (pid, put_off) = (std::process::id(), serving.put_off());
+                    let daemon = Daemon { pid, views: states, put_off };
                     if told.as_ref() != Some(&daemon) && telling.note(write_json(&self.run_file(), &daemon)) {
                         told = Some(daemon);
                     }
@@ -115,6 +121,18 @@ impl Manager {
 
     fn run_file(&self) -> PathBuf {
         self.state_dir.join("run.json")
+    }
+}
+
+/// Has this process have as many files open as it may: each question of a view's has a socket.
+fn descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| {
+        setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+        Ok(most)
+    });
+    match raised {
+        Ok(most) => tracing::debug!(event = "descriptors", most),
+        Err(error) => tracing::warn!(event = "descriptors_not_raised", %error),
     }
 }
 

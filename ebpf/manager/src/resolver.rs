@@ -11,7 +11,7 @@ mod addresses;
 mod upstream;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -31,6 +31,7 @@ use hickory_server::{
 use tokio::net::{TcpListener, UdpSocket};
 
 pub use self::addresses::ResolverAddresses;
+use self::upstream::Upstream;
 use crate::{
     Manager,
     clock::{boot_ns, nanoseconds},
@@ -48,6 +49,7 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A view that answers, until dropped.
 pub struct Resolver {
     _server: Server<Handler>,
+    upstream: Arc<Upstream>,
 }
 
 impl Resolver {
@@ -58,10 +60,11 @@ impl Resolver {
     pub async fn start(manager: &Manager, cgroup_id: u64) -> Result<Self> {
         let view = manager.view(cgroup_id)?.ok_or(Error::NotEnrolled(cgroup_id))?;
         let addresses = view.resolver.ok_or(Error::NotEnrolled(cgroup_id))?;
+        let upstream = Arc::new(Upstream::new(addresses.upstream));
         let handler = Handler {
             manager: manager.clone(),
             cgroup_id,
-            upstream: addresses.upstream,
+            upstream: Arc::clone(&upstream),
             names: Arc::new(Mutex::new(Names::open(manager, cgroup_id)?)),
         };
         let mut server = Server::new(handler);
@@ -71,14 +74,20 @@ impl Resolver {
             let tcp = TcpListener::bind(address).await.map_err(bound)?;
             server.register_listener(tcp, CLIENT_TIMEOUT, 4096);
         }
-        Ok(Self { _server: server })
+        Ok(Self { _server: server, upstream })
+    }
+
+    /// Questions that were answered SERVFAIL, because more were under way than it asks at once.
+    #[must_use]
+    pub fn put_off(&self) -> u64 {
+        self.upstream.put_off()
     }
 }
 
 struct Handler {
     manager: Manager,
     cgroup_id: u64,
-    upstream: SocketAddr,
+    upstream: Arc<Upstream>,
     names: Arc<Mutex<Names>>,
 }
 
@@ -181,12 +190,14 @@ impl Handler {
 
     async fn forward(&self, request: &Request, name: &str, floor: Duration) -> Answer {
         let Ok(info) = request.request_info() else { return Answer::empty(ResponseCode::FormErr) };
-        let reply = match upstream::ask(self.upstream, info.query.original()).await {
-            Ok(reply) => reply,
-            Err(problem) => {
-                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream, problem);
+        let reply = match self.upstream.ask(info.query.original()).await {
+            Some(Ok(reply)) => reply,
+            Some(Err(problem)) => {
+                tracing::warn!(event = "resolver_upstream_failed", upstream = %self.upstream.address, problem);
                 return Answer::empty(ResponseCode::ServFail);
             }
+            // Whoever asks this much could fill the log as well: it is counted.
+            None => return Answer::empty(ResponseCode::ServFail),
         };
         let (addresses, ttl) = addresses(&reply.answers);
         if !addresses.is_empty() {

@@ -27,6 +27,8 @@ pub struct ContainerStatus {
     pub resolver: ViewState,
     /// Where its DNS goes, and where the view listens.
     pub dns: Option<ResolverAddresses>,
+    /// Questions that its view answered SERVFAIL because too many were under way at once, since the daemon serves it.
+    pub questions_put_off: u64,
     /// What its bypass has left.
     pub bypass_left_ms: Option<u64>,
     /// Attempts denied.
@@ -90,6 +92,10 @@ impl Manager {
                 attached: (self.attached(cgroup_id)?, Program::ALL.len()),
                 resolver: dns.map_or(ViewState::None, |_| view_state(cgroup_id, daemon.as_ref())),
                 dns,
+                questions_put_off: daemon
+                    .as_ref()
+                    .and_then(|daemon| daemon.put_off.get(&cgroup_id).copied())
+                    .unwrap_or_default(),
                 bypass_left_ms: self
                     .bypass_left(cgroup_id)?
                     .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
@@ -188,6 +194,13 @@ impl std::fmt::Display for Status {
                 writeln!(
                     f,
                     "{cgroup_id} is attached to nothing: its cgroup is gone; `retire {cgroup_id}` it"
+                )?;
+            }
+            if container.questions_put_off > 0 {
+                writeln!(
+                    f,
+                    "resolver view of {cgroup_id}: {} questions answered SERVFAIL, for more were under way than it asks at once",
+                    container.questions_put_off
                 )?;
             }
             if let ViewState::Failed { cause } = &container.resolver {

@@ -65,7 +65,7 @@ struct Entry {
 }
 
 enum State {
-    Serving { _resolver: Resolver },
+    Serving { resolver: Resolver },
     Failed { cause: String, wait: Duration, again: Instant },
 }
 
@@ -99,7 +99,7 @@ impl Serving {
                         let owner = manager.owner(cgroup_id);
                         self.later.record(part(What::Recovered, owner, "resolver view", None));
                     }
-                    State::Serving { _resolver: resolver }
+                    State::Serving { resolver }
                 }
                 Err(error) => {
                     let cause = error.to_string();
@@ -132,5 +132,13 @@ impl Serving {
                 (*cgroup_id, state)
             })
             .collect()
+    }
+    /// Questions that each had too many of at once, since it serves; those that had any.
+    pub(super) fn put_off(&self) -> BTreeMap<u64, u64> {
+        let of = |(cgroup_id, entry): (&u64, &Entry)| match &entry.state {
+            State::Serving { resolver } => Some((*cgroup_id, resolver.put_off())),
+            State::Failed { .. } => None,
+        };
+        self.views.iter().filter_map(of).filter(|(_, count)| *count > 0).collect()
     }
 }

@@ -4,12 +4,18 @@
 //! identifier of its own, and takes only what comes from the upstream, carries that identifier and
 //! repeats the question.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use hickory_proto::op::{Message, MessageType, Query};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 
@@ -21,11 +27,40 @@ const TCP: Duration = Duration::from_secs(3);
 /// Longest UDP answer: what is asked without EDNS has at most 512 bytes.
 const UDP_BYTES: usize = 4096;
 
-/// The upstream's answer to `query`.
-///
-/// # Errors
-/// Why there is none, as the last attempt met it.
-pub(super) async fn ask(upstream: SocketAddr, query: &Query) -> Result<Message, String> {
+/// Questions of a container that are under way at once. Each has a socket of its own, of which the process has a number.
+const AT_ONCE: usize = 64;
+
+/// A container's upstream, and how many of its questions are under way.
+pub(super) struct Upstream {
+    pub address: SocketAddr,
+    places: Semaphore,
+    put_off: AtomicU64,
+}
+
+impl Upstream {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, places: Semaphore::new(AT_ONCE), put_off: AtomicU64::new(0) }
+    }
+
+    /// The upstream's answer to `query`; nothing at once, if there is no place for it.
+    ///
+    /// # Errors
+    /// Why there is no answer, as the last attempt met it.
+    pub async fn ask(&self, query: &Query) -> Option<Result<Message, String>> {
+        let Ok(_place) = self.places.try_acquire() else {
+            self.put_off.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        Some(ask(self.address, query).await)
+    }
+
+    /// Questions that there was no place for.
+    pub fn put_off(&self) -> u64 {
+        self.put_off.load(Ordering::Relaxed)
+    }
+}
+
+async fn ask(upstream: SocketAddr, query: &Query) -> Result<Message, String> {
     let mut problem = String::new();
     for attempt in ATTEMPTS {
         let end = sleep(attempt);
@@ -180,6 +215,32 @@ mod tests {
             let query = query("api.test.");
             let (answer, ()) = tokio::join!(ask(address, &query), answers);
             assert_eq!(answer.expect("an answer").metadata.response_code, ResponseCode::NXDomain);
+        });
+    }
+
+    #[test]
+    fn a_question_beyond_so_many_at_once_is_put_off_and_none_after_them() {
+        runs(async {
+            let (server, address) = server().await;
+            let (upstream, name) = (Upstream::new(address), query("api.test."));
+            let mut flood: Vec<_> = (0..AT_ONCE).map(|_| Box::pin(upstream.ask(&name))).collect();
+            for one in &mut flood {
+                assert!(timeout(Duration::ZERO, one).await.is_err(), "nobody has answered");
+            }
+            assert!(upstream.ask(&name).await.is_none());
+            assert_eq!(upstream.put_off(), 1);
+            drop(flood);
+            let answers = async {
+                loop {
+                    let (question, client) = asked(&server).await;
+                    let bytes = reply(&question).to_vec().expect("bytes");
+                    // Of most of them nobody listens any more.
+                    let _ = server.send_to(&bytes, client).await;
+                }
+            };
+            let answer = tokio::select! { answer = upstream.ask(&name) => answer, () = answers => None };
+            assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
+            assert_eq!(upstream.put_off(), 1);
         });
     }
 
