@@ -11,6 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rules::{Destination, Rule};
+use sha2::{Digest as _, Sha256};
 
 use crate::Container;
 
@@ -26,23 +27,24 @@ pub struct View<'a> {
     pub resolver: SocketAddr,
 }
 
-/// The Corefile: CoreDNS serves at these addresses, on this port, and watches the file itself.
+/// The Corefile: CoreDNS serves at these addresses, on this port, and watches the file itself. With `metrics` it tells there
+/// what it serves, for [`is_served`].
 ///
-/// A container's names that a rule knows have a server block of their own, so that the log says which block took the
+/// A container's names that a rule knows have server blocks of their own, so that the log says which block took the
 /// question. What else is asked goes to the resolver as well, which alone knows whether a bypass is on; if not, it answers
 /// NXDOMAIN by its own authority, which the flags of the answer say. Nothing is cached: each answer is to be stamped.
 #[must_use]
-pub fn corefile(addresses: &[IpAddr], port: u16, views: &[View<'_>]) -> String {
+pub fn corefile(addresses: &[IpAddr], port: u16, views: &[View<'_>], metrics: Option<SocketAddr>) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let head = format!(".:{port} {{\n    bind {}\n", addresses.join(" "));
     let mut text = String::new();
     // Whoever has no address here is nobody.
     for view in views.iter().filter(|view| !view.container.addresses.is_empty()) {
         let asks = asks(view.container);
-        if let Some(names) = names(&view.container.rules) {
-            block(&mut text, &head, view, "ruled", &format!("({asks}) && ({names})"));
+        for (number, names) in names(&view.container.rules).iter().enumerate() {
+            block(&mut text, &head, view, "ruled", number, &format!("{asks} && ({names})"));
         }
-        block(&mut text, &head, view, "unruled", &asks);
+        block(&mut text, &head, view, "unruled", 0, &asks);
     }
     // Writing to a string does not fail.
     let _ = write!(
@@ -50,8 +52,33 @@ pub fn corefile(addresses: &[IpAddr], port: u16, views: &[View<'_>]) -> String {
         "{head}    reload {RELOAD}\n    log . \"{}\"\n{NOBODY}}}\n",
         format_of("", "", "", "nobody")
     );
+    if let Some(metrics) = metrics {
+        let digest = Sha256::digest(text.as_bytes());
+        let digest = digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        // A zone that nobody asks for, on a loopback where nobody asks: it is among what is served, or it is not.
+        let _ = write!(
+            text,
+            "{REVISION}{digest}.:{port} {{\n    bind {}\n    prometheus {metrics}\n    template ANY ANY {{\n        rcode REFUSED\n    }}\n}}\n",
+            metrics.ip()
+        );
+    }
     text
 }
+
+/// Whether CoreDNS serves `corefile`, by what it says on its page of metrics. One that it could not take it says nothing of
+/// there, and goes on with the one before.
+#[must_use]
+pub fn is_served(corefile: &str, page: &str) -> bool {
+    let zone = corefile.lines().rev().find_map(|line| {
+        let (zone, _) = line.split_once(':')?;
+        zone.starts_with(REVISION).then(|| format!("zone=\"{zone}\""))
+    });
+    let mut enabled = page.lines().filter(|line| line.starts_with("coredns_plugin_enabled{"));
+    zone.is_some_and(|zone| enabled.any(|line| line.contains(&zone)))
+}
+
+/// What the zone begins with that stands for a Corefile; the digest of what is before it follows.
+const REVISION: &str = "revision-";
 
 /// How often the file is looked at, and by how much that varies: the least that there is.
 const RELOAD: &str = "2s 1s";
@@ -66,16 +93,21 @@ const NOBODY: &str = "    acl {
     }
 ";
 
-fn block(text: &mut String, head: &str, view: &View<'_>, block: &str, expression: &str) {
+/// Questions of a block that the view behind is asked at once; what is beyond is refused. Twice as many may come there, which
+/// has a bound of its own, and tells of it.
+const AT_ONCE: u32 = 64;
+
+fn block(text: &mut String, head: &str, view: &View<'_>, block: &str, number: usize, expression: &str) {
     let Container { container_id, agent, project, .. } = view.container;
     let format = format_of(agent, project, container_id, block);
     let resolver = view.resolver;
     let name = STANDARD.encode(container_id).replace(['+', '/', '='], "-");
+    let part = if number > 0 { number.to_string() } else { String::new() };
     // Writing to a string does not fail.
     let _ = write!(
         text,
-        "{head}    view {block}-{name} {{\n        expr {expression}\n    }}\n    \
-         log . \"{format}\"\n    errors\n    forward . {resolver}\n}}\n"
+        "{head}    view {block}{part}-{name} {{\n        expr {expression}\n    }}\n    \
+         log . \"{format}\"\n    errors\n    forward . {resolver} {{\n        max_concurrent {AT_ONCE}\n    }}\n}}\n"
     );
 }
 
@@ -91,16 +123,19 @@ fn format_of(agent: &str, project: &str, container_id: &str, block: &str) -> Str
 
 /// Whether a question comes from the container.
 fn asks(container: &Container) -> String {
-    let sources: Vec<String> = container
-        .addresses
-        .iter()
-        .map(|address| format!("client_ip() == '{}'", address.to_canonical()))
-        .collect();
-    sources.join(" || ")
+    let sources: Vec<String> =
+        container.addresses.iter().map(|address| format!("'{}'", address.to_canonical())).collect();
+    format!("client_ip() in [{}]", sources.join(", "))
 }
 
-/// Whether a question's name is one that a rule knows, as the resolver takes it: of a wildcard, what is below it.
-fn names(rules: &[Rule]) -> Option<String> {
+/// Names of a block, at most. CoreDNS takes no expression of more than 10,000 nodes; a name is one, ...
+const EXACT: usize = 4000;
+/// ... and five where it stands for what is below it.
+const BELOW: usize = 800;
+
+/// Whether a question's name is one that a rule knows, as the resolver takes it: of a wildcard, what is below it. For each
+/// block that it takes.
+fn names(rules: &[Rule]) -> Vec<String> {
     let (mut exact, mut below) = (BTreeSet::new(), BTreeSet::new());
     for rule in rules {
         match rule.dst() {
@@ -109,10 +144,17 @@ fn names(rules: &[Rule]) -> Option<String> {
             Destination::Prefix(_) => continue,
         };
     }
-    let exact = (!exact.is_empty()).then(|| {
-        let exact: Vec<String> = exact.into_iter().collect();
-        format!("name() in [{}]", exact.join(", "))
-    });
-    let all: Vec<String> = exact.into_iter().chain(below).collect();
-    (!all.is_empty()).then(|| all.join(" || "))
+    let (exact, below): (Vec<String>, Vec<String>) =
+        (exact.into_iter().collect(), below.into_iter().collect());
+    let (mut exact, mut below) = (exact.chunks(EXACT), below.chunks(BELOW));
+    let mut blocks = Vec::new();
+    loop {
+        let exact = exact.next().map(|names| format!("name() in [{}]", names.join(", ")));
+        let below = below.next().map(|names| names.join(" || "));
+        let all: Vec<String> = exact.into_iter().chain(below).collect();
+        if all.is_empty() {
+            return blocks;
+        }
+        blocks.push(all.join(" || "));
+    }
 }

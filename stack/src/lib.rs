@@ -16,7 +16,7 @@ mod prometheus;
 pub mod store;
 mod stream;
 
-pub use collector::{Collector, LANE_HEADER, RELAY};
+pub use collector::{AGENTS_MEMORY, AGENTS_OWN_METRICS, AGENTS_VARIABLE, Collector, RELAY};
 pub use container::{Container, containers};
 pub use envoy::{DUMP, Envoy, Shown, Telemetry, Upstream};
 pub use plan::{Handed, Listeners, Plan, PlanError};

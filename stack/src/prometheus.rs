@@ -17,8 +17,10 @@ const OF_OURS: u32 = 50_000;
 /// Where metrics are, as `host:port`.
 #[derive(Clone, Debug)]
 pub struct Prometheus {
-    /// The collector's, which have those of agents.
+    /// The agents' collector's, which have those of agents.
     pub agents: Vec<String>,
+    /// Those that it has of itself: what it took, and what it refused.
+    pub collector: Vec<String>,
     /// The readers'.
     pub reader: Vec<String>,
     /// The relay's.
@@ -36,6 +38,7 @@ impl Prometheus {
     pub fn config(&self) -> Value {
         let jobs = [
             (Self::AGENTS, &self.agents, OF_AGENTS),
+            ("collector", &self.collector, OF_OURS),
             ("reader", &self.reader, OF_OURS),
             ("relay", &self.relay, OF_OURS),
         ];
@@ -71,6 +74,7 @@ mod tests {
     fn who_is_asked_is_whom_there_is_and_each_has_its_limits() {
         let prometheus = Prometheus {
             agents: vec!["collector.test:9464".to_owned()],
+            collector: vec!["collector.test:8888".to_owned()],
             reader: Vec::new(),
             relay: vec!["relay.test:9465".to_owned()],
             interval: Duration::from_secs(15),
@@ -79,7 +83,7 @@ mod tests {
         let jobs = config.get("scrape_configs").and_then(Value::as_array).expect("jobs");
         let names: Vec<&str> =
             jobs.iter().filter_map(|job| job.get("job_name").and_then(Value::as_str)).collect();
-        assert_eq!(names, ["agents", "relay"]);
+        assert_eq!(names, ["agents", "collector", "relay"]);
         for job in jobs {
             for limit in ["sample_limit", "label_limit", "label_value_length_limit"] {
                 assert!(job.get(limit).and_then(Value::as_u64).is_some_and(|limit| limit > 0), "{job}");

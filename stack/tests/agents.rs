@@ -8,6 +8,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, ExitCode},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::{Value, json};
 use stack::{
-    Collector,
+    AGENTS_MEMORY, AGENTS_VARIABLE, Collector,
     certificates::{Authority, Role},
 };
 use tempfile::TempDir;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         test("counters add up, with labels byte for byte", counters),
         test("labels of a metric are of a few", few_series),
         test("a request without an identity is refused", nobody),
+        test("a flood of records that say nothing costs no more than its bound, and nobody else", flood),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -60,6 +62,8 @@ struct Running {
     folder: TempDir,
     url: String,
     metrics: String,
+    /// Where it tells of itself.
+    own: String,
     agent: Agent,
 }
 
@@ -82,7 +86,7 @@ impl Running {
         server.issue(&["127.0.0.1"], Role::Server, LONG * 100)?.write(folder.path(), "server")?;
         let client =
             Authority::open(folder.path(), "claude")?.issue(&["claude"], Role::Client, LONG * 100)?;
-        let [grpc, http, metrics] = ports()?;
+        let [grpc, http, metrics, own] = ports()?;
         let metrics = format!("127.0.0.1:{metrics}");
         let whole = Collector {
             store: "https://opensearch.test:9200".to_owned(),
@@ -92,12 +96,14 @@ impl Running {
             state: String::new(),
             metrics: metrics.clone(),
         }
-        .config();
-        fs::write(folder.path().join("config.yaml"), lane(&whole, &path, grpc, http).to_string())?;
+        .agents_config();
+        let config = lane(&whole, &path, [grpc, http, own]).to_string();
+        fs::write(folder.path().join("config.yaml"), config)?;
         let log = fs::File::create(folder.path().join("log"))?;
         let collector = Command::new(otelcol)
             .current_dir(folder.path())
             .args(["--config", "config.yaml"])
+            .env(AGENTS_VARIABLE.0, AGENTS_VARIABLE.1)
             .stderr(log)
             .spawn()?;
         let certificate = Certificate::from_pem(client.certificate.as_bytes())?;
@@ -113,6 +119,7 @@ impl Running {
             folder,
             url: format!("https://127.0.0.1:{http}"),
             metrics,
+            own: format!("127.0.0.1:{own}"),
             agent: agent.build().new_agent(),
         };
         let deadline = Instant::now() + LONG;
@@ -169,7 +176,19 @@ impl Running {
 
     /// What Prometheus would be told.
     fn series(&self) -> Result<String, Failed> {
-        let url = format!("http://{}/metrics", self.metrics);
+        self.page(&self.metrics)
+    }
+
+    /// How many `logs` or `datapoints` it dropped because they are none of Claude Code's, as it tells Prometheus.
+    fn dropped(&self, kind: &str) -> Result<f64, Failed> {
+        let name = format!("otelcol_processor_filter_{kind}_filtered{{");
+        let page = self.page(&self.own)?;
+        let rows = page.lines().filter(|line| line.starts_with(&name));
+        Ok(rows.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    fn page(&self, of: &str) -> Result<String, Failed> {
+        let url = format!("http://{of}/metrics");
         // As Prometheus asks: for exemplars too, if there are any.
         let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
         let mut answer = self.agent.get(url).header("accept", accept).call()?;
@@ -202,7 +221,7 @@ impl Running {
 }
 
 /// The configuration with that lane alone.
-fn lane(whole: &Value, folder: &str, grpc: u16, http: u16) -> Value {
+fn lane(whole: &Value, folder: &str, [grpc, http, own]: [u16; 3]) -> Value {
     let mut receiver = whole["receivers"]["otlp/claude"].clone();
     for (protocol, port) in [("grpc", grpc), ("http", http)] {
         receiver["protocols"][protocol]["endpoint"] = json!(format!("127.0.0.1:{port}"));
@@ -212,6 +231,8 @@ fn lane(whole: &Value, folder: &str, grpc: u16, http: u16) -> Value {
         pipelines[name] = whole["service"]["pipelines"][name].clone();
     }
     pipelines["logs/claude"]["exporters"] = json!(["file"]);
+    let mut telemetry = whole["service"]["telemetry"].clone();
+    telemetry["metrics"]["readers"][0]["pull"]["exporter"]["prometheus"]["port"] = json!(own);
     json!({
         "receivers": {"otlp/claude": receiver},
         "processors": whole["processors"],
@@ -219,14 +240,14 @@ fn lane(whole: &Value, folder: &str, grpc: u16, http: u16) -> Value {
             "file": {"path": format!("{folder}/claude.json"), "flush_interval": "20ms"},
             "prometheus": whole["exporters"]["prometheus"],
         },
-        "service": {"pipelines": pipelines, "telemetry": whole["service"]["telemetry"]},
+        "service": {"pipelines": pipelines, "telemetry": telemetry},
     })
 }
 
 /// Ports that nobody has.
-fn ports() -> Result<[u16; 3], Failed> {
-    let listeners = [0; 3].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
-    let mut ports = [0; 3];
+fn ports() -> Result<[u16; 4], Failed> {
+    let listeners = [0; 4].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+    let mut ports = [0; 4];
     for (port, listener) in ports.iter_mut().zip(listeners) {
         *port = listener?.local_addr()?.port();
     }
@@ -492,8 +513,10 @@ fn poison(running: &Running) -> Result<(), Failed> {
             assert_eq!(running.send(&request)?, 200, "{place} {value}: {}", running.told());
         }
     }
-    let documents =
-        running.documents(all.iter().filter(|place| place.ends_with("/value")).count() * values.len() * 5)?;
+    let sent = all.iter().filter(|place| place.ends_with("/value")).count() * values.len() * 5;
+    // Each of the five has its name taken away once: that is none of Claude Code's.
+    let documents = running.documents(sent - 5)?;
+    assert_eq!(running.dropped("logs")?, 5.0);
     let table: BTreeMap<&str, &documents::Field> =
         documents::CLAUDE.fields.iter().map(|field| (field.name, field)).collect();
     for document in &documents {
@@ -622,4 +645,75 @@ fn nobody(running: &Running) -> Result<(), Failed> {
     assert_eq!(running.documents(1)?.len(), 1);
     assert_eq!(value_of(&running.series()?, "claude_code_session_count_total", &[]), Some(1.0));
     Ok(())
+}
+
+/// Requests of one container that the proxy lets through at once: two of each protocol.
+const AT_ONCE: usize = 4;
+/// Bytes that it takes in one.
+const REQUEST: usize = 512 << 10;
+
+fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+    let (mut field, mut length) = (vec![tag << 3 | 2], content.len());
+    while length > 127 {
+        field.push(u8::try_from(length & 127).unwrap_or_default() | 128);
+        length >>= 7;
+    }
+    field.push(u8::try_from(length).unwrap_or_default());
+    field.extend(content);
+    field
+}
+
+/// As large requests as there can be, of records and of points that are two bytes each; and how many each has.
+fn nothing() -> ([(&'static str, Vec<u8>); 2], usize) {
+    let count = (REQUEST - 128) / 2;
+    let records = field(1, &field(2, &field(2, &[]).repeat(count)));
+    // Of a counter that is known, by how much it rose.
+    let points = [field(1, &[]).repeat(count), vec![2 << 3, 1, 3 << 3, 1]].concat();
+    let metric = [field(1, b"claude_code.session.count"), field(7, &points)].concat();
+    let points = field(1, &field(2, &field(2, &metric)));
+    ([("logs", records), ("metrics", points)], count)
+}
+
+fn flood(running: &Running) -> Result<(), Failed> {
+    let (requests, count) = nothing();
+    let taken = [0; 2].map(|_| AtomicUsize::new(0));
+    let send = || -> Result<(), Failed> {
+        for ((signal, request), taken) in requests.iter().zip(&taken).cycle().take(8) {
+            let post = running.agent.post(format!("{}/v1/{signal}", running.url));
+            let post = post.header("content-type", "application/x-protobuf");
+            match post.header("x-clawker-agent", "bG91ZA==").send(&request[..])?.status().as_u16() {
+                200 => taken.fetch_add(1, Ordering::Relaxed),
+                // To be sent again.
+                503 => 0,
+                other => return Err(format!("{signal}: {other}: {}", running.told()).into()),
+            };
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let floods: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(send)).collect();
+        // Another's is taken meanwhile.
+        let mut quiet = 0;
+        while floods.iter().any(|flood| !flood.is_finished()) {
+            quiet += usize::from(running.send(&fixture("api_request"))? == 200);
+        }
+        floods.into_iter().try_for_each(|flood| flood.join().map_err(|_| "it panicked")?)?;
+        assert!(quiet > 0);
+        assert_eq!(running.documents(quiet)?.len(), quiet);
+        Ok::<_, Failed>(())
+    })?;
+    for (taken, kind) in taken.into_iter().map(AtomicUsize::into_inner).zip(["logs", "datapoints"]) {
+        assert!(taken > 0, "{kind}");
+        assert_eq!(running.dropped(kind)?, f64::from(u32::try_from(taken * count)?), "{kind}");
+    }
+    let peak = most_memory(running.collector.id())?;
+    assert!(peak < u64::from(AGENTS_MEMORY) << 20, "{} MiB", peak >> 20);
+    Ok(())
+}
+
+/// The most memory that a process had, bytes.
+fn most_memory(process: u32) -> Result<u64, Failed> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+    Ok(most.ok_or("no VmHWM")?.parse::<u64>()? << 10)
 }

@@ -40,7 +40,9 @@ fn collector(folder: &str) -> Collector {
 }
 
 fn golden() -> Result<(), Failed> {
-    insta::assert_json_snapshot!("config", collector("/etc/otelcol").config());
+    let collector = collector("/etc/otelcol");
+    insta::assert_json_snapshot!("config", collector.config());
+    insta::assert_json_snapshot!("config of agents", collector.agents_config());
     Ok(())
 }
 
@@ -74,13 +76,15 @@ impl Place {
         let path = folder.path().to_str().ok_or("a path in UTF-8")?;
         let mut config = collector(path).config();
         change(&mut config, path);
-        fs::write(folder.path().join("config.yaml"), serde_json::to_vec_pretty(&config)?)?;
+        for (name, config) in [("config.yaml", config), ("agents.yaml", collector(path).agents_config())] {
+            fs::write(folder.path().join(name), serde_json::to_vec_pretty(&config)?)?;
+        }
         Ok(Ok(Self { folder, otelcol }))
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, config: &str) -> Command {
         let mut command = Command::new(&self.otelcol);
-        command.current_dir(self.folder.path()).args(["--config", "config.yaml"]);
+        command.current_dir(self.folder.path()).args(["--config", config]);
         command
     }
 }
@@ -90,9 +94,11 @@ fn validated() -> Result<Completion, Failed> {
         Ok(place) => place,
         Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };
-    let output = place.command().arg("validate").output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    for config in ["config.yaml", "agents.yaml"] {
+        let output = place.command(config).arg("validate").output()?;
+        if !output.status.success() {
+            return Err(format!("{config}: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
     }
     Ok(Completion::Completed)
 }
@@ -169,7 +175,7 @@ fn transformed() -> Result<Completion, Failed> {
     }]});
     fs::write(at("access.json"), format!("{entries}\n"))?;
     let log = fs::File::create(at("log"))?;
-    let _running = Running(place.command().stderr(log).spawn()?);
+    let _running = Running(place.command("config.yaml").stderr(log).spawn()?);
     let told = || fs::read_to_string(at("log")).unwrap_or_default();
     for (lane, count) in [(Lane::Coredns, 7), (Lane::Envoy, 2)] {
         let deadline = Instant::now() + LONG;

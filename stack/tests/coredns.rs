@@ -5,7 +5,7 @@ mod servers;
 use std::{
     fs,
     io::{BufRead as _, BufReader, ErrorKind},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -20,7 +20,7 @@ use hickory_proto::{
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use stack::{
     Container,
-    coredns::{View, corefile},
+    coredns::{View, corefile, is_served},
 };
 use tempfile::TempDir;
 
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Trial::ignorable_test("each container has its view, and its labels in the log", answers),
         Trial::ignorable_test("a borrowed IPv6 address gets no answer, and is logged", borrowed),
         Trial::ignorable_test("no name forges a field or a line", hostile),
+        Trial::ignorable_test("any number of names is served, and what is refused is not said to be", many),
         Trial::ignorable_test("a change of the file is taken up, and cuts nothing", changed),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -64,7 +65,7 @@ fn golden() -> Result<(), Failed> {
     let resolver: SocketAddr = "198.18.0.1:5301".parse()?;
     let views = [&one, &two].map(|container| View { container, resolver });
     let addresses = ["198.18.0.1".parse()?, "2001:db8::1".parse()?];
-    insta::assert_snapshot!("corefile", corefile(&addresses, 53, &views));
+    insta::assert_snapshot!("corefile", corefile(&addresses, 53, &views, Some("127.0.0.1:9153".parse()?)));
     Ok(())
 }
 
@@ -73,6 +74,7 @@ struct Server {
     process: Child,
     log: Receiver<String>,
     port: u16,
+    metrics: SocketAddr,
     folder: TempDir,
 }
 
@@ -86,7 +88,9 @@ impl Server {
         let path = folder.path().join("Corefile");
         // Free a moment ago.
         let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
-        fs::write(&path, corefile(&ADDRESSES, port, views))?;
+        let metrics = ([127, 0, 0, 1], TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()).into();
+        let text = corefile(&ADDRESSES, port, views, Some(metrics));
+        fs::write(&path, &text)?;
         let mut process = Command::new(binary)
             .arg("-conf")
             .arg(&path)
@@ -96,9 +100,30 @@ impl Server {
         let lines = BufReader::new(process.stdout.take().ok_or("no standard output")?).lines();
         let (send, log) = channel();
         thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
-        let server = Self { process, log, port, folder };
+        let server = Self { process, log, port, metrics, folder };
         server.line("CoreDNS-")?;
+        server.serves(&text)?;
         Ok(server)
+    }
+
+    /// Waits until it says so of itself.
+    fn serves(&self, text: &str) -> Result<(), Failed> {
+        let deadline = Instant::now() + LONG;
+        while !self.serves_now(text).is_ok_and(|serves| serves) {
+            if Instant::now() > deadline {
+                return Err("it does not say that it serves its file".into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Whether it says so.
+    fn serves_now(&self, text: &str) -> Result<bool, Failed> {
+        let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+        let page =
+            agent.get(format!("http://{}/metrics", self.metrics)).call()?.body_mut().read_to_string()?;
+        Ok(is_served(text, &page))
     }
 
     /// The next line with this word in it.
@@ -112,8 +137,10 @@ impl Server {
     }
 
     /// Has others served from now on, sooner or later.
-    fn change(&self, views: &[View<'_>]) -> Result<(), Failed> {
-        Ok(fs::write(self.folder.path().join("Corefile"), corefile(&ADDRESSES, self.port, views))?)
+    fn change(&self, views: &[View<'_>]) -> Result<String, Failed> {
+        let text = corefile(&ADDRESSES, self.port, views, Some(self.metrics));
+        fs::write(self.folder.path().join("Corefile"), &text)?;
+        Ok(text)
     }
 
     /// Whoever has this address, connected to it.
@@ -295,7 +322,7 @@ fn changed() -> Result<Completion, Failed> {
     let after = container("one", "a \"b\" } {", "127.0.0.2", "[{dst: new.test, proto: https}]");
     let server = Server::start(&binary, &[View { container: &before, resolver }])?;
     let client = server.client("127.0.0.2")?;
-    server.change(&[View { container: &after, resolver }])?;
+    let text = server.change(&[View { container: &after, resolver }])?;
     let (deadline, mut asked) = (Instant::now() + LONG, 0);
     loop {
         // Each is answered, before, while and after.
@@ -309,10 +336,49 @@ fn changed() -> Result<Completion, Failed> {
             return Err(format!("the change was not taken up within {asked} questions: {line}").into());
         }
     }
+    server.serves(&text)?;
     answered(&client, Name::from_ascii("a.ruled.test.")?)?;
     let line = server.line("clawker ")?;
     if asked < 2 || !line.contains(" clawker unruled ") {
         return Err(format!("after {asked} questions: {line}").into());
+    }
+    Ok(Completion::Completed)
+}
+
+/// More names than one expression of CoreDNS's may have, of both kinds.
+fn many() -> Result<Completion, Failed> {
+    let binary = match servers::binary("coredns", "coredns") {
+        Ok(binary) => binary,
+        Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
+    };
+    let exact = (0..12_000).map(|number| format!("{{dst: n{number}.ruled.test, proto: https}}"));
+    let below = (0..2_500).map(|number| format!("{{dst: '*.w{number}.ruled.test', proto: https}}"));
+    let rules: Vec<String> = exact.chain(below).collect();
+    let one = container("one", "a", "127.0.0.2", &format!("[{}]", rules.join(", ")));
+    let resolver = resolver()?;
+    let server = Server::start(&binary, &[View { container: &one, resolver }])?;
+    for (name, block) in [
+        ("n0.ruled.test.", "ruled"),
+        ("n11999.ruled.test.", "ruled"),
+        ("a.w0.ruled.test.", "ruled"),
+        ("a.w2499.ruled.test.", "ruled"),
+        ("w2499.ruled.test.", "unruled"),
+        ("n12000.ruled.test.", "unruled"),
+    ] {
+        server.ask("127.0.0.2", Name::from_ascii(name)?)?;
+        let line = server.line("clawker ")?;
+        if !line.contains(&format!(" clawker {block} ")) {
+            return Err(format!("{name}: {line}").into());
+        }
+    }
+    // What it cannot take it does not say that it serves.
+    let text =
+        corefile(&ADDRESSES, server.port, &[], Some(server.metrics)).replace("reload", "no-such-plugin");
+    fs::write(server.folder.path().join("Corefile"), &text)?;
+    server.line("reload failed")?;
+    let told = server.serves_now(&text)?;
+    if told {
+        return Err("it says that it serves what it refused".into());
     }
     Ok(Completion::Completed)
 }

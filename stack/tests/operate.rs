@@ -12,7 +12,8 @@ use stack::certificates::Authority;
 use tempfile::TempDir;
 
 /// Services, in the order in which they are started.
-const SERVICES: [&str; 6] = ["opensearch", "relay", "collector", "envoy", "coredns", "prometheus"];
+const SERVICES: [&str; 7] =
+    ["opensearch", "relay", "collector", "agents-collector", "envoy", "coredns", "prometheus"];
 /// Their images.
 const IMAGES: [&str; 6] = ["opensearch", "agent", "collector", "envoy", "coredns", "prometheus"];
 

@@ -211,7 +211,7 @@ fn configure(
         .enumerate()
         .map(|(room, container)| View { container, resolver: view(room) })
         .collect();
-    let text = corefile(&addresses().map(|address| address.ip()), PORT, &views);
+    let text = corefile(&addresses().map(|address| address.ip()), PORT, &views, None);
     let (path, new) = (folder.path().join("Corefile"), folder.path().join("Corefile.new"));
     if fs::read_to_string(&path).is_ok_and(|before| before == text) {
         return Ok(false);

@@ -35,9 +35,9 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes every authority, a certificate of each for one sender, the collector's own for its address, and what it and the
-    /// relay, which is beside it, show each other.
-    pub fn make(folder: &Path, server: IpAddr) -> anyhow::Result<Self> {
+    /// Makes every authority, a certificate of each for one sender, one for the collectors by their addresses, and what they
+    /// and the relay, which is beside the first, show each other.
+    pub fn make(folder: &Path, collectors: [IpAddr; 2]) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         let mut authorities = HashMap::new();
@@ -47,11 +47,11 @@ impl Certificates {
             authorities.insert(lane, authority);
         }
         let authority = Authority::open(folder, "collector")?;
-        let names = ["collector".to_owned(), server.to_string()];
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let [beside, other] = collectors.map(|address| address.to_string());
+        let names = ["collector", &beside, &other];
         authority.issue(&names, Role::Server, LENGTH)?.write(folder, "server")?;
         let relay = Authority::open(folder, RELAY)?;
-        relay.issue(&[RELAY, "127.0.0.1"], Role::Server, LENGTH)?.write(folder, RELAY)?;
+        relay.issue(&[RELAY, &beside], Role::Server, LENGTH)?.write(folder, RELAY)?;
         for client in ["to-relay", "kept"] {
             relay.issue(&[client], Role::Client, LENGTH)?.write(folder, client)?;
         }

@@ -1,4 +1,4 @@
-//! The telemetry plane of a run in the stack tier: the document store, the collector and the relay, as real servers in containers,
+//! The telemetry plane of a run in the stack tier: the document store, the collectors and the relay, as real servers in containers,
 //! with the configuration that ships. One a run; cells are told apart by their agents.
 //!
 //! It must not know what a document should say.
@@ -24,7 +24,7 @@ use std::{
 
 use anyhow::Context as _;
 use stack::{
-    Collector, Lane,
+    AGENTS_VARIABLE, Collector, Lane,
     certificates::Authority,
     store::{Store, Wanted},
 };
@@ -49,10 +49,15 @@ pub const IMAGES: [&str; 6] = ["agent", "collector", "coredns", "envoy", "opense
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_millis(100);
-/// Port of the collector's metrics of agents.
+/// Port of agents' metrics, at their collector.
 const METRICS: u16 = 9464;
-/// Where the collector sees its files.
+/// Port where a collector says that it runs.
+const HEALTH: u16 = 13_133;
+/// Where a collector sees its files.
 const INSIDE: &str = "/etc/otelcol";
+/// Their configurations.
+const CONFIG: &str = "config.yaml";
+const AGENTS_CONFIG: &str = "agents-config.yaml";
 
 /// Running servers. Dropping it ends and removes them.
 pub struct Plane {
@@ -63,6 +68,9 @@ pub struct Plane {
     collector_address: IpAddr,
     /// Where the collector says that it runs.
     health: SocketAddr,
+    /// That of agents' telemetry.
+    agents_collector: Mutex<Container>,
+    agents_address: IpAddr,
     relay: Mutex<Container>,
     /// Where the relay says how it is.
     relay_pages: SocketAddr,
@@ -72,7 +80,7 @@ pub struct Plane {
     /// What is stopped now.
     stopped: AtomicUsize,
     // After what is in them: networks, which stay where they are whatever becomes of a server.
-    _places: [Container; 2],
+    _places: [Container; 3],
     // Shared by cells; alone for the one that disturbs it.
     calm: RwLock<()>,
     programs: Programs,
@@ -100,24 +108,33 @@ impl Plane {
         let search = Search::new(SocketAddr::new(store_address, 9200));
         answers(&store, || search.is_ready())?;
         Store::new(search.url(), None, None)?.bootstrap(&Wanted::default())?;
-        tell("collector");
-        // Its certificate names its address.
+        tell("collectors");
+        // Their certificate names their addresses.
         let (collector_place, address) = place(&docker, "the collector")?;
-        let certificates = Certificates::make(&files.path().join("certificates"), address)?;
-        configure(files.path(), &search)?;
+        let (agents_place, agents_address) = place(&docker, "the agents' collector")?;
+        let certificates = Certificates::make(&files.path().join("certificates"), [address, agents_address])?;
+        configure(files.path(), &search, address)?;
+        let receiver = |lane: Lane| if lane.is_trusted() { address } else { agents_address };
         let (relay, relay_pages) =
-            relay::start(&docker, &programs.relay, files.path(), &collector_place, address)?;
-        let collector = docker.start(
-            Order::new("the collector", "collector", Network::Of(collector_place.id().to_owned()))
-                .sees(&files.path().join("config.yaml"), &format!("{INSIDE}/config.yaml"))
+            relay::start(&docker, &programs.relay, files.path(), &collector_place, address, receiver)?;
+        let order = |what: &str, place: &Container, config: &str| {
+            Order::new(what, "collector", Network::Of(place.id().to_owned()))
+                .sees(&files.path().join(config), &format!("{INSIDE}/config.yaml"))
                 .sees(&files.path().join("certificates"), &format!("{INSIDE}/certificates"))
+        };
+        let collector = docker.start(
+            order("the collector", &collector_place, CONFIG)
                 .sees(&files.path().join("coredns"), &format!("{INSIDE}/coredns"))
                 .keeps(&files.path().join("state"), &format!("{INSIDE}/state")),
         )?;
-        let health = SocketAddr::new(address, 13_133);
+        let health = SocketAddr::new(address, HEALTH);
         answers(&collector, || listens(health))?;
+        let mut of_agents = order("the agents' collector", &agents_place, AGENTS_CONFIG);
+        of_agents.variables.push((AGENTS_VARIABLE.0.to_owned(), AGENTS_VARIABLE.1.to_owned()));
+        let agents_collector = docker.start(of_agents)?;
+        answers(&agents_collector, || listens(SocketAddr::new(agents_address, HEALTH)))?;
         tell("prometheus");
-        let prometheus = Prometheus::start(&docker, files.path(), SocketAddr::new(address, METRICS))?;
+        let prometheus = Prometheus::start(&docker, files.path(), SocketAddr::new(agents_address, METRICS))?;
         let follower = Follower::start(search.clone())?;
         Ok(Self {
             docker,
@@ -126,13 +143,15 @@ impl Plane {
             collector: Mutex::new(collector),
             collector_address: address,
             health,
+            agents_collector: Mutex::new(agents_collector),
+            agents_address,
             relay: Mutex::new(relay),
             relay_pages,
             store: Mutex::new(store),
             search,
             prometheus,
             stopped: AtomicUsize::new(0),
-            _places: [store_place, collector_place],
+            _places: [store_place, collector_place, agents_place],
             calm: RwLock::new(()),
             programs,
             proxy_authority: Authority::open(files.path(), "proxy")?,
@@ -181,13 +200,17 @@ impl Plane {
     /// Where a lane's receiver is.
     #[must_use]
     pub fn receiver(&self, lane: Lane) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.collector_address, lane.port()?))
+        Some(SocketAddr::new(self.collector_of(lane), lane.port()?))
     }
 
     /// Where a lane's receiver of OTLP over HTTP is.
     #[must_use]
     pub fn http_receiver(&self, lane: Lane) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.collector_address, lane.http_port()?))
+        Some(SocketAddr::new(self.collector_of(lane), lane.http_port()?))
+    }
+
+    const fn collector_of(&self, lane: Lane) -> IpAddr {
+        if lane.is_trusted() { self.collector_address } else { self.agents_address }
     }
 
     /// What a sender of a lane shows, and checks by.
@@ -219,7 +242,7 @@ impl Plane {
         self.follower.add(node, sink);
     }
 
-    /// Series of the counters of these containers, of all that the collector had taken.
+    /// Series of the counters of these containers, of all that their collector had taken.
     ///
     /// # Errors
     /// If Prometheus does not tell.
@@ -272,8 +295,9 @@ impl Plane {
             format!("{state}{}", container.told())
         };
         format!(
-            "collector: {}\nrelay: {}\nopensearch: {}\n{}",
+            "collector: {}\nagents' collector: {}\nrelay: {}\nopensearch: {}\n{}",
             state(&self.collector),
+            state(&self.agents_collector),
             state(&self.relay),
             state(&self.store),
             self.follower.explain()
@@ -290,8 +314,8 @@ fn place(docker: &Docker, of: &str) -> Result<(Container, IpAddr), DockerError> 
     Ok((place, address))
 }
 
-/// The collector's files.
-fn configure(folder: &Path, search: &Search) -> anyhow::Result<()> {
+/// The collectors' files. The relay is at `relay`.
+fn configure(folder: &Path, search: &Search, relay: IpAddr) -> anyhow::Result<()> {
     for (name, mode) in [("coredns", 0o755), ("state", 0o777)] {
         let path = folder.join(name);
         fs::create_dir_all(&path)?;
@@ -299,15 +323,18 @@ fn configure(folder: &Path, search: &Search) -> anyhow::Result<()> {
     }
     let collector = Collector {
         store: search.url().to_owned(),
-        relay: Some(relay::RECEIVE.to_owned()),
+        relay: Some(SocketAddr::new(relay, relay::RECEIVE).to_string()),
         certificates: format!("{INSIDE}/certificates"),
         resolver_log: format!("{INSIDE}/coredns/*"),
         state: format!("{INSIDE}/state"),
         metrics: format!("0.0.0.0:{METRICS}"),
     };
-    let path: PathBuf = folder.join("config.yaml");
-    fs::write(&path, serde_json::to_vec_pretty(&collector.config())?)
-        .with_context(|| format!("cannot write {}", path.display()))
+    for (name, config) in [(CONFIG, collector.config()), (AGENTS_CONFIG, collector.agents_config())] {
+        let path = folder.join(name);
+        fs::write(&path, serde_json::to_vec_pretty(&config)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn listens(address: SocketAddr) -> bool {

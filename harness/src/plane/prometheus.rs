@@ -61,6 +61,7 @@ impl Prometheus {
     pub fn start(docker: &Docker, folder: &Path, collector: SocketAddr) -> anyhow::Result<Self> {
         let configuration = Configuration {
             agents: vec![collector.to_string()],
+            collector: Vec::new(),
             reader: Vec::new(),
             relay: Vec::new(),
             interval: INTERVAL,

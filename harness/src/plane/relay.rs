@@ -1,4 +1,4 @@
-//! The relay as it ships, beside the collector: it is reached by that alone.
+//! The relay as it ships, in the collector's network.
 
 use std::{
     fs,
@@ -11,21 +11,22 @@ use stack::Lane;
 use super::answers;
 use crate::docker::{Container, Docker, Network, Order};
 
-/// Where it is reached, by the collector, whose own ports are others.
-pub(super) const RECEIVE: &str = "127.0.0.1:4340";
+/// Where the collectors reach it; the ports of the one beside it are others.
+pub(super) const RECEIVE: u16 = 4340;
 /// Where it says how it is.
 const PAGES: u16 = 9465;
 /// Where it sees its files.
 const INSIDE: &str = "/relay";
 
 /// Starts it in the collector's network, with its certificates and what it keeps below `files`, and waits until it answers.
-/// Returns where.
+/// `receiver` says where a lane is. Returns where it answers.
 pub(super) fn start(
     docker: &Docker,
     program: &Path,
     files: &Path,
     collector: &Container,
     address: IpAddr,
+    receiver: impl Fn(Lane) -> IpAddr,
 ) -> anyhow::Result<(Container, SocketAddr)> {
     let state = files.join("relay");
     fs::create_dir_all(&state)?;
@@ -33,7 +34,7 @@ pub(super) fn start(
         .sees(program, "/usr/local/bin/relay")
         .sees(&files.join("certificates"), &format!("{INSIDE}/certificates"))
         .keeps(&state, &format!("{INSIDE}/state"))
-        .told(["relay", "--node", "stack", "--receive", RECEIVE])
+        .told(["relay", "--node", "stack", "--receive", &format!("0.0.0.0:{RECEIVE}")])
         .told(["--listen", &format!("0.0.0.0:{PAGES}"), "--state-dir", &format!("{INSIDE}/state")]);
     for (option, file) in [
         ("--tls-ca", "relay-ca.crt"),
@@ -47,7 +48,7 @@ pub(super) fn start(
     }
     for (lane, port) in Lane::ALL.into_iter().filter_map(|lane| Some((lane, lane.kept_port()?))) {
         // By the address that the collector's certificate is for.
-        order = order.told(["--lane", &format!("{}=https://{address}:{port}", lane.word())]);
+        order = order.told(["--lane", &format!("{}=https://{}:{port}", lane.word(), receiver(lane))]);
         if lane.is_numbered() {
             order = order.told(["--numbered", lane.word()]);
         }

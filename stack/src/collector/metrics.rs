@@ -78,11 +78,14 @@ const MODELS: [&str; 2] = [
 const LONGEST: u16 = 256;
 
 /// Drops what is no counter of these, or does not tell by how much it rose: of several sessions in one container, totals
-/// could not be added up.
+/// could not be added up. And points of no time, which are two bytes in a request, and hundreds once they have labels.
 pub(super) fn known() -> Value {
     let names: Vec<String> = METRICS.iter().map(|metric| format!(r#"name == "{}""#, metric.name)).collect();
     let rising = "type == METRIC_DATA_TYPE_SUM and aggregation_temporality == AGGREGATION_TEMPORALITY_DELTA and is_monotonic == true";
-    json!({"error_mode": "propagate", "metrics": {"metric": [format!("not ({rising} and ({}))", names.join(" or "))]}})
+    json!({"error_mode": "propagate", "metrics": {
+        "metric": [format!("not ({rising} and ({}))", names.join(" or "))],
+        "datapoint": ["time_unix_nano == 0"],
+    }})
 }
 
 /// Makes of each point what is told of it.

@@ -1,4 +1,5 @@
-//! The collector's configuration: for each lane a receiver, pipelines and exporters, which share nothing but the process.
+//! The collectors' configurations: for each lane a receiver, pipelines and exporters, which share nothing but the process.
+//! That of agents has a process of its own: its senders are hostile, and a small request of theirs is a large one decoded.
 //!
 //! What arrives by a lane goes to that lane's stream, whatever it says of itself. No queue and no batch stands between a
 //! receiver and what answers for it: the store, where the sender keeps its records until then; else the relay, which has
@@ -14,14 +15,24 @@ use serde_json::{Map, Value, json};
 use crate::Lane;
 
 /// Header of a request to the relay that says which lane its records came by.
-pub const LANE_HEADER: &str = "clawker-lane";
+const LANE_HEADER: &str = "clawker-lane";
 /// The authority that the relay and the collector know each other by.
 pub const RELAY: &str = "relay";
 
 /// Bytes of the largest request of an agent's, unpacked.
 const FROM_AGENTS: u32 = 1 << 20;
 
-/// What the collector is told besides the lanes.
+/// MiB that the agents' collector is to have, as its container's bound.
+pub const AGENTS_MEMORY: u32 = 768;
+/// MiB of memory from which on it refuses what comes, for senders to try again; and how many it keeps free of that for what
+/// comes between two looks.
+const REFUSES_AT: (u32, u32) = (480, 160);
+/// What it is to have in its environment: from so much on, what is not used any more is looked for the whole time.
+pub const AGENTS_VARIABLE: (&str, &str) = ("GOMEMLIMIT", "600MiB");
+/// Port of what the agents' collector tells Prometheus of itself: what it refused, among others.
+pub const AGENTS_OWN_METRICS: u16 = 8888;
+
+/// What the collectors are told besides the lanes.
 #[derive(Clone, Debug)]
 pub struct Collector {
     /// Where the store answers, as `https://host:port`.
@@ -36,7 +47,7 @@ pub struct Collector {
     pub resolver_log: String,
     /// Folder where it keeps how far it has read them.
     pub state: String,
-    /// Where Prometheus fetches metrics.
+    /// Where Prometheus fetches agents' metrics.
     pub metrics: String,
 }
 
@@ -50,21 +61,46 @@ struct Parts {
 }
 
 impl Collector {
-    /// The configuration.
+    /// The configuration of the one that has the lanes of our own senders.
     #[must_use]
     pub fn config(&self) -> Value {
+        let mut config = self.of(|lane| lane.is_trusted());
+        put(&mut config, "/extensions", "file_storage", json!({"directory": self.state}));
+        put(&mut config, "/service", "extensions", json!(["file_storage", "health_check"]));
+        config
+    }
+
+    /// That of the one that has the agents' lane, and nothing else. Its memory has a bound, short of which it refuses.
+    #[must_use]
+    pub fn agents_config(&self) -> Value {
+        let mut config = self.of(|lane| !lane.is_trusted());
+        let reader = json!({"pull": {"exporter": {"prometheus": {
+            "host": "0.0.0.0",
+            "port": AGENTS_OWN_METRICS,
+            // Names as its documentation has them.
+            "without_scope_info": true,
+            "without_type_suffix": true,
+            "without_units": true,
+        }}}});
+        put(&mut config, "/service/telemetry", "metrics", json!({"level": "normal", "readers": [reader]}));
+        config
+    }
+
+    fn of(&self, has: impl Fn(Lane) -> bool) -> Value {
         let mut parts = Parts::default();
-        for lane in Lane::ALL {
+        for lane in Lane::ALL.into_iter().filter(|lane| has(*lane)) {
             self.add(lane, &mut parts);
+            if lane == Lane::Claude {
+                self.add_metrics(&mut parts);
+            }
         }
-        self.add_metrics(&mut parts);
         json!({
             "receivers": parts.receivers,
             "processors": parts.processors,
             "exporters": parts.exporters,
-            "extensions": {"file_storage": {"directory": self.state}, "health_check": {"endpoint": "0.0.0.0:13133"}},
+            "extensions": {"health_check": {"endpoint": "0.0.0.0:13133"}},
             "service": {
-                "extensions": ["file_storage", "health_check"],
+                "extensions": ["health_check"],
                 "pipelines": parts.pipelines,
                 "telemetry": {"metrics": {"level": "none"}, "logs": {"level": "info"}},
             },
@@ -107,6 +143,7 @@ impl Collector {
     /// Agents' metrics go to Prometheus alone, and their events to the store alone.
     fn add_metrics(&self, parts: &mut Parts) {
         let steps = [
+            ("memory_limiter/claude", bounded()),
             ("filter/claude-known", metrics::known()),
             ("attributes/claude", agents::identity()),
             ("transform/claude-metrics", metrics::remade()),
@@ -181,8 +218,6 @@ impl Collector {
     fn to_relay(&self, lane: Lane, relay: &str) -> Value {
         json!({
             "endpoint": relay,
-            // It is near, and reads what comes as it is.
-            "compression": "none",
             "headers": {LANE_HEADER: lane.word()},
             // It is beside the collector.
             "compression": "none",
@@ -211,7 +246,12 @@ impl Collector {
 /// What is done to a lane's records, by name, in order.
 fn processors_of(lane: Lane) -> Vec<(&'static str, Value)> {
     if lane == Lane::Claude {
-        return vec![("attributes", agents::identity()), ("transform", agents::logs())];
+        return vec![
+            ("memory_limiter", bounded()),
+            ("filter", agents::named()),
+            ("attributes", agents::identity()),
+            ("transform", agents::logs()),
+        ];
     }
     let mut processors = vec![(
         "resource",
@@ -234,4 +274,23 @@ fn processors_of(lane: Lane) -> Vec<(&'static str, Value)> {
         json!({"error_mode": "propagate", "log_statements": [{"context": "log", "statements": statements}]}),
     ));
     processors
+}
+
+/// Refuses while there is little memory left; the answer is one after which a sender tries again.
+fn bounded() -> Value {
+    let (limit, spike) = REFUSES_AT;
+    json!({
+        "check_interval": "100ms",
+        "limit_mib": limit,
+        "spike_limit_mib": spike,
+        // What is not used any more is no reason to refuse for long.
+        "min_gc_interval_when_soft_limited": "1s",
+    })
+}
+
+/// Sets a field of what is at `pointer`.
+fn put(config: &mut Value, pointer: &str, field: &str, value: Value) {
+    if let Some(fields) = config.pointer_mut(pointer).and_then(Value::as_object_mut) {
+        fields.insert(field.to_owned(), value);
+    }
 }

@@ -6,14 +6,23 @@ use rules::{Destination, Proto, Rule};
 use serde_json::{Value, json};
 
 use super::{Telemetry, Upstream, routes, socket_address};
-use crate::Plan;
+use crate::{Container, Plan};
 
 /// The collector's lane for the access log.
 pub(super) const COLLECTOR: &str = "collector";
-/// That for agents' telemetry, as gRPC.
-pub(super) const AGENTS_GRPC: &str = "telemetry-grpc";
+/// Requests of a container's telemetry, of each protocol, that are with the agents' collector at a time: decoded, one may be a
+/// hundred times as large. Each process of an agent's has one of events and one of counters.
+const AT_ONCE: u32 = 2;
+
+/// The cluster of a container's telemetry, as gRPC. Each container has its own, for it is clusters that Envoy counts by.
+pub(super) fn telemetry_grpc(container: &Container) -> String {
+    format!("telemetry-grpc:{}", container.container_id)
+}
+
 /// The same, as requests.
-pub(super) const AGENTS_HTTP: &str = "telemetry-http";
+pub(super) fn telemetry_http(container: &Container) -> String {
+    format!("telemetry-http:{}", container.container_id)
+}
 
 /// The cluster of a rule's requests. No name holds a colon, so that no two destinations have one cluster. Rules of several containers for one destination share it: it has no labels.
 pub(super) fn name(rule: &Rule) -> String {
@@ -42,13 +51,19 @@ pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
         let cluster = resolved(&name, &handed.dst, handed.port, upstream);
         clusters.insert(name, cluster);
     }
+    let lane = format!("{}/lane", upstream.folder);
+    clusters.insert(COLLECTOR.to_owned(), collector(COLLECTOR, &upstream.collector, &lane));
     let Telemetry { grpc, http, .. } = &upstream.telemetry;
-    for (name, receiver, folder) in [
-        (COLLECTOR, &upstream.collector, "lane"),
-        (AGENTS_GRPC, grpc, "telemetry"),
-        (AGENTS_HTTP, http, "telemetry"),
-    ] {
-        clusters.insert(name.to_owned(), collector(name, receiver, &format!("{}/{folder}", upstream.folder)));
+    let folder = format!("{}/telemetry", upstream.folder);
+    for container in &plan.containers {
+        for (name, receiver) in [(telemetry_grpc(container), grpc), (telemetry_http(container), http)] {
+            let mut cluster = collector(&name, receiver, &folder);
+            if let Some(cluster) = cluster.as_object_mut() {
+                let bound = json!({"max_requests": AT_ONCE, "max_pending_requests": AT_ONCE});
+                cluster.insert("circuit_breakers".to_owned(), json!({"thresholds": [bound]}));
+            }
+            clusters.insert(name, cluster);
+        }
     }
     clusters.into_values().collect()
 }
@@ -162,7 +177,7 @@ fn tls(upstream: &Upstream) -> Value {
     })
 }
 
-/// A lane of the collector's, by mutual TLS with the files in `folder`.
+/// A lane of a collector's, by mutual TLS with the files in `folder`.
 fn collector(name: &str, (host, port): &(String, u16), folder: &str) -> Value {
     let file = |name: &str| json!({"filename": format!("{folder}/{name}")});
     json!({

@@ -30,7 +30,7 @@ pub struct Upstream {
     pub authorities: String,
     /// Name and port of the collector's lane for Envoy.
     pub collector: (String, u16),
-    /// The collector's lane for agents.
+    /// The lane for agents, which has a collector of its own.
     pub telemetry: Telemetry,
     /// The folder that Envoy sees these files in.
     pub folder: String,
@@ -41,7 +41,7 @@ pub struct Upstream {
 pub struct Telemetry {
     /// Names and addresses that agents call the proxy by, for its certificate.
     pub names: Vec<String>,
-    /// Name and port of the collector's receiver for gRPC.
+    /// Name and port of the agents' collector's receiver for gRPC.
     pub grpc: (String, u16),
     /// Name and port of the one for HTTP.
     pub http: (String, u16),

@@ -69,14 +69,16 @@ fn routes(container: &Container) -> Value {
         let path = format!("/opentelemetry.proto.collector.{signal}.v1.{service}/Export");
         routes.push(route(
             json!({"path": path, "grpc": {}, "headers": [post(), plain("grpc-encoding")]}),
-            clusters::AGENTS_GRPC,
+            &clusters::telemetry_grpc(container),
         ));
         let matched = json!({"path": format!("/v1/{signal}"), "headers": [post(), encoding(), plain("content-encoding")]});
-        routes.push(route(matched, clusters::AGENTS_HTTP));
+        routes.push(route(matched, &clusters::telemetry_http(container)));
     }
     routes.push(json!({"match": {"prefix": "/"}, "direct_response": {"status": 404}}));
     json!({
         "name": "telemetry",
+        // The listener may be taken a moment before the cluster.
+        "validate_clusters": false,
         "request_headers_to_add": headers,
         "virtual_hosts": [{"name": "telemetry", "domains": ["*"], "routes": routes}],
     })

@@ -46,6 +46,12 @@ pub fn apply(folder: &Path, file: &Path) -> anyhow::Result<Outcome> {
     } else {
         eprintln!("stack: the proxy does not run: `stack up` starts it, with what was applied");
     }
+    let name = format!("{}-coredns", settings.name);
+    if docker.container(&name)?.is_some_and(|container| container.is_running()) {
+        ready::wait_until_resolved(&docker, &name, &configure::corefile_of(&next, &plan, &settings))?;
+    } else {
+        eprintln!("stack: the resolver does not run: `stack up` starts it, with what was applied");
+    }
     print!("{}", commands(folder, &settings, &next, &plan));
     Ok(Outcome::Good)
 }

@@ -1,11 +1,16 @@
 //! What the services are told, written where they see it.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use serde_json::Value;
 use stack::{
-    Collector, Envoy, Lane, Plan, Prometheus, Shown, Telemetry, Upstream,
+    AGENTS_OWN_METRICS, Collector, Envoy, Lane, Plan, Prometheus, Shown, Telemetry, Upstream,
     certificates::Role,
     coredns::{View, corefile},
 };
@@ -14,7 +19,8 @@ use super::{
     Wrong, files,
     plan::Kept,
     service::{
-        COLLECTOR, DNS, MACHINE, RELAY, RELAY_METRICS, RELAY_PORT, STORE, TO_PROXY, TO_RESOLVER, USER,
+        AGENTS_COLLECTOR, DNS, MACHINE, RELAY, RELAY_METRICS, RELAY_PORT, STORE, TO_PROXY, TO_RESOLVER, USER,
+        collector_of,
     },
     settings::{Settings, host},
     trust,
@@ -24,7 +30,7 @@ use super::{
 const ENVOY: &str = "/etc/envoy";
 /// Port of the reader's metrics, on the machine.
 const READER: u16 = 9464;
-/// Port of the collector's.
+/// Port of agents', at their collector.
 const METRICS: u16 = 9464;
 /// Between two looks of Prometheus.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -37,7 +43,9 @@ pub fn store_url(settings: &Settings) -> String {
 /// What does not depend on containers.
 pub fn fixed(folder: &Path, settings: &Settings) -> anyhow::Result<()> {
     let at = |name: &str| folder.join(name);
-    for name in ["collector", "envoy", "envoy/certificates", "coredns", "prometheus", "relay"] {
+    for name in
+        ["collector", "agents-collector", "envoy", "envoy/certificates", "coredns", "prometheus", "relay"]
+    {
         files::folder(&at(name), 0o755, None)?;
     }
     // What containers may reach, and what they did, is nobody's on the machine but its service's and root's.
@@ -56,6 +64,7 @@ pub fn fixed(folder: &Path, settings: &Settings) -> anyhow::Result<()> {
         metrics: format!("0.0.0.0:{METRICS}"),
     };
     json_file(&at("collector/config.yaml"), &collector.config())?;
+    json_file(&at("agents-collector/config.yaml"), &collector.agents_config())?;
     json_file(&at("prometheus/prometheus.yml"), &prometheus(settings))?;
     // Its own copy: what runs does not change with what is built.
     let relay = settings.relay()?;
@@ -80,7 +89,8 @@ pub fn fixed(folder: &Path, settings: &Settings) -> anyhow::Result<()> {
 fn prometheus(settings: &Settings) -> Value {
     let at = |number: u8, port: u16| vec![format!("{}:{port}", host(settings.plane, number))];
     let prometheus = Prometheus {
-        agents: at(COLLECTOR, METRICS),
+        agents: at(AGENTS_COLLECTOR, METRICS),
+        collector: at(AGENTS_COLLECTOR, AGENTS_OWN_METRICS),
         reader: at(MACHINE, READER),
         relay: at(RELAY, RELAY_METRICS),
         interval: INTERVAL,
@@ -90,18 +100,18 @@ fn prometheus(settings: &Settings) -> Value {
 
 /// What Envoy is told besides the plan.
 pub fn upstream(settings: &Settings) -> anyhow::Result<Upstream> {
-    let collector = host(settings.plane, COLLECTOR).to_string();
-    let receiver = |port: Option<u16>| {
-        Ok::<_, anyhow::Error>((collector.clone(), port.context("a lane has no receiver")?))
+    let receiver = |lane: Lane, port: Option<u16>| {
+        let collector = host(settings.plane, collector_of(lane)).to_string();
+        Ok::<_, anyhow::Error>((collector, port.context("a lane has no receiver")?))
     };
     Ok(Upstream {
         resolvers: vec![settings.dns],
         authorities: format!("{ENVOY}/upstream-ca.crt"),
-        collector: receiver(Lane::Envoy.port())?,
+        collector: receiver(Lane::Envoy, Lane::Envoy.port())?,
         telemetry: Telemetry {
             names: vec![host(settings.agents, TO_PROXY).to_string()],
-            grpc: receiver(Lane::Claude.port())?,
-            http: receiver(Lane::Claude.http_port())?,
+            grpc: receiver(Lane::Claude, Lane::Claude.port())?,
+            http: receiver(Lane::Claude, Lane::Claude.http_port())?,
         },
         folder: ENVOY.to_owned(),
     })
@@ -153,14 +163,19 @@ pub fn containers(folder: &Path, kept: &Kept, plan: &Plan, settings: &Settings) 
     Ok(())
 }
 
-fn corefile_of(kept: &Kept, plan: &Plan, settings: &Settings) -> String {
+/// Where CoreDNS tells what it serves: on its own loopback.
+pub const RESOLVER_METRICS: u16 = 9153;
+
+/// What CoreDNS is told.
+pub fn corefile_of(kept: &Kept, plan: &Plan, settings: &Settings) -> String {
     let machine = host(settings.agents, MACHINE);
     let views: Vec<View<'_>> = plan
         .containers
         .iter()
         .filter_map(|container| Some(View { container, resolver: (machine, kept.view(container)?).into() }))
         .collect();
-    corefile(&[host(settings.agents, TO_RESOLVER).into()], DNS, &views)
+    let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, RESOLVER_METRICS));
+    corefile(&[host(settings.agents, TO_RESOLVER).into()], DNS, &views, Some(metrics))
 }
 
 /// Rules of each container, with their listeners, as `ebpf-manager` reads them.

@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
-use stack::{DUMP, Envoy};
+use stack::{DUMP, Envoy, coredns::is_served};
 
 use super::{
+    configure::RESOLVER_METRICS,
     docker::{Container, Docker},
     service::{Ready, Service},
     settings::Settings,
@@ -20,6 +21,8 @@ use super::{
 
 /// Longer than any service takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
+/// Longer than the resolver takes to look for another Corefile, and to take it up.
+const RESOLVED: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long an answer may take.
@@ -99,6 +102,31 @@ pub fn wait_until_served(docker: &Docker, name: &str, envoy: &Envoy<'_>) -> anyh
             return Err(
                 docker.failed(name, &format!("does not serve what was applied: {}", unserved.join("; ")))
             );
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Waits until the resolver serves this Corefile. It looks for another every few seconds.
+pub fn wait_until_resolved(docker: &Docker, name: &str, corefile: &str) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let container = docker.container(name)?;
+        let Some(pid) = container.filter(Container::is_running).and_then(|container| container.pid()) else {
+            return Err(docker.failed(name, "does not run"));
+        };
+        let page = answer_inside(pid, RESOLVER_METRICS, "/metrics");
+        if page.is_ok_and(|page| is_served(corefile, &page)) {
+            return Ok(());
+        }
+        if begun.elapsed() > RESOLVED {
+            return Err(docker.failed(
+                name,
+                &format!(
+                    "does not serve the Corefile that was applied after {} s, and goes on with the one before; `docker logs {name}` may say why",
+                    RESOLVED.as_secs()
+                ),
+            ));
         }
         thread::sleep(LOOK);
     }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use stack::{DUMP, Lane};
+use stack::{AGENTS_MEMORY, AGENTS_VARIABLE, DUMP, Lane};
 
 use super::{
     files::User,
@@ -32,6 +32,8 @@ pub struct Service {
     /// Whether it cannot run without writing to its root.
     pub writes_root: bool,
     pub memory_mib: i64,
+    /// Its weight where there is less of the processors than is wanted; the others' is 1024.
+    pub cpu_shares: Option<i64>,
     /// Its address among the agents, if it serves them.
     pub agents: Option<Ipv4Addr>,
     /// Its address among the others, if it speaks with them.
@@ -75,6 +77,8 @@ pub const RELAY: u8 = 12;
 pub const PROMETHEUS: u8 = 13;
 /// Where the proxy is, among the others.
 const PROXY: u8 = 14;
+/// The collector of agents' own telemetry.
+pub const AGENTS_COLLECTOR: u8 = 15;
 /// Where the proxy and the resolver are among the agents.
 pub const TO_PROXY: u8 = 2;
 pub const TO_RESOLVER: u8 = 3;
@@ -101,6 +105,7 @@ pub fn all(settings: &Settings) -> Vec<Service> {
         scratch: Vec::new(),
         writes_root: false,
         memory_mib: 512,
+        cpu_shares: None,
         agents: None,
         plane: None,
         ready: Ready::Listens(0),
@@ -160,6 +165,23 @@ pub fn all(settings: &Settings) -> Vec<Service> {
             ..base.clone()
         },
         Service {
+            name: "agents-collector",
+            image: "collector",
+            command: told(&["--config", "/etc/otelcol/config.yaml"]),
+            variables: vec![(AGENTS_VARIABLE.0, AGENTS_VARIABLE.1.to_owned())],
+            mounts: vec![
+                reads("agents-collector/config.yaml", "/etc/otelcol/config.yaml"),
+                reads("agents-collector/certificates", "/etc/otelcol/certificates"),
+            ],
+            memory_mib: AGENTS_MEMORY.into(),
+            // What agents send it to do waits for what the others have to do.
+            cpu_shares: Some(256),
+            plane: plane(AGENTS_COLLECTOR),
+            ready: Ready::Answers(13_133, "/"),
+            read_once: vec!["agents-collector/config.yaml", "agents-collector/certificates"],
+            ..base.clone()
+        },
+        Service {
             name: "envoy",
             image: "envoy",
             command: told(&[
@@ -207,7 +229,6 @@ pub fn all(settings: &Settings) -> Vec<Service> {
 
 /// What the relay is told: it sends what it kept of each lane to that lane's second receiver.
 fn relay(settings: &Settings) -> Vec<String> {
-    let collector = host(settings.plane, COLLECTOR);
     let mut command: Vec<String> = [
         "--state-dir=/var/lib/relay",
         "--tls-ca=/etc/relay/relay-ca.crt",
@@ -223,10 +244,16 @@ fn relay(settings: &Settings) -> Vec<String> {
     command.push(format!("--listen=0.0.0.0:{RELAY_METRICS}"));
     command.push(format!("--node={}", settings.name));
     for (lane, port) in Lane::ALL.into_iter().filter_map(|lane| Some((lane, lane.kept_port()?))) {
+        let collector = host(settings.plane, collector_of(lane));
         command.push(format!("--lane={}=https://{collector}:{port}", lane.word()));
         command.extend(lane.is_numbered().then(|| format!("--numbered={}", lane.word())));
     }
     command
+}
+
+/// Which collector has a lane's receivers.
+pub const fn collector_of(lane: Lane) -> u8 {
+    if lane.is_trusted() { COLLECTOR } else { AGENTS_COLLECTOR }
 }
 
 /// Folders that services write to, and whose they are.

@@ -31,6 +31,9 @@ pub struct Status {
     retention: Retention,
     /// Records that wait in the relay, by lane; or why that is not known.
     waiting: Result<BTreeMap<String, u64>, String>,
+    /// Datagrams of DNS that came faster than the resolver read them, since it was started: nobody's in particular, and in no
+    /// log. None if it does not run.
+    dropped: Option<u64>,
     /// Certificates that end soon.
     certificates: Vec<Ending>,
     /// Seconds since 1970.
@@ -89,6 +92,7 @@ pub fn status(folder: &Path, json: bool) -> anyhow::Result<Outcome> {
         streams: store.overview().map_err(|error| error.to_string()),
         retention,
         waiting: waiting(&settings).map_err(|error| format!("{error:#}")),
+        dropped: dropped(&docker, &settings)?,
         certificates: ending(folder)?,
         now: seconds(SystemTime::now()),
     };
@@ -135,6 +139,30 @@ fn pending(page: &str) -> BTreeMap<String, u64> {
         Some((lane.to_owned(), count.trim().parse().ok()?))
     };
     page.lines().filter_map(of_line).collect()
+}
+
+/// What the kernel counts at the resolver's sockets.
+fn dropped(docker: &Docker, settings: &Settings) -> anyhow::Result<Option<u64>> {
+    let container = docker.container(&format!("{}-coredns", settings.name))?;
+    let Some(pid) =
+        container.filter(|container| container.is_running()).and_then(|container| container.pid())
+    else {
+        return Ok(None);
+    };
+    let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
+    let all = drops(&table("udp"), service::DNS).saturating_add(drops(&table("udp6"), service::DNS));
+    Ok(Some(all))
+}
+
+/// Datagrams that sockets of a port had no room for, of a table as /proc/net/udp is: the last column.
+fn drops(table: &str, port: u16) -> u64 {
+    let of_port = format!(":{port:04X}");
+    let of_line = |line: &str| {
+        let mut columns = line.split_whitespace();
+        columns.nth(1).filter(|local| local.ends_with(&of_port))?;
+        columns.last()?.parse::<u64>().ok()
+    };
+    table.lines().filter_map(of_line).fold(0, u64::saturating_add)
 }
 
 /// Certificates below the stack's folder that end soon.

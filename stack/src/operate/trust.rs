@@ -10,7 +10,7 @@ use stack::{
 
 use super::{
     files::{self, User},
-    service::{self, COLLECTOR, USER},
+    service::{self, AGENTS_COLLECTOR, COLLECTOR, USER},
     settings::{Settings, host},
 };
 
@@ -34,6 +34,8 @@ pub fn ready(folder: &Path, settings: &Settings) -> anyhow::Result<Vec<String>> 
     for name in [
         "collector",
         "collector/certificates",
+        "agents-collector",
+        "agents-collector/certificates",
         "envoy",
         "envoy/lane",
         "envoy/telemetry",
@@ -53,7 +55,7 @@ pub fn ready(folder: &Path, settings: &Settings) -> anyhow::Result<Vec<String>> 
     for lane in Lane::ALL {
         let authority = authority(lane.word())?;
         files::write(
-            &at(&format!("collector/certificates/{}-ca.crt", lane.word())),
+            &at(&format!("{}/certificates/{}-ca.crt", folder_of(lane), lane.word())),
             authority.certificate().as_bytes(),
             0o644,
             None,
@@ -63,8 +65,12 @@ pub fn ready(folder: &Path, settings: &Settings) -> anyhow::Result<Vec<String>> 
         }
     }
     let collector = authority("collector")?;
-    let address = host(settings.plane, COLLECTOR).to_string();
-    issue(&collector, "collector/certificates/server", &["collector", &address], Role::Server, Some(USER))?;
+    let collectors = [("collector", COLLECTOR), ("agents-collector", AGENTS_COLLECTOR)];
+    for (name, number) in collectors {
+        let address = host(settings.plane, number).to_string();
+        let to = format!("{name}/certificates/server");
+        issue(&collector, &to, &[name, &address], Role::Server, Some(USER))?;
+    }
     for (lane, to) in [(Lane::Envoy, "envoy/lane/tls"), (Lane::Claude, "envoy/telemetry/tls")] {
         issue(&authority(lane.word())?, to, &["envoy"], Role::Client, Some(USER))?;
     }
@@ -72,9 +78,12 @@ pub fn ready(folder: &Path, settings: &Settings) -> anyhow::Result<Vec<String>> 
     let address = host(settings.plane, service::RELAY).to_string();
     issue(&relay, "relay/certificates/server", &["relay", &address], Role::Server, Some(USER))?;
     issue(&relay, "relay/certificates/forward", &["relay"], Role::Client, Some(USER))?;
-    issue(&relay, "collector/certificates/to-relay", &["collector"], Role::Client, Some(USER))?;
-    for to in ["relay/certificates", "collector/certificates"] {
-        files::write(&at(&format!("{to}/relay-ca.crt")), relay.certificate().as_bytes(), 0o644, None)?;
+    for (name, _) in collectors {
+        issue(&relay, &format!("{name}/certificates/to-relay"), &[name], Role::Client, Some(USER))?;
+    }
+    for to in ["relay", "collector", "agents-collector"] {
+        let to = format!("{to}/certificates/relay-ca.crt");
+        files::write(&at(&to), relay.certificate().as_bytes(), 0o644, None)?;
     }
     for to in [
         "envoy/lane/ca.crt",
@@ -86,6 +95,11 @@ pub fn ready(folder: &Path, settings: &Settings) -> anyhow::Result<Vec<String>> 
     }
     files::write(&at("given/proxy-ca.crt"), proxy(folder)?.certificate().as_bytes(), 0o644, None)?;
     Ok(made)
+}
+
+/// Folder of the collector that has a lane.
+const fn folder_of(lane: Lane) -> &'static str {
+    if lane.is_trusted() { "collector" } else { "agents-collector" }
 }
 
 /// Who signs what the proxy shows to agents.

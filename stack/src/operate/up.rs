@@ -149,6 +149,7 @@ pub fn body(
             tmpfs: Some(service.scratch.iter().map(|at| ((*at).to_owned(), String::new())).collect()),
             memory: Some(memory),
             memory_swap: Some(memory),
+            cpu_shares: service.cpu_shares,
             pids_limit: Some(1024),
             readonly_rootfs: Some(!service.writes_root),
             cap_drop: Some(vec!["ALL".to_owned()]),

@@ -62,6 +62,12 @@ impl fmt::Display for Status {
                 }
             }
         }
+        if let Some(dropped) = self.dropped.filter(|dropped| *dropped > 0) {
+            write!(
+                f,
+                "\n{dropped} question(s) came faster than the resolver read them, and are in no log: a flood"
+            )?;
+        }
         for one in &self.certificates {
             let left = one.until.saturating_sub(self.now);
             let when = if left == 0 { "has ended".to_owned() } else { format!("ends in {}", length(left)) };
@@ -131,6 +137,12 @@ mod tests {
                 "# TYPE clawker_relay_records_pending gauge\nclawker_relay_records_pending{lane=\"cp\"} 0\n\
                  clawker_relay_records_pending{lane=\"envoy\"} 17\nclawker_relay_bytes_pending{lane=\"envoy\"} 4096\n",
             )),
+            dropped: Some(drops(
+                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n \
+                 2553: 030012C6:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000 10001 0 386119 2 00000000bf4907ea 1315978\n \
+                 2554: 030012C6:3500 00000000:0000 07 00000000:00000000 00:00000000 00000000 10001 0 386120 2 00000000bf4907eb 7\n",
+                service::DNS,
+            )),
             certificates: vec![
                 Ending { file: "given/egress.crt".to_owned(), until: 1_795_946_400 + 9 * 86_400 },
                 Ending { file: "collector/certificates/server.crt".to_owned(), until: 1_795_946_000 },
@@ -141,6 +153,7 @@ mod tests {
         status.streams = Err("http://198.18.1.10:9200 does not answer: refused".to_owned());
         status.retention = Retention::Unknown;
         status.waiting = Err("it does not answer".to_owned());
+        status.dropped = None;
         status.certificates.clear();
         insta::assert_snapshot!(status.to_string());
     }
