@@ -208,7 +208,7 @@ fn environment(message: &str) -> Failure {
 
 fn class(error: &FireError) -> Class {
     match error {
-        FireError::Sentinel { .. } | FireError::Stream { .. } => Class::Lost,
+        FireError::Sentinel { .. } | FireError::Stream { .. } | FireError::Awaited { .. } => Class::Lost,
         FireError::Unmet { .. } => Class::Trigger,
         _ => Class::Environment,
     }

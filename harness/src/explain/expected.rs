@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use stack::lost::Emitter;
 
 use super::words::Paragraph;
 use crate::scenario::{
     Cell,
-    types::{DocumentExpectation, LedgerExpectation, Losses, MetricExpectation, Step, WireExpectation},
+    types::{
+        Delivery, DocumentExpectation, LedgerExpectation, Losses, LostExpectation, MetricExpectation, Step,
+        WireExpectation,
+    },
 };
 
 /// Adds both.
@@ -29,8 +33,12 @@ pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
     for expected in &expect.wire {
         text.row("expected", &wire(expected));
     }
-    if let Some(lost) = expect.lost {
-        text.row("expected", &format!("{} flow(s) that the proxy took and told nothing of", lost.envoy));
+    for (emitter, count) in expect.lost.iter().flat_map(LostExpectation::each) {
+        let whose = if emitter == Emitter::Proxy { "the proxy" } else { "CoreDNS" };
+        text.row("expected", &format!("{count} flow(s) that {whose} took and told nothing of"));
+    }
+    if expect.delivery == Delivery::Once {
+        text.row("expected", "no document is there twice");
     }
     text.row("besides", "every document, and whatever arrives, is judged by the naive model");
     text.row(
@@ -79,7 +87,8 @@ fn document(expected: &DocumentExpectation) -> String {
     let filter = if filter.is_empty() { "with anything".to_owned() } else { format!("with {filter}") };
     let fields = list(&expected.fields);
     let fields = if fields.is_empty() { String::new() } else { format!("\n  each says {fields}") };
-    format!("{count} in {} {filter}{fields}", expected.stream)
+    let indices = expected.indices.map(|least| format!(", in at least {least} indices")).unwrap_or_default();
+    format!("{count} in {} {filter}{indices}{fields}", expected.stream)
 }
 
 fn metric(expected: &MetricExpectation) -> String {

@@ -20,8 +20,8 @@ use crate::{
         Cell,
         address::Target,
         types::{
-            Answer, BypassSwitch, DatagramProto, Destination, Disturbance, Family, FloodProto, Place,
-            Process, Recreated, Rule, Step,
+            Answer, BypassSwitch, DatagramProto, Destination, Disturbance, Family, FloodProto, Outage, Place,
+            Process, Recreated, Rule, Step, Stopped, duration_text,
         },
     },
 };
@@ -159,6 +159,13 @@ fn words(label: &str, step: &Step) -> String {
         disturbed(disturbance)
     } else if let Some(Recreated::Container) = step.recreate {
         format!("the container of {agent} ends, and another takes its place")
+    } else if let Some(until) = &step.until {
+        let filter: Vec<String> = until
+            .filter
+            .iter()
+            .map(|(name, value)| format!("{name}={}", plain(value).unwrap_or_default()))
+            .collect();
+        format!("a document of {agent} with {} is waited for, in {}", filter.join(" "), until.stream)
     } else if step.wait.is_some() {
         format!("{} pass", value(step, "wait"))
     } else {
@@ -176,7 +183,17 @@ fn disturbed(disturbance: Disturbance) -> String {
         Disturbance::Restart(Process::Reader) => "the reader is ended, and started again".to_owned(),
         Disturbance::Restart(Process::Coredns) => "CoreDNS is ended, and started again".to_owned(),
         Disturbance::Restart(Process::Envoy) => "the proxy is killed, and started again".to_owned(),
+        Disturbance::Stop(Outage { part: part @ (Stopped::Coredns | Stopped::Envoy), length }) => {
+            let server = if part == Stopped::Envoy { "the proxy" } else { "CoreDNS" };
+            format!("{server} is killed, and started again after {}", duration_text::text(&length))
+        }
         Disturbance::Stop(outage) => format!("the chain loses its {outage}, from now on"),
+        Disturbance::Rollover(rollover) if rollover.times == 1 => {
+            format!("{} goes on in another index", rollover.lane.stream())
+        }
+        Disturbance::Rollover(rollover) => {
+            format!("streams go on in other indices, at random instants ({rollover})")
+        }
         Disturbance::Endpoint(Answer::Accept) => "the endpoint accepts again".to_owned(),
         Disturbance::Endpoint(answer) => {
             format!("the endpoint answers `{answer}` from now on; at least one record must meet that")

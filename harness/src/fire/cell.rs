@@ -13,10 +13,10 @@ use stack::Lane;
 use super::{
     act::Begun,
     control,
-    coredns::Coredns,
     enrol::Enrolled,
-    envoy::Envoy,
-    house, settle,
+    house,
+    servers::Servers,
+    settle,
     steps::{self, Script},
     telemetry,
 };
@@ -98,6 +98,16 @@ pub enum FireError {
         /// What it answered.
         answer: Answer,
     },
+    /// What a step waits for did not come.
+    #[error("{path}: no such document came into {stream}: {why}")]
+    Awaited {
+        /// The step.
+        path: String,
+        /// The stream.
+        stream: String,
+        /// What is known of the chain.
+        why: String,
+    },
     /// The end of another stream was not seen.
     #[error("the last document of agent {agent:?} in {stream} did not reach the store: {why}")]
     Stream {
@@ -131,7 +141,7 @@ impl FireError {
     #[must_use]
     pub fn place(&self) -> Option<&str> {
         match self {
-            Self::Actor { path, .. } | Self::Unmet { path, .. } => Some(path),
+            Self::Actor { path, .. } | Self::Unmet { path, .. } | Self::Awaited { path, .. } => Some(path),
             _ => None,
         }
     }
@@ -212,18 +222,11 @@ fn in_world<'c>(
     let mut enrolled = Enrolled::new(case);
     let mut evidence = Vec::new();
     // Before the agents: a listener that is not there would refuse what it is handed.
-    let envoy = match lab.plane().filter(|_| cell.scenario.has_envoy()) {
-        Some(plane) => Some(Envoy::start(case, world, plane)?),
-        None => None,
-    };
-    let coredns = match lab.plane().filter(|_| cell.scenario.has_coredns()) {
-        Some(plane) => Some(Coredns::start(case, world, plane)?),
-        None => None,
-    };
+    let servers = Servers::start(case, world)?;
     for room in 0..case.agents.len() {
         evidence.push(enrolled.enrol(case, world, room)?);
     }
-    if let (Some(proxy), None) = (&cell.scenario.proxy, &envoy) {
+    if let (Some(proxy), None) = (&cell.scenario.proxy, &servers.envoy) {
         let plan = Plan::of(proxy, &cell.scenario).map_err(FireError::Proxy)?;
         let started = world.far().run(async move { plan.start().await });
         started
@@ -236,9 +239,10 @@ fn in_world<'c>(
     }
     let fired = Vec::new();
     let mut script =
-        Script { case, world, enrolled, agents: evidence, fired, early, answering: None, envoy, coredns };
+        Script { case, world, enrolled, agents: evidence, fired, early, answering: None, servers };
     script.run(&cell.scenario.steps)?;
-    let Script { world, enrolled, agents: mut evidence, fired, envoy, coredns, .. } = script;
+    let Script { world, enrolled, agents: mut evidence, fired, servers, .. } = script;
+    let Servers { envoy, coredns, .. } = servers;
 
     let mut streams = settle::streams(case, world, &mut evidence)?;
     let telling = lab.plane().filter(|_| cell.scenario.tells());
@@ -256,6 +260,7 @@ fn in_world<'c>(
         _ => Vec::new(),
     };
     drop(envoy);
+    let repeated = settle::repeated(lab, &evidence);
     for agent in &mut evidence {
         agent.ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
     }
@@ -269,6 +274,7 @@ fn in_world<'c>(
         streams,
         series,
         places,
+        repeated,
         sentinels: settled.sentinels,
         losses: settled.losses,
         wire: world.wire(),

@@ -5,7 +5,6 @@ use std::{
     collections::{HashMap, HashSet},
     fs, io,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -17,9 +16,16 @@ use stack::{
 };
 use tempfile::TempDir;
 
-use super::{FireError, act::uninterrupted, cell::Case, containers};
+use super::{
+    FireError,
+    act::uninterrupted,
+    cell::Case,
+    containers,
+    server::Server,
+    settle::{STREAM_LIMIT, once},
+};
 use crate::{
-    docker::{Container, Network, Order},
+    docker::{Network, Order},
     judge::{AgentEvidence, attribute},
     plane::Plane,
     scenario::types::Rule,
@@ -30,8 +36,6 @@ use crate::{
 const PORT: u16 = 5300;
 /// How long it may take until it listens, or has taken up another file.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long what it logged may take to the store, from the last time that a part of the plane was away.
-const STREAM_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// What it says once it has taken up another file.
@@ -39,9 +43,7 @@ const TAKEN_UP: &str = "Reloading complete";
 
 /// A running CoreDNS.
 pub(super) struct Coredns {
-    container: Mutex<Container>,
-    /// Of each agent.
-    rules: Vec<Vec<Rule>>,
+    server: Server,
     folder: TempDir,
     log: TempDir,
 }
@@ -60,38 +62,34 @@ pub(super) fn view(room: usize) -> SocketAddr {
 }
 
 impl Coredns {
-    /// Starts it on the far side of `world` with the rules of the case for each of its agents, and waits until it listens.
-    pub fn start(case: Case<'_, '_>, world: &World, plane: &Plane) -> Result<Self, FireError> {
-        let rules = vec![case.cell.scenario.rules.clone(); case.agents.len()];
+    /// Starts it on the far side of `world` with the rules of each agent, and waits until it listens.
+    pub fn start(
+        case: Case<'_, '_>,
+        world: &World,
+        rules: &[Vec<Rule>],
+        plane: &Plane,
+    ) -> Result<Self, FireError> {
         let name = format!("coredns-{}", case.id);
         let folder = plane.folder(&name).map_err(problem("make its folder"))?;
         let log = plane.log_folder(&name).map_err(problem("make its log's folder"))?;
-        configure(case, world, &rules, &folder)?;
+        configure(case, world, rules, &folder)?;
         let far =
             world.far_house().ok_or_else(|| FireError::Coredns("the far side is no container".to_owned()))?;
         let order = Order::new("coredns", "coredns", Network::Of(far.to_owned()))
             .sees(folder.path(), "/etc/coredns")
             .keeps(log.path(), "/var/log/coredns");
-        let container = Mutex::new(plane.docker().start(order)?);
-        let coredns = Self { container, rules, folder, log };
+        let server = Server::new(plane.docker().start(order)?);
+        let coredns = Self { server, folder, log };
         coredns.listens(world)?;
         Ok(coredns)
     }
 
-    /// Has it know other rules of agent `room`, without a restart.
-    pub fn apply(
-        &mut self,
-        case: Case<'_, '_>,
-        world: &World,
-        room: usize,
-        rules: &[Rule],
-    ) -> Result<(), FireError> {
+    /// Has it know these rules, and the containers that `world` has now, without a restart.
+    pub fn apply(&self, case: Case<'_, '_>, world: &World, rules: &[Vec<Rule>]) -> Result<(), FireError> {
+        self.is_back(world)?;
         let times = |text: &str| text.matches(TAKEN_UP).count();
         let before = times(&self.logged()?);
-        if let Some(of_room) = self.rules.get_mut(room) {
-            *of_room = rules.to_vec();
-        }
-        if !configure(case, world, &self.rules, &self.folder)? {
+        if !configure(case, world, rules, &self.folder)? {
             return Ok(());
         }
         self.until("does not take up its new file", || Ok(times(&self.logged()?) > before))
@@ -100,17 +98,28 @@ impl Coredns {
     /// Ends it as an operator would, and starts it again.
     pub fn restart(&self, world: &World) -> Result<(), FireError> {
         {
-            let mut container = self.container();
+            let mut container = self.server.container();
             container.stop()?;
             container.start()?;
         }
         self.listens(world)
     }
 
+    /// Kills it, and has it back after `length`.
+    pub fn leave(&self, length: Duration) -> Result<(), FireError> {
+        self.server.leave(length)
+    }
+
+    /// Waits until it listens, if it was stopped.
+    pub fn is_back(&self, world: &World) -> Result<(), FireError> {
+        self.server.is_back()?;
+        self.listens(world)
+    }
+
     /// Ends it, and returns the documents of all that it logged once each of its lines has one. Those of whoever was no
     /// container are among them.
     pub fn documents(self, case: Case<'_, '_>, agents: &[AgentEvidence]) -> Result<Vec<Value>, FireError> {
-        self.container().stop()?;
+        self.server.container().stop()?;
         let mut lines: HashMap<Line, usize> = HashMap::new();
         for line in self.logged()?.lines().filter_map(Line::read) {
             *lines.entry(line).or_default() += 1;
@@ -126,11 +135,7 @@ impl Coredns {
         loop {
             uninterrupted()?;
             let mut documents = lab.endpoint.documents(&stream, is_ours);
-            // Delivery is at least once, so what is counted is distinct events.
-            let mut seen = HashSet::new();
-            documents.retain(|document| {
-                attribute(document, "event_id").as_str().is_none_or(|id| seen.insert(id.to_owned()))
-            });
+            once(&mut documents);
             let mut found: HashMap<Line, usize> = HashMap::new();
             for line in documents.iter().filter_map(Line::of) {
                 *found.entry(line).or_default() += 1;
@@ -148,11 +153,6 @@ impl Coredns {
             }
             thread::sleep(LOOK);
         }
-    }
-
-    fn container(&self) -> MutexGuard<'_, Container> {
-        // A guard and numbers: valid even if a holder panicked.
-        self.container.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All that it logged up to now.
@@ -187,7 +187,7 @@ impl Coredns {
         let deadline = Instant::now() + LIMIT;
         while !holds()? {
             uninterrupted()?;
-            if !self.container().is_running() || Instant::now() >= deadline {
+            if !self.server.container().is_running() || Instant::now() >= deadline {
                 let logged = self.logged()?;
                 let from = logged.ceil_char_boundary(logged.len().saturating_sub(2000));
                 return Err(FireError::Coredns(format!("it {what}; it logged last:\n{}", &logged[from..])));
@@ -205,7 +205,7 @@ fn configure(
     rules: &[Vec<Rule>],
     folder: &TempDir,
 ) -> Result<bool, FireError> {
-    let containers = containers(case, world, |room| rules.get(room).map_or(&[], Vec::as_slice))?;
+    let containers = containers(case, world, rules)?;
     let views: Vec<View<'_>> = containers
         .iter()
         .enumerate()

@@ -82,13 +82,13 @@ impl Enrolled {
         })
     }
 
-    /// Ends the container of an agent as its runtime would, and has another take its place.
-    pub fn recreate(
+    /// Ends the container of an agent as its runtime would.
+    pub fn end(
         &mut self,
         case: Case<'_, '_>,
-        world: &mut World,
+        world: &World,
         old: &mut AgentEvidence,
-    ) -> Result<AgentEvidence, FireError> {
+    ) -> Result<(), FireError> {
         let live = &mut self.live[old.room];
         world.end_processes(old.room);
         // No hook of it will end them later.
@@ -97,8 +97,7 @@ impl Enrolled {
         live.cgroup_id = None;
         self.manager.retire(old.cgroup_id)?;
         old.is_live = false;
-        world.recreate(old.room)?;
-        self.enrol(case, world, old.room)
+        Ok(())
     }
 }
 

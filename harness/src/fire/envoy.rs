@@ -17,9 +17,9 @@ use stack::{Envoy as Files, Lane, Listeners, Plan, Shown, Telemetry, Upstream, c
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::{FireError, cell::Case, container, containers};
+use super::{FireError, cell::Case, container, containers, server::Server};
 use crate::{
-    docker::{Container, Network, Order},
+    docker::{Network, Order},
     far,
     plane::Plane,
     scenario::{Cell, types::Rule},
@@ -39,7 +39,7 @@ const LENGTH: Duration = Duration::from_secs(2 * 86_400);
 pub(super) struct Envoy {
     plan: Plan,
     upstream: Upstream,
-    container: Container,
+    server: Server,
     folder: TempDir,
 }
 
@@ -69,10 +69,14 @@ pub fn prepared(cell: &Cell) -> Result<Cow<'_, Cell>, FireError> {
 }
 
 impl Envoy {
-    /// Starts it on the far side of `world` with the rules of the case for each of its agents, and waits until it serves them.
-    pub fn start(case: Case<'_, '_>, world: &World, plane: &Plane) -> Result<Self, FireError> {
-        let rules = &case.cell.scenario.rules;
-        let plan = plan(case, world, |_| rules, None)?;
+    /// Starts it on the far side of `world` with the rules of each agent, and waits until it serves them.
+    pub fn start(
+        case: Case<'_, '_>,
+        world: &World,
+        rules: &[Vec<Rule>],
+        plane: &Plane,
+    ) -> Result<Self, FireError> {
+        let plan = plan(case, world, rules, None)?;
         let folder = plane.folder(&format!("envoy-{}", case.id)).map_err(problem("make its folder"))?;
         let receiver = |address: Option<SocketAddr>| {
             let address = address.ok_or_else(|| FireError::Proxy("its lane has no receiver".to_owned()))?;
@@ -117,32 +121,40 @@ impl Envoy {
                 "--log-level",
                 "warning",
             ]);
-        let container = plane.docker().start(order)?;
-        let envoy = Self { plan, upstream, container, folder };
+        let server = Server::new(plane.docker().start(order)?);
+        let envoy = Self { plan, upstream, server, folder };
         envoy.serves(world)?;
         Ok(envoy)
     }
 
-    /// Has it serve other rules for the container of agent `room`, without a restart.
+    /// Has it serve these rules, and the containers that `world` has now, without a restart.
     pub fn apply(
         &mut self,
         case: Case<'_, '_>,
         world: &World,
-        room: usize,
-        rules: &[Rule],
+        rules: &[Vec<Rule>],
         plane: &Plane,
     ) -> Result<(), FireError> {
-        let before = &case.cell.scenario.rules;
-        let next = plan(case, world, |i| if i == room { rules } else { before }, Some(&self.plan))?;
+        let next = plan(case, world, rules, Some(&self.plan))?;
         configure(&next, &self.upstream, self.folder.path(), plane)?;
         self.plan = next;
-        self.serves(world)
+        self.is_back(world)
     }
 
     /// Kills it and starts it again, and waits until it serves as before.
-    pub fn restart(&mut self, world: &World) -> Result<(), FireError> {
-        self.container.kill()?;
-        self.container.start()?;
+    pub fn restart(&self, world: &World) -> Result<(), FireError> {
+        self.leave(Duration::ZERO)?;
+        self.is_back(world)
+    }
+
+    /// Kills it, and has it back after `length`.
+    pub fn leave(&self, length: Duration) -> Result<(), FireError> {
+        self.server.leave(length)
+    }
+
+    /// Waits until it serves, if it was stopped.
+    pub fn is_back(&self, world: &World) -> Result<(), FireError> {
+        self.server.is_back()?;
         self.serves(world)
     }
 
@@ -156,9 +168,11 @@ impl Envoy {
             if unserved.is_empty() {
                 return Ok(());
             }
-            if !self.container.is_running() || Instant::now() >= deadline {
-                return Err(self.container.failed(&unserved.join("; ")).into());
+            let container = self.server.container();
+            if !container.is_running() || Instant::now() >= deadline {
+                return Err(container.failed(&unserved.join("; ")).into());
             }
+            drop(container);
             thread::sleep(LOOK);
         }
     }
@@ -176,10 +190,10 @@ async fn dump() -> anyhow::Result<Value> {
 }
 
 /// The plan for the agents of a world.
-fn plan<'r>(
+fn plan(
     case: Case<'_, '_>,
     world: &World,
-    rules: impl Fn(usize) -> &'r [Rule],
+    rules: &[Vec<Rule>],
     before: Option<&Plan>,
 ) -> Result<Plan, FireError> {
     let containers = containers(case, world, rules)?;

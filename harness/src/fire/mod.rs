@@ -8,6 +8,8 @@ mod coredns;
 mod enrol;
 mod envoy;
 mod house;
+mod server;
+mod servers;
 mod settle;
 mod steps;
 mod telemetry;
@@ -53,16 +55,16 @@ fn container(
     })
 }
 
-/// The containers of a world, with the rules of each.
-fn containers<'r>(
+/// The containers that a world has now, with the rules of each.
+fn containers(
     case: Case<'_, '_>,
     world: &World,
-    rules: impl Fn(usize) -> &'r [Rule],
+    rules: &[Vec<Rule>],
 ) -> Result<Vec<stack::Container>, FireError> {
-    let agents = case.agents.iter().zip(world.agents()).enumerate();
-    let containers = agents.map(|(room, (agent, end))| {
+    let agents = case.agents.iter().zip(world.agents()).zip(rules);
+    let containers = agents.map(|((agent, end), rules)| {
         let id = enrol::container_id(case.id, end);
-        container(&id, &agent.agent, &agent.project, &[end.address, end.v6], rules(room))
+        container(&id, &agent.agent, &agent.project, &[end.address, end.v6], rules)
     });
     containers.collect()
 }

@@ -40,8 +40,9 @@ const SENTINEL_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long nothing may arrive, of what is still to arrive, before it is taken for lost: the reader asks for counts
 /// and tells of losses several times a second.
 const STILL: Duration = Duration::from_secs(3);
-/// How long a server of the telemetry plane may take to tell what it saw, from there to the store.
-pub(super) const STREAM_LIMIT: Duration = Duration::from_secs(15);
+/// How long a server of the telemetry plane may take to tell what it saw, from there to the store, from the last time that a
+/// part of it was away.
+pub(super) const STREAM_LIMIT: Duration = Duration::from_secs(30);
 /// Between looks at whether a part of it is away.
 const LOOK_LIMIT: Duration = Duration::from_millis(500);
 /// Between looks at the reader's queue: each asks a page of it.
@@ -97,10 +98,7 @@ pub(super) fn streams(
     if !case.cell.scenario.has_envoy() {
         return Ok(streams);
     }
-    while case.lab.is_disturbed() {
-        uninterrupted()?;
-        thread::sleep(LOOK);
-    }
+    undisturbed(case.lab)?;
     let stream = Lane::Envoy.stream();
     let connect: Connect =
         serde_json::from_value(json!({"to": format!("{SENTINEL}:9"), "send": 1, "receive": 1}))?;
@@ -117,33 +115,88 @@ pub(super) fn streams(
         let is_ours = |document: &Value| attribute(document, "container_id") == agent.container_id.as_str();
         let is_last =
             |document: &Value| is_ours(document) && attribute(document, "src_port").as_u64() == port;
-        if case.lab.endpoint.wait_for(&stream, is_last, Instant::now() + STREAM_LIMIT).is_none() {
+        if !arrives(case.lab, &stream, is_last)? {
             return Err(FireError::Stream {
                 stream,
                 agent: agent.agent.clone(),
                 why: format!("its call: {report:?}\n{}", plane.explain()),
             });
         }
-        let wanted = |document: &Value| is_ours(document) && !is_last(document);
-        let found = || {
-            let mut documents = case.lab.endpoint.documents(&stream, wanted);
-            once(&mut documents);
-            documents
-        };
-        let mut documents = found();
-        // What was on its way while a part was away is sent again at its own time, and may come after the last.
-        let mut still = Instant::now() + STILL;
-        while case.cell.scenario.stops_plane() && Instant::now() < still {
-            uninterrupted()?;
-            thread::sleep(PAGE);
-            let now = found();
-            if now.len() != documents.len() {
-                (documents, still) = (now, Instant::now() + STILL);
-            }
-        }
+        let documents = arrived(case, &stream, |document: &Value| is_ours(document) && !is_last(document))?;
         streams.entry(stream.clone()).or_default().extend(documents);
     }
+    for agent in agents.iter().filter(|agent| !agent.is_live) {
+        // All came before the last of the one that took its place.
+        let is_ours = |document: &Value| attribute(document, "container_id") == agent.container_id.as_str();
+        streams.entry(stream.clone()).or_default().extend(arrived(case, &stream, is_ours)?);
+    }
     Ok(streams)
+}
+
+/// Waits until every part that was stopped is back.
+pub(super) fn undisturbed(lab: &Lab) -> Result<(), FireError> {
+    while lab.is_disturbed() {
+        uninterrupted()?;
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Waits until such a document is in `stream`, for [`STREAM_LIMIT`] from the last time that a part was away.
+pub(super) fn arrives(lab: &Lab, stream: &str, is_meant: impl Fn(&Value) -> bool) -> Result<bool, FireError> {
+    let mut end = Instant::now() + STREAM_LIMIT;
+    while lab.endpoint.wait_for(stream, &is_meant, Instant::now() + LOOK_LIMIT).is_none() {
+        uninterrupted()?;
+        if lab.is_disturbed() {
+            end = Instant::now() + STREAM_LIMIT;
+        } else if Instant::now() >= end {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The documents of `stream` that are wanted, each once, after the last of them came.
+pub(super) fn arrived(
+    case: Case<'_, '_>,
+    stream: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<Vec<Value>, FireError> {
+    let found = || {
+        let mut documents = case.lab.endpoint.documents(stream, &wanted);
+        once(&mut documents);
+        documents
+    };
+    let mut documents = found();
+    // What was on its way while a part was away is sent again at its own time, and may come after the last.
+    let mut still = Instant::now() + STILL;
+    while case.cell.scenario.stops_plane() && Instant::now() < still {
+        uninterrupted()?;
+        thread::sleep(PAGE);
+        let now = found();
+        if now.len() != documents.len() {
+            (documents, still) = (now, Instant::now() + STILL);
+        }
+    }
+    Ok(documents)
+}
+
+/// Identities of the documents of these containers that are there more than once, of whatever stream.
+pub(super) fn repeated(lab: &Lab, agents: &[AgentEvidence]) -> Vec<String> {
+    let is_ours = |document: &Value| {
+        agents.iter().any(|agent| attribute(document, "container_id") == agent.container_id.as_str())
+    };
+    let mut repeated = Vec::new();
+    for stream in documents::ALL {
+        let mut seen = HashSet::new();
+        for document in lab.endpoint.documents(stream.name, is_ours) {
+            let id = attribute(&document, "event_id").as_str().unwrap_or_default();
+            if !id.is_empty() && !seen.insert(id.to_owned()) {
+                repeated.push(format!("{}: {id}", stream.name));
+            }
+        }
+    }
+    repeated
 }
 
 /// What the manager told of the case's containers: events are sent in their order, and the last is one of the case's own.
@@ -155,18 +208,12 @@ fn told(case: Case<'_, '_>, plane: &Plane, agents: &[AgentEvidence]) -> Result<V
         case.lab.manager.events().record(Event::new(What::Recovered).of(owner).told(&mark));
         let is_ours = |document: &Value| attribute(document, "container_id") == agent.container_id.as_str();
         let is_last = |document: &Value| is_ours(document) && attribute(document, "detail") == mark.as_str();
-        let mut deadline = Instant::now() + STREAM_LIMIT;
-        while case.lab.endpoint.wait_for(OVERSEER_STREAM, is_last, Instant::now() + LOOK_LIMIT).is_none() {
-            uninterrupted()?;
-            if case.lab.is_disturbed() {
-                deadline = Instant::now() + STREAM_LIMIT;
-            } else if Instant::now() >= deadline {
-                return Err(FireError::Stream {
-                    stream: OVERSEER_STREAM.to_owned(),
-                    agent: agent.agent.clone(),
-                    why: plane.explain(),
-                });
-            }
+        if !arrives(case.lab, OVERSEER_STREAM, is_last)? {
+            return Err(FireError::Stream {
+                stream: OVERSEER_STREAM.to_owned(),
+                agent: agent.agent.clone(),
+                why: plane.explain(),
+            });
         }
         let ours = |document: &Value| is_ours(document) && !is_last(document);
         documents.extend(case.lab.endpoint.documents(OVERSEER_STREAM, ours));
@@ -331,7 +378,7 @@ fn documents(lab: &Lab, agents: &[AgentEvidence], alone: bool) -> Vec<Value> {
 }
 
 /// Delivery is at least once, so what is counted is distinct events.
-fn once(documents: &mut Vec<Value>) {
+pub(super) fn once(documents: &mut Vec<Value>) {
     let mut seen = HashSet::new();
     documents.retain(|document| match attribute(document, "event_id").as_str() {
         Some(id) => seen.insert(id.to_owned()),

@@ -6,20 +6,21 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use serde_json::Value;
+
 use super::{
     FireError,
     act::{Begun, act, begin, uninterrupted},
     cell::Case,
-    coredns::Coredns,
     enrol::Enrolled,
-    envoy::Envoy,
-    telemetry, understood,
+    servers::Servers,
+    settle, telemetry, understood,
 };
 use crate::{
     actor::Action,
     interrupt,
-    judge::{AgentEvidence, Fired, Window},
-    scenario::types::{Answer, BypassSwitch, Disturbance, Process, Recreated, Scenario, Step},
+    judge::{AgentEvidence, Fired, Window, attribute, matches},
+    scenario::types::{Answer, BypassSwitch, Disturbance, Recreated, Scenario, Step, Until},
     world::World,
 };
 
@@ -38,10 +39,8 @@ pub(super) struct Script<'a, 'c> {
     pub early: HashMap<String, Begun>,
     /// The step that set what the endpoint answers, where it is not as usual.
     pub answering: Option<String>,
-    /// The proxy, where that is Envoy.
-    pub envoy: Option<Envoy>,
-    /// What stands in front of the resolver views, where something does.
-    pub coredns: Option<Coredns>,
+    /// The case's own.
+    pub servers: Servers,
 }
 
 /// Begins what is to begin before the agents are enrolled. `labels` are the agents', in order.
@@ -92,10 +91,11 @@ impl Script<'_, '_> {
             } else if let Some(disturbance) = step.disturbance() {
                 self.disturb(&path, disturbance)?;
             } else {
-                self.operate(step)?;
+                self.operate(&path, step)?;
             }
         }
-        self.disturb("steps", Disturbance::Endpoint(Answer::Accept))
+        self.disturb("steps", Disturbance::Endpoint(Answer::Accept))?;
+        self.servers.are_back(self.world)
     }
 
     /// Runs steps at the same time, and waits for all of them.
@@ -110,19 +110,11 @@ impl Script<'_, '_> {
         let (this, lab) = (&*self, self.case.lab);
         let world = &*this.world;
         let results: Vec<Result<Fired, FireError>> = thread::scope(|scope| {
-            let coredns = this.coredns.as_ref();
+            let servers = &this.servers;
             let disturbances = steps.iter().filter_map(Step::disturbance);
             let disturbing: Vec<_> = disturbances
                 .filter(|disturbance| !matches!(disturbance, Disturbance::Endpoint(_)))
-                .map(|disturbance| {
-                    scope.spawn(move || match (disturbance, coredns) {
-                        (Disturbance::Restart(Process::Coredns), Some(coredns)) => coredns.restart(world),
-                        _ => {
-                            lab.disturb(disturbance);
-                            Ok(())
-                        }
-                    })
-                })
+                .map(|disturbance| scope.spawn(move || servers.disturb(lab, world, disturbance)))
                 .collect();
             let started: Vec<_> = steps
                 .iter()
@@ -185,22 +177,32 @@ impl Script<'_, '_> {
             }
             self.answering = (next != Answer::Accept).then(|| path.to_owned());
         }
-        if let (Disturbance::Restart(Process::Envoy), Some(envoy)) = (disturbance, &mut self.envoy) {
-            return envoy.restart(self.world);
+        self.servers.disturb(self.case.lab, self.world, disturbance)
+    }
+
+    /// Waits until a document of the container's is in the store.
+    fn until(&self, path: &str, until: &Until, container: &AgentEvidence) -> Result<(), FireError> {
+        let lab = self.case.lab;
+        let is_meant = |document: &Value| {
+            attribute(document, "container_id") == container.container_id.as_str()
+                && matches(document, &until.filter)
+        };
+        if settle::arrives(lab, &until.stream, is_meant)? {
+            return Ok(());
         }
-        match (disturbance, &self.coredns) {
-            (Disturbance::Restart(Process::Coredns), Some(coredns)) => coredns.restart(self.world)?,
-            _ => self.case.lab.disturb(disturbance),
-        }
-        Ok(())
+        let why = lab.explain(container.cgroup_id);
+        Err(FireError::Awaited { path: path.to_owned(), stream: until.stream.clone(), why })
     }
 
     /// What the operator and the runtime do, and time.
-    fn operate(&mut self, step: &Step) -> Result<(), FireError> {
+    fn operate(&mut self, path: &str, step: &Step) -> Result<(), FireError> {
         if let Some(wait) = step.wait {
             interrupt::sleep(wait);
         }
         let (container, room) = self.container(step);
+        if let (Some(until), Some(agent)) = (&step.until, self.agents.get(container)) {
+            self.until(path, until, agent)?;
+        }
         let manager = &self.case.lab.manager;
         let Some(agent) = self.agents.get_mut(container) else { return Ok(()) };
         let before = SystemTime::now();
@@ -219,12 +221,7 @@ impl Script<'_, '_> {
         }
         if let Some(rules) = &step.rules {
             // What the kernel hands over is served before, and what it no longer hands over until after.
-            if let (Some(envoy), Some(plane)) = (&mut self.envoy, self.case.lab.plane()) {
-                envoy.apply(self.case, self.world, room, rules, plane)?;
-            }
-            if let Some(coredns) = &mut self.coredns {
-                coredns.apply(self.case, self.world, room, rules)?;
-            }
+            self.servers.apply(self.case, self.world, room, rules)?;
             manager.apply_rules(agent.cgroup_id, &understood(rules)?)?;
             let after = SystemTime::now();
             if let Some(last) = agent.rules.last_mut() {
@@ -233,8 +230,11 @@ impl Script<'_, '_> {
             agent.rules.push(Window { from: (before, after), until: None, what: rules.clone() });
         }
         if let Some(Recreated::Container) = step.recreate {
-            let next = self.enrolled.recreate(self.case, self.world, agent)?;
-            self.agents.push(next);
+            self.enrolled.end(self.case, self.world, agent)?;
+            self.world.recreate(room)?;
+            // Before it says anything.
+            self.servers.apply(self.case, self.world, room, &self.case.cell.scenario.rules)?;
+            self.agents.push(self.enrolled.enrol(self.case, self.world, room)?);
         }
         Ok(())
     }

@@ -1,12 +1,16 @@
 //! What became of agents' telemetry: documents, series, and texts that must be nowhere.
 
-use std::{net::SocketAddr, time::Instant};
+use std::net::SocketAddr;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use stack::{Lane, Listeners};
 
-use super::{FireError, cell::Case, settle::STREAM_LIMIT};
+use super::{
+    FireError,
+    cell::Case,
+    settle::{arrived, arrives, undisturbed},
+};
 use crate::{
     actor::{Action, Delivery},
     judge::{AgentEvidence, attribute},
@@ -45,7 +49,8 @@ pub(super) fn documents(
     plane: &Plane,
     agents: &[AgentEvidence],
 ) -> Result<Vec<Value>, FireError> {
-    let (endpoint, stream) = (&case.lab.endpoint, Lane::Claude.stream());
+    undisturbed(case.lab)?;
+    let stream = Lane::Claude.stream();
     let mut documents = Vec::new();
     for agent in agents {
         let is_ours = |document: &Value| attribute(document, "container_id") == agent.container_id.as_str();
@@ -56,10 +61,10 @@ pub(super) fn documents(
             why: format!("{why}\n{}", plane.explain()),
         };
         plane.tell_as(&agent.container_id, &sentinel()).map_err(|error| failed(format!("{error:#}")))?;
-        if endpoint.wait_for(&stream, is_last, Instant::now() + STREAM_LIMIT).is_none() {
+        if !arrives(case.lab, &stream, is_last)? {
             return Err(failed("it was taken, and is not in the store".to_owned()));
         }
-        documents.extend(endpoint.documents(&stream, |document| is_ours(document) && !is_last(document)));
+        documents.extend(arrived(case, &stream, |document| is_ours(document) && !is_last(document))?);
     }
     Ok(documents)
 }

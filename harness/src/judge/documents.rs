@@ -11,7 +11,11 @@ use super::{
 };
 use crate::{
     event::{Class, Failure, Stage},
-    scenario::{fields::EGRESS_STREAM, types::DocumentExpectation},
+    plane::INDEX,
+    scenario::{
+        fields::EGRESS_STREAM,
+        types::{Delivery, DocumentExpectation},
+    },
 };
 
 /// Most documents of one expectation whose differences are shown.
@@ -37,6 +41,7 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Option<Stage>) {
             failures.push(failure);
             stage = stage.or(missing);
         }
+        failures.extend(lie_in(evidence, &path, expectation, meant.iter().map(|at| &documents[*at])));
         let mut differ = meant.iter().filter_map(|at| compare(evidence, &path, expectation, &documents[*at]));
         failures.extend(differ.by_ref().take(MOST));
         let more = differ.count();
@@ -48,7 +53,40 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Option<Stage>) {
     if expect.nothing_else {
         failures.extend(unexpected(evidence, &claimed));
     }
+    if expect.delivery == Delivery::Once && !evidence.repeated.is_empty() {
+        let message = format!(
+            "{} document(s) came again, though nothing had a sender send again",
+            evidence.repeated.len()
+        );
+        let detail = evidence
+            .repeated
+            .iter()
+            .take(MOST)
+            .map(|one| format!("    {one}"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        failures.push(evidence.failure(Class::Expectation, "expect.delivery", message, detail));
+    }
     (failures, stage)
+}
+
+/// Whether they lie in as many indices as they must.
+fn lie_in<'d>(
+    evidence: &Evidence<'_>,
+    path: &str,
+    expectation: &DocumentExpectation,
+    meant: impl Iterator<Item = &'d Value>,
+) -> Option<Failure> {
+    let least = expectation.indices?;
+    let mut indices: BTreeMap<&str, usize> = BTreeMap::new();
+    for document in meant {
+        *indices.entry(document[INDEX].as_str().unwrap_or_default()).or_default() += 1;
+    }
+    let found = indices.len() as u64;
+    (found < least).then(|| {
+        let message = format!("{path}: documents expected in at least {least} indices, found in {found}");
+        evidence.failure(Class::Expectation, path, message, format!("    {indices:?}"))
+    })
 }
 
 /// Documents that no expectation claims.
@@ -138,7 +176,7 @@ pub(super) fn agrees(expectation: &DocumentExpectation, document: &Value) -> boo
 }
 
 /// Whether a document has every value of a filter.
-fn matches(document: &Value, filter: &BTreeMap<String, Value>) -> bool {
+pub(crate) fn matches(document: &Value, filter: &BTreeMap<String, Value>) -> bool {
     filter.iter().all(|(name, value)| equal(attribute(document, name), value))
 }
 

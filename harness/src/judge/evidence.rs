@@ -127,6 +127,8 @@ pub struct Evidence<'a> {
     pub series: Vec<Series>,
     /// Where a text was found that must be nowhere.
     pub places: Vec<String>,
+    /// Identities of documents that are there more than once, with their stream.
+    pub repeated: Vec<String>,
     /// The sentinels' documents, which the ledger counts.
     pub sentinels: Vec<Value>,
     /// Documents of what was lost of them, and of nobody knows whom where the lab was the cell's own.

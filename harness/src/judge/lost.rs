@@ -1,4 +1,4 @@
-//! What the proxy lost in its own memory, as an operator's `stack lost` counts it.
+//! What servers of the case lost in their own memory, as an operator's `stack lost` counts it.
 
 use std::convert::Infallible;
 
@@ -10,47 +10,54 @@ use stack::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::evidence::{Evidence, text};
-use crate::event::{Class, Failure};
+use crate::{
+    event::{Class, Failure},
+    scenario::types::{LostCount, LostExpectation},
+};
 
 /// How exactly the kernel's time and the proxy's agree, milliseconds, as in the operator's report.
 const EXACT: i64 = 1000;
 
-/// As many as the case says; and of whatever the proxy told, the flow is there.
-pub fn judge(evidence: &Evidence<'_>) -> Option<Failure> {
-    let expected = evidence.cell.scenario.expect.lost?;
-    let tally = match tally(evidence) {
+/// Of each server that the case says it of, as many as it says; and of whatever the server told, the flow is there.
+pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
+    let expected = evidence.cell.scenario.expect.lost;
+    let expected = expected.iter().flat_map(LostExpectation::each);
+    expected.filter_map(|(emitter, count)| of(evidence, emitter, count)).collect()
+}
+
+fn of(evidence: &Evidence<'_>, emitter: Emitter, expected: LostCount) -> Option<Failure> {
+    let path = "expect.lost";
+    let tally = match tally(evidence, emitter) {
         Ok(tally) => tally,
-        Err(problem) => {
-            return Some(evidence.failure(Class::MisRecord, "expect.lost", problem, String::new()));
-        }
+        Err(problem) => return Some(evidence.failure(Class::MisRecord, path, problem, String::new())),
     };
-    if !expected.envoy.takes(tally.lost) {
-        let message = format!(
-            "expect.lost: {} flow(s) expected that the proxy told nothing of, {} found",
-            expected.envoy, tally.lost
-        );
-        return Some(evidence.failure(Class::Expectation, "expect.lost", message, format!("{tally:?}")));
+    let whose = if emitter == Emitter::Proxy { "the proxy" } else { "CoreDNS" };
+    if !expected.takes(tally.lost) {
+        let found = tally.lost;
+        let message =
+            format!("{path}: {expected} flow(s) expected that {whose} told nothing of, {found} found");
+        return Some(evidence.failure(Class::Expectation, path, message, format!("{tally:?}")));
     }
     (tally.strange > 0).then(|| {
-        let message = format!("{} document(s) of the proxy, whose flow is nowhere", tally.strange);
-        evidence.failure(Class::Lost, "expect.lost", message, format!("{tally:?}"))
+        let message = format!("{} document(s) of {whose}, whose flow is nowhere", tally.strange);
+        evidence.failure(Class::Lost, path, message, format!("{tally:?}"))
     })
 }
 
-fn tally(evidence: &Evidence<'_>) -> Result<Tally, String> {
-    let emitter = Emitter::Proxy;
+fn tally(evidence: &Evidence<'_>, emitter: Emitter) -> Result<Tally, String> {
+    let whose = if emitter == Emitter::Proxy { "the proxy" } else { "CoreDNS" };
     let handed = evidence.documents.iter().filter(|document| text(document, "reason") == emitter.reason());
     let mut flows = Vec::new();
     for document in handed {
         let flow = Flow::read(emitter, &document["attributes"], time(document)?, &Listeners::default());
-        flows.push(flow.map_err(|name| format!("a flow to the proxy has no {name}"))?);
+        flows.push(flow.map_err(|name| format!("a flow to {whose} has no {name}"))?);
     }
     let mut documents = Vec::new();
     let told = evidence.of_stream(&emitter.lane().stream()).iter();
     // What an agent sends of itself to the proxy is no flow that was handed to it.
     for document in told.filter(|document| text(document, "reason") != "telemetry") {
         let read = Document::read(emitter, &document["attributes"], time(document)?);
-        documents.push(read.map_err(|name| format!("a document of the proxy has no {name}"))?);
+        documents.push(read.map_err(|name| format!("a document of {whose} has no {name}"))?);
     }
     flows.sort_by_key(|flow| (flow.key, flow.end));
     documents.sort_by_key(|document| (document.key, document.begin));

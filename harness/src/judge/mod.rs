@@ -24,6 +24,7 @@ mod told;
 mod vanished;
 mod wire;
 
+pub(crate) use documents::matches;
 pub use evidence::{AgentEvidence, Control, Evidence, Fired, Output, Query, Window, attribute, before_port};
 pub use model::steps as model_steps;
 pub use told::{asserted, declared, steps as told_steps};

@@ -71,6 +71,7 @@ pub fn evidence(cell: &Cell) -> Evidence<'_> {
         streams: BTreeMap::new(),
         series: Vec::new(),
         places: Vec::new(),
+        repeated: Vec::new(),
         cell,
         agents: vec![agent],
         documents: Vec::new(),

@@ -19,7 +19,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 pub use fault::Fault;
@@ -40,7 +40,7 @@ use crate::{
     endpoint::Endpoint,
     interrupt,
     plane::Plane,
-    scenario::types::{Disturbance, Outage, Process, Stopped},
+    scenario::types::{Disturbance, Outage, Process, Rollover, Stopped},
     world::{self, Cgroup, KeptWorld},
 };
 
@@ -185,20 +185,18 @@ impl Lab {
     pub fn disturb(&self, disturbance: Disturbance) {
         match disturbance {
             Disturbance::Kill(kill) => {
-                let mut instants: Vec<_> =
-                    (0..kill.times).map(|_| kill.within.mul_f64(fastrand::f64())).collect();
-                instants.sort_unstable();
-                let began = Instant::now();
-                for instant in instants {
-                    interrupt::sleep(instant.saturating_sub(began.elapsed()));
-                    self.reader.order(Order::Kill);
-                }
+                at_random(kill.times, kill.within, || self.reader.order(Order::Kill));
             }
-            // A case's own, which starts it again itself.
-            Disturbance::Restart(Process::Envoy) => {}
+            Disturbance::Rollover(Rollover { lane, times, within }) => at_random(times, within, || {
+                let plane = self.plane.as_ref().context("there is no telemetry plane in this tier");
+                if let Err(error) = plane.and_then(|plane| plane.roll_over(&lane.stream())) {
+                    tracing::error!(?error, stream = lane.stream(), "it does not go on in another index");
+                }
+            }),
             Disturbance::Restart(Process::Reader) => self.reader.order(Order::Restart),
             // The case's own, not the lab's.
-            Disturbance::Restart(Process::Coredns) => {}
+            Disturbance::Restart(Process::Coredns | Process::Envoy)
+            | Disturbance::Stop(Outage { part: Stopped::Coredns | Stopped::Envoy, .. }) => {}
             Disturbance::Stop(Outage { part: Stopped::Reader, length }) => {
                 self.reader.order(Order::Stop(length))
             }
@@ -252,6 +250,17 @@ impl Lab {
             self.reader.explain(),
             self.state.path().display()
         )
+    }
+}
+
+/// Does that so many times, at random instants of the time.
+fn at_random(times: u32, within: Duration, does: impl Fn()) {
+    let mut instants: Vec<_> = (0..times).map(|_| within.mul_f64(fastrand::f64())).collect();
+    instants.sort_unstable();
+    let began = Instant::now();
+    for instant in instants {
+        interrupt::sleep(instant.saturating_sub(began.elapsed()));
+        does();
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) fn missing(scenario: &Scenario, tier: Tier) -> Option<String> {
     if tier < Tier::Stack && scenario.stops_plane() {
         return Some("needs the stack tier: it stops a part of the telemetry plane".to_owned());
     }
+    if tier < Tier::Stack && scenario.rolls_over() {
+        return Some("needs the stack tier: a stream goes on in another index of the store".to_owned());
+    }
     if tier < Tier::Stack && scenario.expects(OVERSEER_STREAM) {
         return Some("needs the stack tier: its documents are told by our own programs".to_owned());
     }
@@ -49,9 +52,6 @@ pub(crate) fn missing(scenario: &Scenario, tier: Tier) -> Option<String> {
 
 /// What of a step only the lab can do.
 fn lab_alone(step: &Step) -> Option<&'static str> {
-    if step.recreate.is_some() {
-        return Some("in the stack, no container takes the addresses of another");
-    }
     match step.disturbance()? {
         Disturbance::Endpoint(_) | Disturbance::Stop(Outage { part: Stopped::Endpoint, .. }) => Some(
             "what an endpoint may answer is shown in the lab; the servers of the stack have faults of their own",

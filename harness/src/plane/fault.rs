@@ -24,7 +24,11 @@ impl Plane {
     /// # Errors
     /// If it cannot be stopped; what is no part of the plane is not.
     pub(crate) fn stop(self: &Arc<Self>, part: Stopped, length: Duration) -> anyhow::Result<()> {
-        self.begin(part)?;
+        if let Err(error) = self.begin(part) {
+            // What has no answer may be done all the same.
+            self.end(part)?;
+            return Err(error);
+        }
         self.stopped.fetch_add(1, Ordering::SeqCst);
         let plane = Arc::clone(self);
         let body = move || {
@@ -43,6 +47,14 @@ impl Plane {
         self.stopped.load(Ordering::SeqCst) > 0
     }
 
+    /// Has a stream go on in another index.
+    ///
+    /// # Errors
+    /// If the store does not.
+    pub(crate) fn roll_over(&self, stream: &str) -> anyhow::Result<()> {
+        self.search.roll_over(stream)
+    }
+
     fn begin(&self, part: Stopped) -> anyhow::Result<()> {
         match part {
             Stopped::Opensearch => lock(&self.store).kill()?,
@@ -59,7 +71,9 @@ impl Plane {
                     self.search.roll_over(&stream)?;
                 }
             }
-            Stopped::Reader | Stopped::Endpoint => anyhow::bail!("{part} is no part of the plane"),
+            Stopped::Reader | Stopped::Endpoint | Stopped::Coredns | Stopped::Envoy => {
+                anyhow::bail!("{part} is no part of the plane")
+            }
         }
         Ok(())
     }
@@ -91,7 +105,7 @@ impl Plane {
                     self.search.roll_over(&stream)?;
                 }
             }
-            Stopped::Reader | Stopped::Endpoint => {}
+            Stopped::Reader | Stopped::Endpoint | Stopped::Coredns | Stopped::Envoy => {}
         }
         Ok(())
     }

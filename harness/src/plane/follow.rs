@@ -19,6 +19,8 @@ use crate::endpoint::Sink;
 const PERIOD: Duration = Duration::from_millis(100);
 /// How long a number may be missing between others before it is taken to be nobody's: what was refused has one too.
 const GAP: Duration = Duration::from_secs(3);
+/// Key of a document, beside its attributes, that names the index it was found in.
+pub const INDEX: &str = "_index";
 /// The stream whose documents name their node.
 const OF_NODES: &str = "clawker-egress";
 
@@ -95,25 +97,32 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 /// Reads what is new in every index, and hands it on.
 fn look(search: &Search, read: &mut HashMap<String, Read>, shared: &Mutex<Shared>) -> anyhow::Result<()> {
+    // Each change of a mapping, and each rollover, leaves an index more: only those that have something new are searched.
+    let last = search.last()?;
     search.refresh()?;
     for (stream, indices) in search.indices()? {
-        let mut new: Vec<Value> = Vec::new();
         for index in indices {
             let read = read.entry(index.clone()).or_default();
-            for found in search.documents(&index, read.next)? {
+            if last.get(&index).is_some_and(|last| !read.is_behind(*last)) {
+                continue;
+            }
+            let mut new: Vec<Value> = Vec::new();
+            for mut found in search.documents(&index, read.next)? {
                 if read.is_new(found.number) {
+                    found.document[INDEX] = Value::from(index.as_str());
                     new.push(found.document);
                 }
             }
             read.close(Instant::now());
-        }
-        if new.is_empty() {
-            continue;
-        }
-        let shared = lock(shared);
-        for (node, sink) in &shared.sinks {
-            let of_sink = new.iter().filter(|document| stream != OF_NODES || is_of(document, node));
-            sink.add(&stream, of_sink.cloned().collect());
+            if new.is_empty() {
+                continue;
+            }
+            // Before the next index, which may not be searched yet.
+            let shared = lock(shared);
+            for (node, sink) in &shared.sinks {
+                let of_sink = new.iter().filter(|document| stream != OF_NODES || is_of(document, node));
+                sink.add(&stream, of_sink.cloned().collect());
+            }
         }
     }
     Ok(())
@@ -129,6 +138,11 @@ impl Read {
     /// Whether it was not read before.
     fn is_new(&mut self, number: u64) -> bool {
         number >= self.next && self.beyond.insert(number, ()).is_none()
+    }
+
+    /// Whether something up to `last` was not read, as far as it may still come.
+    fn is_behind(&self, last: i64) -> bool {
+        u64::try_from(last).is_ok_and(|last| last >= self.next)
     }
 
     /// Moves on over what was read. Numbers are given before they can be found, so one that is missing may still come.
@@ -173,7 +187,9 @@ mod tests {
         assert!(read.is_new(7));
         read.close(now);
         assert_eq!(read.next, 0);
+        assert!(read.is_behind(7));
         read.close(now + GAP);
+        assert!(!read.is_behind(7) && !read.is_behind(-1) && read.is_behind(8));
         assert_eq!((read.next, read.beyond.len()), (8, 0));
     }
 

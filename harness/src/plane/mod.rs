@@ -38,6 +38,7 @@ use crate::{
 use certificates::Certificates;
 pub use certificates::Credentials;
 use follow::Follower;
+pub use follow::INDEX;
 use programs::Programs;
 use prometheus::Prometheus;
 pub use prometheus::Series;
@@ -134,7 +135,8 @@ impl Plane {
         let agents_collector = docker.start(of_agents)?;
         answers(&agents_collector, || listens(SocketAddr::new(agents_address, HEALTH)))?;
         tell("prometheus");
-        let prometheus = Prometheus::start(&docker, files.path(), SocketAddr::new(agents_address, METRICS))?;
+        let metrics = SocketAddr::new(agents_address, METRICS);
+        let prometheus = Prometheus::start(&docker, files.path(), metrics, relay_pages)?;
         let follower = Follower::start(search.clone())?;
         Ok(Self {
             docker,

@@ -24,6 +24,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long it may take until it has looked again.
 const LOOK_LIMIT: Duration = Duration::from_secs(15);
 
+/// What it has once it has asked the relay.
+const RELAYED: &str = "clawker_relay_bytes_bound";
+
 /// A running Prometheus. Dropping it ends and removes it.
 pub(super) struct Prometheus {
     _container: Container,
@@ -57,13 +60,18 @@ struct Found {
 }
 
 impl Prometheus {
-    /// Starts it in `folder`, and waits until it answers.
-    pub fn start(docker: &Docker, folder: &Path, collector: SocketAddr) -> anyhow::Result<Self> {
+    /// Starts it in `folder`, and waits until it answers and has asked the relay.
+    pub fn start(
+        docker: &Docker,
+        folder: &Path,
+        collector: SocketAddr,
+        relay: SocketAddr,
+    ) -> anyhow::Result<Self> {
         let configuration = Configuration {
             agents: vec![collector.to_string()],
             collector: Vec::new(),
             reader: Vec::new(),
-            relay: Vec::new(),
+            relay: vec![relay.to_string()],
             interval: INTERVAL,
         };
         let file = folder.join("prometheus.yml");
@@ -75,7 +83,7 @@ impl Prometheus {
         let agent = Agent::config_builder().timeout_global(Some(LOOK_LIMIT)).proxy(None).build().new_agent();
         let prometheus =
             Self { _container: container, url: format!("http://{}", SocketAddr::new(address, 9090)), agent };
-        answers(&prometheus._container, || prometheus.query("vector(1)").is_ok())?;
+        answers(&prometheus._container, || prometheus.query(RELAYED).is_ok_and(|found| !found.is_empty()))?;
         Ok(prometheus)
     }
 

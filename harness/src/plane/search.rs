@@ -80,6 +80,20 @@ impl Search {
         Ok(found)
     }
 
+    /// Of each index, the number of the last document that it took; -1 of an empty one.
+    pub fn last(&self) -> anyhow::Result<HashMap<String, i64>> {
+        let stats = self.get(&format!("{STREAMS}/_stats/docs?level=shards"))?;
+        let mut last = HashMap::new();
+        for (index, of_index) in stats["indices"].as_object().into_iter().flatten() {
+            let shards = of_index["shards"].as_object().into_iter().flatten();
+            let copies = shards.flat_map(|(_, copies)| copies.as_array().into_iter().flatten());
+            if let Some(number) = copies.filter_map(|copy| copy["seq_no"]["max_seq_no"].as_i64()).max() {
+                last.insert(index.clone(), number);
+            }
+        }
+        Ok(last)
+    }
+
     /// Makes what was taken up to now findable.
     pub fn refresh(&self) -> anyhow::Result<()> {
         self.post::<Value>(&format!("{STREAMS}/_refresh"), &json!({})).map(drop)

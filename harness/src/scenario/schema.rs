@@ -127,6 +127,13 @@ pub(super) fn kill(_: &mut SchemaGenerator) -> Schema {
     pattern("^reader( [0-9]+ times in [0-9]+(ms|s|m))?$", "reader")
 }
 
+/// What goes on in another index, and how often.
+pub(super) fn rollover(_: &mut SchemaGenerator) -> Schema {
+    let streams: Vec<&str> = fields::streams().collect();
+    let pattern = format!("^({})( [0-9]+ times in [0-9]+(ms|s|m))?$", streams.join("|"));
+    self::pattern(&pattern, EGRESS_STREAM)
+}
+
 /// What is not there, and for how long.
 pub(super) fn outage(_: &mut SchemaGenerator) -> Schema {
     let parts: Vec<String> = Stopped::iter().map(|part| part.to_string()).collect();

@@ -37,9 +37,10 @@ pub use application::{Destination, Grpc, Http3, Quic, Stun, Websocket};
 pub use ask::{Ask, NoName};
 pub use connect::{Connect, ConnectVia, End};
 pub use expect::{
-    DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, MetricExpectation, WireExpectation,
+    Delivery, DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, LostCount, LostExpectation,
+    MetricExpectation, Until, WireExpectation,
 };
-pub use fault::{Answer, Kill, NoFault, Outage, Process, Recreated, Stopped};
+pub use fault::{Answer, Kill, NoFault, Outage, Process, Recreated, Rollover, Stopped};
 pub use flood::{Flood, FloodProto};
 pub use host::{Host, Reply, Serve};
 pub use send::{DatagramProto, Send, SendVia};
@@ -150,6 +151,12 @@ impl Scenario {
     pub fn stops_plane(&self) -> bool {
         let stops = |step: &Step| matches!(step.disturbance(), Some(Disturbance::Stop(outage)) if outage.part.is_of_plane());
         self.each_step().any(|(_, step)| stops(step))
+    }
+
+    /// Whether a stream goes on in another index.
+    #[must_use]
+    pub fn rolls_over(&self) -> bool {
+        self.each_step().any(|(_, step)| step.rollover.is_some())
     }
 
     /// Whether it says what must be in this stream.

@@ -356,7 +356,7 @@ impl World {
     }
 
     /// Gives agent `i` a cgroup of its own anew, as a container that takes the place of another has, at the same
-    /// addresses. What was in the old one ends with it.
+    /// addresses. What was in the old one ends with it. It is of the world's own making, whatever the one before was.
     pub(crate) fn recreate(&mut self, i: usize) -> Result<(), WorldError> {
         let room = &mut self.agents[i];
         self.recreated += 1;
@@ -366,6 +366,7 @@ impl World {
         room.end.cgroup = cgroup.path().to_owned();
         room.end.cgroup_id = cgroup.id();
         room.cgroup = cgroup;
+        room.house = None;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use stack::lost::Emitter;
 
 use crate::scenario::{
     fields::{self, EGRESS_STREAM},
@@ -40,6 +41,9 @@ pub struct Expect {
     /// counts them.
     #[serde(default)]
     pub lost: Option<LostExpectation>,
+    /// `at_least_once` (default), or `once`: no document may be there twice, where nothing has a sender send again.
+    #[serde(default)]
+    pub delivery: Delivery,
     /// `none` (default), or `accounted`: records may be lost where the chain says so, which the ledger checks.
     #[serde(default)]
     pub losses: Losses,
@@ -80,6 +84,24 @@ pub struct DocumentExpectation {
     #[serde(default, rename = "match", deserialize_with = "fields::attributes")]
     #[schemars(schema_with = "schema::attributes")]
     pub fields: BTreeMap<String, serde_json::Value>,
+    /// Indices of the stream that they lie in, at least.
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    pub indices: Option<u64>,
+}
+
+/// What a step waits for.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Until {
+    /// Data stream. Default `clawker-egress`.
+    #[serde(default = "default_stream")]
+    #[schemars(schema_with = "schema::stream")]
+    pub stream: String,
+    /// Which document is meant: attribute = value.
+    #[serde(default, rename = "where", deserialize_with = "fields::attributes")]
+    #[schemars(schema_with = "schema::attributes")]
+    pub filter: BTreeMap<String, serde_json::Value>,
 }
 
 fn default_stream() -> String {
@@ -143,12 +165,41 @@ pub enum LedgerExpectation {
     Any,
 }
 
-/// What servers lost in their own memory.
+/// How often a document is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Once, or again where its sender had no answer.
+    #[default]
+    AtLeastOnce,
+    /// Once.
+    Once,
+}
+
+/// What servers lost in their own memory, and told nothing of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LostExpectation {
-    /// Flows that the proxy has told nothing of.
-    pub envoy: LostCount,
+    /// Flows to the proxy.
+    #[serde(default)]
+    pub envoy: Option<LostCount>,
+    /// Flows to CoreDNS.
+    #[serde(default)]
+    pub coredns: Option<LostCount>,
+}
+
+impl LostExpectation {
+    /// Of each server, what is said.
+    pub fn each(&self) -> impl Iterator<Item = (Emitter, LostCount)> {
+        let of = |emitter| {
+            let count = match emitter {
+                Emitter::Proxy => self.envoy,
+                Emitter::Resolver => self.coredns,
+            };
+            Some((emitter, count?))
+        };
+        Emitter::ALL.into_iter().filter_map(of)
+    }
 }
 
 /// A number, or `{at_most: 3}`.

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use stack::Lane;
 
 use super::duration_text;
 pub use crate::endpoint::Answer;
@@ -38,6 +39,18 @@ pub struct Kill {
     pub within: Duration,
 }
 
+/// `clawker-egress`, or `clawker-egress 5 times in 2s`: the stream goes on in another index, at random instants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Rollover {
+    /// Whose stream.
+    pub lane: Lane,
+    /// How often.
+    pub times: u32,
+    /// From the first instant that is possible to the last.
+    pub within: Duration,
+}
+
 /// `endpoint for 5s`, `reader for 1s`, in the stack tier `opensearch for 5s`: not there from now on, and back after that,
 /// while the steps go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +70,10 @@ pub enum Stopped {
     Endpoint,
     /// The reader: it ends by SIGTERM.
     Reader,
+    /// The case's CoreDNS: it ends by SIGKILL.
+    Coredns,
+    /// The case's Envoy: it ends by SIGKILL.
+    Envoy,
     /// The collector: it ends by SIGKILL.
     Collector,
     /// The relay: it ends by SIGKILL.
@@ -75,7 +92,7 @@ impl Stopped {
     /// Whether it is a part of the telemetry plane, or of its store.
     #[must_use]
     pub const fn is_of_plane(self) -> bool {
-        !matches!(self, Self::Endpoint | Self::Reader)
+        !matches!(self, Self::Endpoint | Self::Reader | Self::Coredns | Self::Envoy)
     }
 }
 
@@ -85,35 +102,67 @@ pub enum NoFault {
     /// Of [`Kill`].
     #[error("`{0}` is nothing that can be killed: `reader`, or `reader 20 times in 4s`")]
     Kill(String),
+    /// Of [`Rollover`].
+    #[error("`{0}` is no rollover: `clawker-egress`, or `clawker-egress 5 times in 2s`")]
+    Rollover(String),
     /// Of [`Outage`].
     #[error(
-        "`{0}` is not an outage: `endpoint for 5s`, `reader for 1s`; in the stack tier `opensearch`, `collector`, `relay`, `writes`, `room` or `field`"
+        "`{0}` is not an outage: `endpoint for 5s`, `reader for 1s`; in the stack tier `envoy`, `coredns`, `opensearch`, `collector`, `relay`, `writes`, `room` or `field`"
     )]
     Outage(String),
+}
+
+/// What, how often and within which time: `reader`, `reader 20 times in 4s`.
+fn repeated(text: &str) -> Option<(&str, u32, Duration)> {
+    match text.split(' ').collect::<Vec<_>>().as_slice() {
+        [what] => Some((what, 1, Duration::ZERO)),
+        [what, times, "times", "in", length] => {
+            Some((what, times.parse().ok()?, duration_text::parse(length).ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// The same as text.
+fn as_repeated(f: &mut fmt::Formatter<'_>, what: &str, times: u32, within: Duration) -> fmt::Result {
+    match times {
+        1 if within.is_zero() => f.write_str(what),
+        times => write!(f, "{what} {times} times in {}", duration_text::text(&within)),
+    }
 }
 
 impl FromStr for Kill {
     type Err = NoFault;
 
     fn from_str(text: &str) -> Result<Self, NoFault> {
-        let wrong = || NoFault::Kill(text.to_owned());
-        let within = |text| duration_text::parse(text).map_err(|_| wrong());
-        match text.split(' ').collect::<Vec<_>>().as_slice() {
-            ["reader"] => Ok(Self { times: 1, within: Duration::ZERO }),
-            ["reader", times, "times", "in", length] => {
-                Ok(Self { times: times.parse().map_err(|_| wrong())?, within: within(length)? })
-            }
-            _ => Err(wrong()),
+        match repeated(text) {
+            Some(("reader", times, within)) => Ok(Self { times, within }),
+            _ => Err(NoFault::Kill(text.to_owned())),
         }
     }
 }
 
 impl fmt::Display for Kill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.times {
-            1 if self.within.is_zero() => f.write_str("reader"),
-            times => write!(f, "reader {times} times in {}", duration_text::text(&self.within)),
-        }
+        as_repeated(f, "reader", self.times, self.within)
+    }
+}
+
+impl FromStr for Rollover {
+    type Err = NoFault;
+
+    fn from_str(text: &str) -> Result<Self, NoFault> {
+        let parsed = repeated(text).and_then(|(name, times, within)| {
+            let lane = Lane::ALL.into_iter().find(|lane| lane.stream() == name)?;
+            Some(Self { lane, times, within })
+        });
+        parsed.ok_or_else(|| NoFault::Rollover(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Rollover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        as_repeated(f, &self.lane.stream(), self.times, self.within)
     }
 }
 
@@ -134,7 +183,7 @@ impl fmt::Display for Outage {
     }
 }
 
-/// Serde's way to both texts.
+/// Serde's way to these texts.
 macro_rules! as_text {
     ($($kind:ident),*) => {$(
         impl TryFrom<String> for $kind {
@@ -152,7 +201,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Kill, Outage);
+as_text!(Kill, Rollover, Outage);
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +214,12 @@ mod tests {
         }
         for text in ["", "Reader", "endpoint", "reader twice", "reader 2 times", "reader -1 times in 4s"] {
             assert!(text.parse::<Kill>().is_err(), "{text}");
+        }
+        for text in ["clawker-egress", "clawker-envoy 5 times in 2s"] {
+            assert_eq!(text.parse::<Rollover>().unwrap().to_string(), text);
+        }
+        for text in ["", "clawker", "clawker-egress for 5s", "clawker-egress 5 times"] {
+            assert!(text.parse::<Rollover>().is_err(), "{text}");
         }
         for text in ["endpoint for 5s", "reader for 250ms", "opensearch for 5s", "room for 1s"] {
             assert_eq!(text.parse::<Outage>().unwrap().to_string(), text);

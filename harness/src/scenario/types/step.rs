@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Accept, Agent, Answer, Ask, Connect, Flood, Grpc, Http3, Join, Kill, Outage, Ping, Process, Quic,
-    Recreated, Rule, Scenario, Send, Socket, Stun, Telemetry, Websocket, duration_text,
+    Recreated, Rollover, Rule, Scenario, Send, Socket, Stun, Telemetry, Until, Websocket, duration_text,
 };
 use crate::scenario::schema;
 
@@ -74,19 +74,27 @@ pub struct Step {
     #[serde(default)]
     #[schemars(schema_with = "schema::kill")]
     pub kill: Option<Kill>,
-    /// `reader`, `coredns`: SIGTERM, and it is started again once it has ended.
+    /// `reader`, `coredns`: SIGTERM, and it is started again once it has ended. `envoy`: SIGKILL, and it serves again
+    /// before the next step.
     #[serde(default)]
     pub restart: Option<Process>,
     /// `endpoint for 5s`, `reader for 1s`: stopped now, and back after that; the next step does not wait for it.
     #[serde(default)]
     #[schemars(schema_with = "schema::outage")]
     pub stop: Option<Outage>,
+    /// `clawker-egress`: the stream goes on in another index. `clawker-egress 5 times in 2s`: at random instants.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::rollover")]
+    pub rollover: Option<Rollover>,
     /// What the endpoint answers until the next such step. That one waits until it was answered so at least once.
     #[serde(default)]
     pub endpoint: Option<Answer>,
     /// `container`: that of the agent ends, and another takes its place.
     #[serde(default)]
     pub recreate: Option<Recreated>,
+    /// Go on once a document of the agent's is in the store.
+    #[serde(default)]
+    pub until: Option<Until>,
     /// Let time pass.
     #[serde(default, with = "duration_text::option")]
     #[schemars(schema_with = "schema::duration")]
@@ -139,6 +147,8 @@ pub enum Disturbance {
     Restart(Process),
     /// `stop`
     Stop(Outage),
+    /// `rollover`
+    Rollover(Rollover),
     /// `endpoint`
     Endpoint(Answer),
 }
@@ -150,6 +160,7 @@ impl Step {
         None.or(self.kill.map(Disturbance::Kill))
             .or(self.restart.map(Disturbance::Restart))
             .or(self.stop.map(Disturbance::Stop))
+            .or(self.rollover.map(Disturbance::Rollover))
             .or(self.endpoint.map(Disturbance::Endpoint))
     }
 }

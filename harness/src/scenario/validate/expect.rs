@@ -1,8 +1,12 @@
 //! What must be true afterwards, and whether it can be false at all.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde_json::Value;
+use stack::lost::Emitter;
 
 use super::{Check, hosts, reach};
 use crate::{
@@ -11,7 +15,7 @@ use crate::{
         cell::printable,
         diagnostic::nearest,
         fields::{self, CLAUDE_STREAM, COREDNS_STREAM, EGRESS_STREAM, ENVOY_STREAM, Kind, OVERSEER_STREAM},
-        types::{DocumentExpectation, Leak, WireExpectation},
+        types::{DocumentExpectation, Leak, LostExpectation, WireExpectation},
     },
     wire::PROTOCOLS,
 };
@@ -36,9 +40,20 @@ pub(super) fn check(check: &mut Check<'_>) {
         self::wire(check, &format!("expect.wire[{i}]"), wire);
     }
     telemetry(check, of_telemetry);
-    if expect.lost.is_some() && !check.scenario.has_envoy() {
-        check.fault_of_key("expect.lost", "nothing in this case tells of the flows it is handed").help =
-            Some("add `proxy: {server: envoy}` to the scenario".to_owned());
+    for (emitter, _) in expect.lost.iter().flat_map(LostExpectation::each) {
+        let (name, is_there, adding) = match emitter {
+            Emitter::Proxy => ("envoy", check.scenario.has_envoy(), "proxy: {server: envoy}"),
+            Emitter::Resolver => ("coredns", check.scenario.has_coredns(), "resolver: {server: coredns}"),
+        };
+        if !is_there {
+            let path = format!("expect.lost.{name}");
+            check.fault_of_key(&path, "nothing in this case tells of the flows it is handed").help =
+                Some(format!("add `{adding}` to the scenario"));
+        }
+    }
+    if expect.lost.is_some_and(|lost| lost.each().next().is_none()) {
+        check.fault_of_key("expect.lost", "this says nothing of what was lost").help =
+            Some("add `envoy: 0`, or `coredns: 0`".to_owned());
     }
     if expect.leak == Some(Leak::Known) && !expect.wire.iter().any(WireExpectation::wants_packets) {
         check.fault_of_key("expect.leak", "a known leak is something that arrives; nothing here does").help =
@@ -65,23 +80,37 @@ fn telemetry(check: &mut Check<'_>, is_expected: bool) {
     }
 }
 
-fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
-    if !fields::streams().any(|stream| stream == document.stream) {
-        let message = format!("unknown stream `{}`", printable(&document.stream));
-        check.fault(&format!("{path}.stream"), message).suggest(&document.stream, fields::streams());
-        return;
+/// Whether there is such a stream, and somebody in the case writes to it.
+pub(super) fn stream(check: &mut Check<'_>, path: &str, stream: &str) -> bool {
+    if !fields::streams().any(|known| known == stream) {
+        let message = format!("unknown stream `{}`", printable(stream));
+        check.fault(&format!("{path}.stream"), message).suggest(stream, fields::streams());
+        return false;
     }
     // Who writes to it, where that is there if the case says so.
-    let (is_written, adding) = match document.stream.as_str() {
+    let (is_written, adding) = match stream {
         EGRESS_STREAM | OVERSEER_STREAM => (true, None),
         ENVOY_STREAM | CLAUDE_STREAM => (check.scenario.has_envoy(), Some("proxy: {server: envoy}")),
         COREDNS_STREAM => (check.scenario.has_coredns(), Some("resolver: {server: coredns}")),
         _ => (false, None),
     };
     if !is_written {
-        let message = format!("nothing in this case writes to {}", document.stream);
+        let message = format!("nothing in this case writes to {stream}");
         check.fault(&format!("{path}.stream"), message).help =
             adding.map(|adding| format!("add `{adding}` to the scenario"));
+    }
+    is_written
+}
+
+/// Each attribute is one of the stream's, and can have its value.
+pub(super) fn attributes(check: &mut Check<'_>, path: &str, stream: &str, values: &BTreeMap<String, Value>) {
+    for (name, value) in values {
+        attribute(check, &format!("{path}.{name}"), stream, name, value);
+    }
+}
+
+fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
+    if !stream(check, path, &document.stream) {
         return;
     }
     match (document.exactly, document.at_least) {
@@ -100,8 +129,15 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
         _ => {}
     }
     for (part, fields) in [("where", &document.filter), ("match", &document.fields)] {
-        for (name, value) in fields {
-            attribute(check, &format!("{path}.{part}.{name}"), &document.stream, name, value);
+        attributes(check, &format!("{path}.{part}"), &document.stream, fields);
+    }
+    if let Some(indices) = document.indices {
+        let path = format!("{path}.indices");
+        if indices < 2 {
+            check.fault(&path, "every document lies in one index");
+        } else if !check.scenario.rolls_over() {
+            check.fault_of_key(&path, "nothing in this case has a stream go on in another index").help =
+                Some(format!("add a step `rollover: {}`", document.stream));
         }
     }
     for (name, value) in &document.fields {

@@ -1,7 +1,7 @@
 //! Faults of the chain, and what puts a load on it.
 
 use super::{Check, steps::target, transport::of_family};
-use crate::scenario::types::{Disturbance, Flood, Process, Step};
+use crate::scenario::types::{Disturbance, Flood, Outage, Process, Rollover, Step, Stopped};
 
 /// Least bytes of a ring: a page.
 const LEAST_RING: u32 = 4096;
@@ -9,6 +9,8 @@ const LEAST_RING: u32 = 4096;
 const LARGEST_RING: u32 = 64 << 20;
 /// Most kills of one step.
 const MOST_KILLS: u32 = 1000;
+/// Most rollovers of one step: each makes an index.
+const MOST_ROLLOVERS: u32 = 20;
 
 /// The kernel takes no other sizes.
 pub(super) fn ring(check: &mut Check<'_>) {
@@ -27,22 +29,43 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, step: &Step) {
         Some(Disturbance::Kill(kill)) if kill.times > 1 && kill.within.is_zero() => {
             check.fault(&format!("{path}.kill"), "this time cannot be zero");
         }
-        Some(Disturbance::Restart(Process::Coredns)) if !check.scenario.has_coredns() => {
-            check.fault(&format!("{path}.restart"), "CoreDNS is not part of this case").help =
-                Some("add `resolver: {server: coredns}` to the scenario".to_owned());
+        Some(Disturbance::Rollover(Rollover { times, .. })) if times == 0 || times > MOST_ROLLOVERS => {
+            let message = format!("a stream goes on in another index from 1 to {MOST_ROLLOVERS} times");
+            check.fault(&format!("{path}.rollover"), message);
         }
-        Some(Disturbance::Restart(Process::Envoy)) if !check.scenario.has_envoy() => {
-            check.fault(&format!("{path}.restart"), "the proxy of this case is not Envoy").help =
-                Some("add `proxy: {server: envoy}` to the scenario".to_owned());
+        Some(Disturbance::Rollover(rollover)) if rollover.times > 1 && rollover.within.is_zero() => {
+            check.fault(&format!("{path}.rollover"), "this time cannot be zero");
         }
         Some(Disturbance::Restart(Process::Envoy)) if path.contains(".together") => {
             let message = "the proxy is started again and waited for, so nothing is together with it";
             check.fault(&format!("{path}.restart"), message);
         }
+        Some(Disturbance::Restart(Process::Coredns)) => has_coredns(check, &format!("{path}.restart")),
+        Some(Disturbance::Restart(Process::Envoy)) => has_envoy(check, &format!("{path}.restart")),
         Some(Disturbance::Stop(outage)) if outage.length.is_zero() => {
             check.fault(&format!("{path}.stop"), "this time cannot be zero");
         }
+        Some(Disturbance::Stop(Outage { part: Stopped::Coredns, .. })) => {
+            has_coredns(check, &format!("{path}.stop"));
+        }
+        Some(Disturbance::Stop(Outage { part: Stopped::Envoy, .. })) => {
+            has_envoy(check, &format!("{path}.stop"));
+        }
         _ => {}
+    }
+}
+
+fn has_coredns(check: &mut Check<'_>, path: &str) {
+    if !check.scenario.has_coredns() {
+        check.fault(path, "CoreDNS is not part of this case").help =
+            Some("add `resolver: {server: coredns}` to the scenario".to_owned());
+    }
+}
+
+fn has_envoy(check: &mut Check<'_>, path: &str) {
+    if !check.scenario.has_envoy() {
+        check.fault(path, "the proxy of this case is not Envoy").help =
+            Some("add `proxy: {server: envoy}` to the scenario".to_owned());
     }
 }
 

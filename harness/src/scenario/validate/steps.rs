@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, str::FromStr, time::Duration};
 
-use super::{Check, application, fault, hosts, rules, transport};
+use super::{Check, application, expect, fault, hosts, rules, transport};
 use crate::{
     actor::{Action, dns, raw},
     scenario::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The action fields of a step.
-pub(crate) const ACTIONS: [&str; 25] = [
+pub(crate) const ACTIONS: [&str; 27] = [
     "connect",
     "send",
     "ping",
@@ -37,8 +37,10 @@ pub(crate) const ACTIONS: [&str; 25] = [
     "kill",
     "restart",
     "stop",
+    "rollover",
     "endpoint",
     "recreate",
+    "until",
     "wait",
     "together",
 ];
@@ -166,6 +168,12 @@ fn one(check: &mut Check<'_>, path: &str, step: &Step, nested: bool) {
     if let Some(flood) = &step.flood {
         fault::flood(check, &format!("{path}.flood"), flood);
     }
+    if let Some(until) = &step.until {
+        let path = format!("{path}.until");
+        if expect::stream(check, &path, &until.stream) {
+            expect::attributes(check, &format!("{path}.where"), &until.stream, &until.filter);
+        }
+    }
     fault::check(check, path, step);
     if let Some(list) = &step.rules {
         rules::check(check, &format!("{path}.rules"), list);
@@ -233,8 +241,10 @@ fn actions(step: &Step) -> Vec<&'static str> {
         kill,
         restart,
         stop,
+        rollover,
         endpoint,
         recreate,
+        until,
         wait,
         together,
         by: _,
@@ -263,8 +273,10 @@ fn actions(step: &Step) -> Vec<&'static str> {
         kill.is_some(),
         restart.is_some(),
         stop.is_some(),
+        rollover.is_some(),
         endpoint.is_some(),
         recreate.is_some(),
+        until.is_some(),
         wait.is_some(),
         together.is_some(),
     ];
@@ -337,6 +349,7 @@ fn times(check: &mut Check<'_>, path: &str, step: &Step) {
         ("wait", step.wait),
         ("stop", step.stop.map(|stop| stop.length)),
         ("kill", step.kill.map(|kill| kill.within)),
+        ("rollover", step.rollover.map(|rollover| rollover.within)),
         ("flood", step.flood.as_ref().map(Flood::lasts)),
         ("connect.pause", connect.and_then(|connect| connect.pause)),
         ("connect.timeout", connect.and_then(|connect| connect.timeout)),
