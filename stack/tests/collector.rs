@@ -163,21 +163,39 @@ fn transformed() -> Result<Completion, Failed> {
         ("sni", ""),
         ("path", "-"),
     ];
+    // What a rule permits and the proxy lets not out; the last two it did.
+    let permitted = |more: &[(&'static str, &'static str)]| {
+        [&[("verdict", "ALLOWED"), ("reason", "rule")], more].concat()
+    };
+    let details = |details, flags| [("response_code_details", details), ("response_flags", flags)];
+    let kept_in = [
+        permitted(&details("dns_resolution_failure{address_denied}", "DF")),
+        permitted(&details("dns_resolution_failure{cares_norecords:Domain_name_not_found}", "DF")),
+        permitted(&details("upstream_reset_before_response_started{overflow}", "URX,UO")),
+        permitted(&details("dns_cache_overflow", "-")),
+        permitted(&[("response_flags", "UH")]),
+        vec![("verdict", "-"), ("response_code_details", "overload"), ("response_flags", "-")],
+        permitted(&details("via_upstream", "-")),
+        permitted(&details("upstream_reset_before_response_started{connection_failure}", "UF,URX")),
+    ];
     let entry = |fields: &[(&str, &str)]| {
         let attributes: Vec<_> =
             fields.iter().map(|(key, value)| json!({"key": key, "value": {"stringValue": value}})).collect();
         json!({"timeUnixNano": "1700000000000000000", "attributes": attributes})
     };
     let claims = json!([{"key": "service.name", "value": {"stringValue": "clawker-egress"}}]);
+    let count = 2 + kept_in.len();
+    let records: Vec<Value> =
+        [known.to_vec(), unknown.to_vec()].iter().chain(&kept_in).map(|one| entry(one)).collect();
     let entries = json!({"resourceLogs": [{
         "resource": {"attributes": claims},
-        "scopeLogs": [{"logRecords": [entry(&known), entry(&unknown)]}],
+        "scopeLogs": [{"logRecords": records}],
     }]});
     fs::write(at("access.json"), format!("{entries}\n"))?;
     let log = fs::File::create(at("log"))?;
     let _running = Running(place.command("config.yaml").stderr(log).spawn()?);
     let told = || fs::read_to_string(at("log")).unwrap_or_default();
-    for (lane, count) in [(Lane::Coredns, 7), (Lane::Envoy, 2)] {
+    for (lane, count) in [(Lane::Coredns, 7), (Lane::Envoy, count)] {
         let deadline = Instant::now() + LONG;
         let documents = loop {
             let mut documents = documents(&at(&format!("{}.json", lane.word())))?;

@@ -66,6 +66,8 @@ fn upstream(folder: &str) -> Upstream {
             grpc: ("collector.test".to_owned(), Lane::Claude.port().expect("a receiver")),
             http: ("collector.test".to_owned(), Lane::Claude.http_port().expect("a receiver")),
         },
+        own: vec!["198.18.0.0/24".parse().expect("a network")],
+        heap: 1 << 30,
         folder: folder.to_owned(),
     }
 }
@@ -102,7 +104,7 @@ fn served() -> Result<(), Failed> {
     assert_eq!(before.unserved(&dump(&before)), [""; 0]);
     let told = after.unserved(&dump(&before));
     for line in [
-        "cluster tcp:new.test:22 is not served yet",
+        "cluster http one is still served",
         "listener tcp:new.test:22 is not served yet",
         "listener http is still served",
         "listener https is served as it was before",
@@ -111,7 +113,7 @@ fn served() -> Result<(), Failed> {
         assert!(told.iter().any(|one| one == line), "{line}: {told:#?}");
     }
     let untouched = "route table https-two is served as it was before";
-    assert!(!told.iter().any(|one| one == untouched || one.contains("cluster https:api.test")), "{told:#?}");
+    assert!(!told.iter().any(|one| one == untouched || one.contains("cluster https one")), "{told:#?}");
     let mut refused = dump(&after);
     refused["configs"][1]["dynamic_listeners"][0]["error_state"] = json!({"details": "no such port"});
     assert_eq!(after.unserved(&refused), ["Envoy refuses a listener: no such port"]);

@@ -277,5 +277,20 @@ fn refused() -> Result<Completion, Failed> {
     // The networks are there by now, and others are asked for.
     let said = stack.ends(2, &["up", "--plane", "198.18.0.0/15"])?;
     same(&said, said.contains("overlap: agents must not reach the rest"), true)?;
+    for (dst, what) in [
+        ("127.0.0.1".to_owned(), "a loopback address"),
+        ("169.254.169.254".to_owned(), "a link-local address"),
+        (format!("198.18.{}.138", stack.number), "in a network of the stack itself"),
+    ] {
+        let container = json!({
+            "container_id": "one", "agent": "scout", "project": "demo",
+            "addresses": [format!("198.18.{}.70", stack.number)],
+            "rules": [{"dst": dst, "proto": "tcp", "port": 9200}],
+        });
+        let said = stack.ends(2, &["apply", &listed(stack.folder.path(), &json!([container]))?])?;
+        let expected =
+            format!("a rule names {dst} port 9200, which is {what}: the proxy connects there for nobody");
+        same(&said, said.contains(&expected), true)?;
+    }
     Ok(Completion::Completed)
 }

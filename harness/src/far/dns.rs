@@ -1,10 +1,10 @@
 //! The authoritative DNS server of the scenario's names, over UDP and TCP.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -38,16 +38,28 @@ pub struct Query {
 }
 
 struct Zone {
-    hosts: HashMap<String, (u32, Vec<IpAddr>)>,
+    hosts: HashMap<String, Answers>,
+    /// What was asked already, of names that rebind.
+    asked: Mutex<HashSet<(String, RecordType)>>,
     tally: Arc<Tally>,
+}
+
+/// What a name resolves to.
+struct Answers {
+    ttl: u32,
+    first: Vec<IpAddr>,
+    /// From the second question of a type on; empty if nothing changes.
+    later: Vec<IpAddr>,
 }
 
 /// Serves `hosts` on `local`.
 pub async fn start(local: SocketAddr, hosts: &IndexMap<String, Host>, tally: &Arc<Tally>) -> io::Result<()> {
     let udp = UdpSocket::bind(local).await?;
     let tcp = TcpListener::bind(local).await?;
-    let hosts = hosts.iter().map(|(name, host)| (plain(name), (host.ttl, host.addr.clone()))).collect();
-    let zone = Arc::new(Zone { hosts, tally: Arc::clone(tally) });
+    let answers =
+        |host: &Host| Answers { ttl: host.ttl, first: host.addr.clone(), later: host.rebinds.clone() };
+    let hosts = hosts.iter().map(|(name, host)| (plain(name), answers(host))).collect();
+    let zone = Arc::new(Zone { hosts, asked: Mutex::default(), tally: Arc::clone(tally) });
     tokio::spawn(serve_tcp(tcp, Arc::clone(&zone)));
     tokio::spawn(async move {
         let mut buffer = vec![0; usize::from(u16::MAX)];
@@ -94,6 +106,15 @@ fn plain(name: &str) -> String {
 }
 
 impl Zone {
+    /// What a name resolves to now that it is asked for.
+    fn now<'a>(&self, name: &str, kind: RecordType, answers: &'a Answers) -> &'a [IpAddr] {
+        if answers.later.is_empty() {
+            return &answers.first;
+        }
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.insert((name.to_owned(), kind)) { &answers.first } else { &answers.later }
+    }
+
     /// The answer to `request`, or `None` to what is no query at all.
     fn answer(&self, request: &[u8], peer: SocketAddr, datagram: bool) -> Option<Vec<u8>> {
         let request = Message::from_vec(request).ok()?;
@@ -119,8 +140,14 @@ impl Zone {
                     peer,
                 });
                 response.metadata.response_code = match self.hosts.get(&name) {
-                    Some((ttl, addresses)) if query.query_class() == DNSClass::IN => {
-                        response.add_answers(records(query.name(), query.query_type(), *ttl, addresses));
+                    Some(answers) if query.query_class() == DNSClass::IN => {
+                        let addresses = self.now(&name, query.query_type(), answers);
+                        response.add_answers(records(
+                            query.name(),
+                            query.query_type(),
+                            answers.ttl,
+                            addresses,
+                        ));
                         ResponseCode::NoError
                     }
                     _ => ResponseCode::NXDomain,

@@ -3,26 +3,23 @@
 use std::{
     borrow::Cow,
     fs, io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
 use serde_json::Value;
 use stack::{Envoy as Files, Lane, Listeners, Plan, Shown, Telemetry, Upstream, certificates::Role};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use super::{FireError, cell::Case, container, containers, server::Server};
 use crate::{
     docker::{Network, Order},
     far,
     plane::Plane,
-    scenario::{Cell, types::Rule},
+    scenario::{Cell, address, types::Rule},
     world::World,
 };
 
@@ -30,6 +27,10 @@ use crate::{
 const INSIDE: &str = "/etc/envoy";
 /// How long it may take until it serves what it was told.
 const SERVE_LIMIT: Duration = Duration::from_secs(30);
+/// What it may have in memory, bytes; as much as in production.
+const HEAP: u64 = 896 << 20;
+/// Network of the plane of a stack that was told of no other: cases may name addresses in it, as a hostile name server does.
+const BY_DEFAULT: &str = "198.18.1.0/24";
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Longer than any run.
@@ -93,6 +94,8 @@ impl Envoy {
                 grpc: receiver(plane.receiver(Lane::Claude))?,
                 http: receiver(plane.http_receiver(Lane::Claude))?,
             },
+            own: own(plane.receiver(Lane::Envoy).map(|address| address.ip())),
+            heap: HEAP,
             folder: INSIDE.to_owned(),
         };
         let write = || -> io::Result<()> {
@@ -120,6 +123,8 @@ impl Envoy {
                 "1",
                 "--log-level",
                 "warning",
+                "--component-log-level",
+                "misc:error",
             ]);
         let server = Server::new(plane.docker().start(order)?);
         let envoy = Self { plan, upstream, server, folder };
@@ -163,7 +168,7 @@ impl Envoy {
         let deadline = Instant::now() + SERVE_LIMIT;
         let files = Files::new(&self.plan, &self.upstream);
         loop {
-            let dump = world.far().run(dump()).and_then(Result::ok).unwrap_or_default();
+            let dump = world.far().run(dump(self.container.pid())).and_then(Result::ok).unwrap_or_default();
             let unserved = files.unserved(&dump);
             if unserved.is_empty() {
                 return Ok(());
@@ -179,14 +184,14 @@ impl Envoy {
 }
 
 /// What it says that it serves.
-async fn dump() -> anyhow::Result<Value> {
-    let (port, path) = stack::DUMP;
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new())?;
-    let answer = requests.send_request(request).await?.into_body().collect().await?;
-    Ok(serde_json::from_slice(&answer.to_bytes())?)
+async fn dump(pid: u32) -> anyhow::Result<Value> {
+    Ok(serde_json::from_slice(&stack::ask(pid, stack::DUMP).await?)?)
+}
+
+/// The networks that its stack is in: those of the agents, and of the plane, where this `server` is.
+fn own(server: Option<IpAddr>) -> Vec<IpNet> {
+    let of_server = server.and_then(|address| IpNet::new(address, 24).ok()).map(|network| network.trunc());
+    address::of_the_world().chain(of_server).chain(BY_DEFAULT.parse().ok()).collect()
 }
 
 /// The plan for the agents of a world.

@@ -47,6 +47,21 @@ pub fn permitted(address: IpAddr) -> Result<(), Refused> {
     if RANGES.iter().any(|range| within(range)) { Ok(()) } else { Err(Refused::Real(address)) }
 }
 
+/// Whether the name server may answer with this address, though no host has it: those that lead no further than whoever is told,
+/// and its link, are nobody's.
+pub fn permitted_in_answers(address: IpAddr) -> Result<(), Refused> {
+    let is_near = match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    };
+    if is_near { Ok(()) } else { permitted(address) }
+}
+
+/// Networks of the world's own side.
+pub(crate) fn of_the_world() -> impl Iterator<Item = IpNet> {
+    WORLD.iter().filter_map(|range| range.parse().ok())
+}
+
 /// Whether this is the far end of an agent's link: where the proxy takes its telemetry.
 pub fn is_far_end(address: IpAddr) -> bool {
     match address {

@@ -17,6 +17,7 @@ pub(super) fn statements() -> Vec<String> {
     let none = r#"attributes["verdict"] == "-" or attributes["verdict"] == """#;
     statements.push(format!(r#"set(attributes["reason"], "malformed") where {none}"#));
     statements.push(format!(r#"set(attributes["verdict"], "DENIED") where {none}"#));
+    statements.extend(nowhere());
     for key in TEXT_OR_NOTHING {
         statements.push(format!(
             r#"delete_key(attributes, "{key}") where attributes["{key}"] == "-" or attributes["{key}"] == """#
@@ -39,6 +40,35 @@ pub(super) fn statements() -> Vec<String> {
     }
     statements
 }
+
+/// What a rule permits and the proxy did not let out: by Envoy's flags, as it writes them, and the answer that it made itself.
+fn nowhere() -> Vec<String> {
+    let details = |pattern: &str| format!(r#"IsMatch(attributes["response_code_details"], "{pattern}")"#);
+    let flags = |pattern: &str| format!(r#"IsMatch(attributes["response_flags"], "(^|,)({pattern})(,|$)")"#);
+    let asked = r#"attributes["response_code_details"] != nil"#;
+    let reasons = [
+        // Every address of the name is one that nobody is led to.
+        ("forbidden_address", details("^dns_resolution_failure.address_denied.$")),
+        // None at all; of a connection, it is not told whether there were such.
+        ("no_address", format!("{asked} and {}", flags("DF"))),
+        ("no_address", format!("not ({asked}) and {}", flags("UH"))),
+        // The container has more under way than one may, or the proxy no memory.
+        ("limit", format!("{} or {}", flags("UO"), details(OVERFLOWS))),
+    ];
+    let of = |(reason, when): (&str, String)| {
+        // Without memory, no rule was looked for.
+        let when = format!(
+            r#"(attributes["reason"] == "rule" or attributes["reason"] == "malformed") and ({when})"#
+        );
+        // The reason last: it is what the others go by.
+        [("verdict", "DENIED"), ("reason", reason)]
+            .map(|(key, value)| format!(r#"set(attributes["{key}"], "{value}") where {when}"#))
+    };
+    reasons.into_iter().flat_map(of).collect()
+}
+
+/// What Envoy's own answers are called: names, look-ups, memory.
+const OVERFLOWS: &str = "^(dns_cache_overflow|dynamic_forward_proxy_pending_request_overflow|overload)$";
 
 /// A byte that is no part of a letter, which the pattern's engine takes for U+FFFD. With two it is no literal, which would
 /// be looked for by its bytes.

@@ -1,11 +1,9 @@
 //! Where Envoy connects to.
 
-use std::collections::BTreeMap;
-
-use rules::{Destination, Proto, Rule};
+use rules::Proto;
 use serde_json::{Value, json};
 
-use super::{Telemetry, Upstream, routes, socket_address};
+use super::{Telemetry, Upstream, addresses, limits, listeners, routes, socket_address};
 use crate::{Container, Plan};
 
 /// The collector's lane for the access log.
@@ -24,35 +22,31 @@ pub(super) fn telemetry_http(container: &Container) -> String {
     format!("telemetry-http:{}", container.container_id)
 }
 
-/// The cluster of a rule's requests. No name holds a colon, so that no two destinations have one cluster. Rules of several containers for one destination share it: it has no labels.
-pub(super) fn name(rule: &Rule) -> String {
-    match rule.dst() {
-        Destination::Below(_) => format!("{}:any", rule.proto()),
-        dst => format!("{}:{dst}:{}", rule.proto(), rule.ports()),
-    }
+/// The cluster of a container's requests. Whatever a rule names is found by name when it is asked for, so that a container has one
+/// of each kind, with its own limits, and shares none.
+pub(super) fn of_requests(container: &Container, proto: Proto) -> String {
+    format!("{proto} {}", container.container_id)
 }
 
-/// The cluster that hands on as it is.
-pub(super) fn name_of_handed(dst: &Destination, port: u16) -> String {
-    format!("tcp:{dst}:{port}")
+/// The cluster of what is handed on as it is.
+pub(super) fn handed_on(container: &Container) -> String {
+    format!("tcp {}", container.container_id)
 }
 
 pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
-    let mut clusters = BTreeMap::new();
+    let mut clusters = Vec::new();
     for container in &plan.containers {
         for proto in [Proto::Https, Proto::Http] {
-            for rule in routes::served(plan, container, proto) {
-                clusters.entry(name(rule)).or_insert_with(|| of_rule(rule, upstream));
+            if routes::served(plan, container, proto).next().is_some() {
+                clusters.push(requests(container, proto, upstream));
             }
         }
-    }
-    for handed in plan.handed.keys() {
-        let name = name_of_handed(&handed.dst, handed.port);
-        let cluster = resolved(&name, &handed.dst, handed.port, upstream);
-        clusters.insert(name, cluster);
+        if listeners::hands_on(plan, container) {
+            clusters.push(cluster(&handed_on(container), container, upstream));
+        }
     }
     let lane = format!("{}/lane", upstream.folder);
-    clusters.insert(COLLECTOR.to_owned(), collector(COLLECTOR, &upstream.collector, &lane));
+    clusters.push(collector(COLLECTOR, &upstream.collector, &lane));
     let Telemetry { grpc, http, .. } = &upstream.telemetry;
     let folder = format!("{}/telemetry", upstream.folder);
     for container in &plan.containers {
@@ -62,31 +56,22 @@ pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
                 let bound = json!({"max_requests": AT_ONCE, "max_pending_requests": AT_ONCE});
                 cluster.insert("circuit_breakers".to_owned(), json!({"thresholds": [bound]}));
             }
-            clusters.insert(name, cluster);
+            clusters.push(cluster);
         }
     }
-    clusters.into_values().collect()
+    clusters
 }
 
-fn of_rule(rule: &Rule, upstream: &Upstream) -> Value {
-    let mut cluster = match rule.dst() {
-        Destination::Below(_) => any(rule, upstream),
-        // Several ports: the request says which.
-        dst => match rule.ports().single() {
-            Some(port) => resolved(&name(rule), dst, port, upstream),
-            None => any(rule, upstream),
-        },
-    };
-    let is_tls = rule.proto() == Proto::Https;
-    let mut options = json!({
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
-    });
+fn requests(container: &Container, proto: Proto, upstream: &Upstream) -> Value {
+    let mut cluster = cluster(&of_requests(container, proto), container, upstream);
+    let is_tls = proto == Proto::Https;
     // Over TLS, what the upstream speaks is asked; else it is what the container speaks.
     let protocol = if is_tls { "auto_config" } else { "use_downstream_protocol_config" };
-    if let Some(options) = options.as_object_mut() {
-        options.insert(protocol.to_owned(), json!({}));
-    }
+    let options = json!({
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
+        protocol: {"http2_protocol_options": limits::http2_of_upstreams()},
+    });
     if let Some(cluster) = cluster.as_object_mut() {
         let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         cluster.insert("typed_extension_protocol_options".to_owned(), json!({key: options}));
@@ -97,56 +82,38 @@ fn of_rule(rule: &Rule, upstream: &Upstream) -> Value {
     cluster
 }
 
-/// One destination; its name is looked up again when its time is over.
-fn resolved(name: &str, dst: &Destination, port: u16, upstream: &Upstream) -> Value {
+/// Of one container, to whatever is named.
+fn cluster(name: &str, container: &Container, upstream: &Upstream) -> Value {
     let mut cluster = json!({
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         "name": name,
-        "connect_timeout": "10s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket_address(&dst.to_string(), port)}}]}],
-        },
-    });
-    if let (Destination::Domain(_), Some(cluster)) = (dst, cluster.as_object_mut()) {
-        let looked_up = json!({
-            "name": "envoy.clusters.dns",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster",
-                "respect_dns_ttl": true,
-                "dns_lookup_family": "ALL",
-                "typed_dns_resolver_config": resolver(upstream),
-            },
-        });
-        cluster.insert("cluster_type".to_owned(), looked_up);
-    }
-    cluster
-}
-
-/// Whatever the request names.
-fn any(rule: &Rule, upstream: &Upstream) -> Value {
-    json!({
-        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-        "name": name(rule),
         "lb_policy": "CLUSTER_PROVIDED",
         "connect_timeout": "10s",
         "cluster_type": {
             "name": "envoy.clusters.dynamic_forward_proxy",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
-                "dns_cache_config": cache(upstream),
+                "dns_cache_config": names(container, upstream),
             },
         },
-    })
+    });
+    limits::bound_cluster(&mut cluster);
+    cluster
 }
 
-/// Addresses of what requests name; the filter and its clusters have to agree on it.
-pub(super) fn cache(upstream: &Upstream) -> Value {
-    json!({
-        "name": "names",
+/// Addresses of what a container names; filters and clusters have to agree on it. Every connection to an upstream goes by it, and
+/// by no address that it does not hold.
+pub(super) fn names(container: &Container, upstream: &Upstream) -> Value {
+    let mut cache = json!({
+        "name": format!("names {}", container.container_id),
         "dns_lookup_family": "ALL",
         "typed_dns_resolver_config": resolver(upstream),
-    })
+        "resolved_address_filter": addresses::filter(&upstream.own),
+        // Whoever asks next looks it up again.
+        "disable_dns_refresh_on_failure": true,
+    });
+    limits::bound_names(&mut cache);
+    cache
 }
 
 fn resolver(upstream: &Upstream) -> Value {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rules::{Destination, Proto};
 use serde_json::{Value, json};
 
-use super::{Upstream, clusters, log, routes, secret_file, telemetry, watched};
+use super::{Upstream, clusters, limits, log, routes, secret_file, telemetry, watched};
 use crate::{Container, Plan, plan::Handed};
 
 /// Names whose certificates a container is shown.
@@ -34,9 +34,10 @@ pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
         }),
     ];
     for (handed, port) in &plan.handed {
-        let name = clusters::name_of_handed(&handed.dst, handed.port);
+        // No name holds a colon, so that no two destinations have one listener.
+        let name = format!("tcp:{}:{}", handed.dst, handed.port);
         listeners.push(listener(&name, *port, Looks::AtNothing, plan, |container| {
-            hand_on(container, handed, *port).into_iter().collect()
+            hand_on(container, upstream, handed, *port).into_iter().collect()
         }));
     }
     listeners.into_iter().flatten().collect()
@@ -67,6 +68,7 @@ fn listener(
         let mut chains = chains(container);
         for (number, of) in chains.iter_mut().filter_map(Value::as_object_mut).enumerate() {
             of.insert("name".to_owned(), json!(format!("{} {number}", container.container_id)));
+            of.insert("metadata".to_owned(), log::labels(container));
             let matched = of.entry("filter_chain_match").or_insert_with(|| json!({}));
             if let Some(matched) = matched.as_object_mut() {
                 matched.insert("source_prefix_ranges".to_owned(), sources(container));
@@ -78,15 +80,17 @@ fn listener(
     if chains.is_empty() {
         return None;
     }
+    // What is told of telemetry is told by that alone: it is no flow that a rule handed here.
+    let reason = if port == plan.listeners.telemetry { "telemetry" } else { "limit" };
     let mut listener = json!({
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name,
         // Of both families: IPv4 arrives as mapped.
         "address": {"socket_address": {"address": "::", "port_value": port, "ipv4_compat": true}},
         "filter_chains": chains,
-        // What no chain takes: no container's.
-        "access_log": [on_no_chain(log::connections(None, "DENIED", "no_chain", None))],
+        "access_log": [log::no_chain(), log::not_admitted(reason)],
     });
+    limits::bound_listener(&mut listener);
     if let (Looks::AtTls, Some(of)) = (looks, listener.as_object_mut()) {
         let inspector = json!({
             "name": "tls_inspector",
@@ -107,14 +111,6 @@ fn sources(container: &Container) -> Value {
     container.addresses.iter().map(range).collect()
 }
 
-/// Listeners log every connection; those that have a chain are its own to tell of.
-fn on_no_chain(mut log: Value) -> Value {
-    if let Some(of) = log.as_object_mut() {
-        of.insert("filter".to_owned(), json!({"response_flag_filter": {"flags": ["NR"]}}));
-    }
-    log
-}
-
 fn https(container: &Container, upstream: &Upstream) -> Option<Value> {
     let names = certificates(container);
     if names.is_empty() {
@@ -123,7 +119,7 @@ fn https(container: &Container, upstream: &Upstream) -> Option<Value> {
     Some(json!({
         "filter_chain_match": {"transport_protocol": "tls"},
         "transport_socket": tls(&names, upstream),
-        "filters": [requests(container, Proto::Https, upstream)],
+        "filters": requests(container, Proto::Https, upstream),
     }))
 }
 
@@ -148,57 +144,95 @@ pub(super) fn tls(names: &[String], upstream: &Upstream) -> Value {
 
 fn http(container: &Container, upstream: &Upstream) -> Option<Value> {
     let has = container.rules.iter().any(|rule| rule.proto() == Proto::Http);
-    has.then(|| json!({"filters": [requests(container, Proto::Http, upstream)]}))
+    has.then(|| json!({"filters": requests(container, Proto::Http, upstream)}))
 }
 
 fn requests(container: &Container, proto: Proto, upstream: &Upstream) -> Value {
     let path = format!("{}/{}", upstream.folder, routes::file(container, proto));
-    json!({
-        "name": "requests",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": proto.word(),
-            "rds": {"route_config_name": routes::name(container, proto), "config_source": watched(&path, &upstream.folder)},
-            "upgrade_configs": [{"upgrade_type": "websocket"}],
-            "http2_protocol_options": {"allow_connect": true},
-            // A path is compared in one form: what hides behind escapes or dots is not let through.
-            "normalize_path": true,
-            "merge_slashes": true,
-            "path_with_escaped_slashes_action": "REJECT_REQUEST",
-            "strip_trailing_host_dot": true,
-            "stream_idle_timeout": "0s",
-            "generate_request_id": false,
-            "use_remote_address": true,
-            "skip_xff_append": true,
-            "server_header_transformation": "PASS_THROUGH",
-            "access_log": [log::requests(container, proto.word())],
-            "http_filters": [
-                {"name": "names", "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
-                    "dns_cache_config": clusters::cache(upstream),
-                }},
-                {"name": "router", "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-                    "suppress_envoy_headers": true,
-                }},
-            ],
-        },
-    })
+    let mut manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": proto.word(),
+        "rds": {"route_config_name": routes::name(container, proto), "config_source": watched(&path, &upstream.folder)},
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        // A path is compared in one form: what hides behind escapes or dots is not let through.
+        "normalize_path": true,
+        "merge_slashes": true,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "strip_trailing_host_dot": true,
+        "stream_idle_timeout": "0s",
+        "generate_request_id": false,
+        "use_remote_address": true,
+        "skip_xff_append": true,
+        "server_header_transformation": "PASS_THROUGH",
+        "access_log": [log::requests(container, proto.word())],
+        "http_filters": [
+            {"name": "names", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+                "dns_cache_config": clusters::names(container, upstream),
+            }},
+            {"name": "router", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                "suppress_envoy_headers": true,
+            }},
+        ],
+    });
+    limits::bound_requests(&mut manager);
+    json!([limits::of_requests(), admitted(&[]), {"name": "requests", "typed_config": manager}])
+}
+
+/// Whether a container is handed on to any destination.
+pub(super) fn hands_on(plan: &Plan, container: &Container) -> bool {
+    container.rules.iter().any(|rule| plan.handed.values().any(|port| rule.listener() == Some(*port)))
 }
 
 /// Only containers that a rule permits it have a chain there: others are reset.
-fn hand_on(container: &Container, handed: &Handed, port: u16) -> Option<Value> {
+fn hand_on(container: &Container, upstream: &Upstream, handed: &Handed, port: u16) -> Option<Value> {
     container.rules.iter().any(|rule| rule.listener() == Some(port)).then(|| {
         let dst = handed.dst.to_string();
-        let log = log::connections(Some(container), "ALLOWED", "rule", Some((&dst, handed.port)));
-        json!({"filters": [tcp_proxy(&clusters::name_of_handed(&handed.dst, handed.port), log)]})
+        let log = log::connections(container, "ALLOWED", "rule", Some((&dst, handed.port)));
+        let to = [("envoy.upstream.dynamic_host", dst), ("envoy.upstream.dynamic_port", handed.port.to_string())];
+        // Made for TLS that names its host, it takes what was said before it as well.
+        let looked_up = json!({
+            "name": "names",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+                "dns_cache_config": clusters::names(container, upstream),
+                "port_value": handed.port,
+            },
+        });
+        json!({"filters": [
+            limits::handed_on(),
+            admitted(&to),
+            looked_up,
+            tcp_proxy(&clusters::handed_on(container), log),
+        ]})
     })
 }
 
 /// Seen, and ended: a connection that no rule knows, or not as its rule has it.
 fn refused(container: &Container, reason: &str) -> Value {
-    let log = log::connections(Some(container), "DENIED", reason, None);
-    json!({"filters": [tcp_proxy("none", log)]})
+    let log = log::connections(container, "DENIED", reason, None);
+    json!({"filters": [admitted(&[]), tcp_proxy("none", log)]})
+}
+
+/// Notes of a connection that no limit refused it, and what else is known of it.
+pub(super) fn admitted(known: &[(&str, String)]) -> Value {
+    let note = |key: &str, kind: &str, value: &str| {
+        json!({
+            "object_key": key,
+            "factory_key": kind,
+            "format_string": {"text_format_source": {"inline_string": value}},
+        })
+    };
+    let mut notes = vec![note(log::ADMITTED, "envoy.string", "yes")];
+    notes.extend(known.iter().map(|(key, value)| note(key, key, value)));
+    json!({
+        "name": "admitted",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
+            "on_new_connection": notes,
+        },
+    })
 }
 
 /// To a cluster that is none, it resets.

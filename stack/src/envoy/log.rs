@@ -7,14 +7,29 @@ use serde_json::{Value, json};
 use super::{attributes, clusters};
 use crate::Container;
 
+/// What a connection has once no limit refused it.
+pub(super) const ADMITTED: &str = "clawker.admitted";
+
+/// What a chain is marked with, for what is told of it by its listener.
+pub(super) fn labels(container: &Container) -> Value {
+    let Container { container_id, agent, project, .. } = container;
+    json!({"filter_metadata": {"clawker": {"agent": agent, "project": project, "container_id": container_id}}})
+}
+
 /// What is known of every entry of a container.
-fn of(container: Option<&Container>, l7_proto: &str) -> BTreeMap<&'static str, String> {
-    let label =
-        |read: fn(&Container) -> &String| container.map_or_else(String::new, |one| literal(read(one)));
+fn of(container: &Container, l7_proto: &str) -> BTreeMap<&'static str, String> {
+    let mut fields = unlabelled(l7_proto);
+    fields.extend([
+        ("agent", literal(&container.agent)),
+        ("project", literal(&container.project)),
+        ("container_id", literal(&container.container_id)),
+    ]);
+    fields
+}
+
+/// What is known of every entry.
+fn unlabelled(l7_proto: &str) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
-        ("agent", label(|one| &one.agent)),
-        ("project", label(|one| &one.project)),
-        ("container_id", label(|one| &one.container_id)),
         ("l4_proto", "tcp".to_owned()),
         ("l7_proto", l7_proto.to_owned()),
         // Which of the proxy's ports was handed it: the flow's actual destination.
@@ -33,7 +48,7 @@ fn of(container: Option<&Container>, l7_proto: &str) -> BTreeMap<&'static str, S
 
 /// Of requests: the route says the verdict.
 pub(super) fn requests(container: &Container, l7_proto: &str) -> Value {
-    let mut fields = of(Some(container), l7_proto);
+    let mut fields = of(container, l7_proto);
     fields.extend([
         ("verdict", "%METADATA(ROUTE:clawker:verdict)%".to_owned()),
         ("reason", "%METADATA(ROUTE:clawker:reason)%".to_owned()),
@@ -54,7 +69,7 @@ pub(super) fn requests(container: &Container, l7_proto: &str) -> Value {
 
 /// Of telemetry that was not taken. Nothing of it but that: all that it consists of may be a prompt, its path included.
 pub(super) fn telemetry(container: &Container) -> Value {
-    let mut fields = of(Some(container), "https");
+    let mut fields = of(container, "https");
     fields.remove("sni");
     fields.extend([
         ("verdict", "DENIED".to_owned()),
@@ -71,9 +86,9 @@ pub(super) fn telemetry(container: &Container) -> Value {
     log
 }
 
-/// Of connections, whose verdict is known beforehand.
+/// Of connections, whose verdict is known beforehand; those that a limit refused are not among them.
 pub(super) fn connections(
-    container: Option<&Container>,
+    container: &Container,
     verdict: &str,
     reason: &str,
     dst: Option<(&str, u16)>,
@@ -83,7 +98,41 @@ pub(super) fn connections(
     if let Some((host, port)) = dst {
         fields.extend([("dst_host", literal(host)), ("dst_port", port.to_string())]);
     }
-    logger(&fields)
+    only(logger(&fields), &format!("'{ADMITTED}' in filter_state"))
+}
+
+/// Of a listener's connections those that no chain takes: no container's.
+pub(super) fn no_chain() -> Value {
+    let mut fields = unlabelled("tcp");
+    let nobodys = ["agent", "project", "container_id"].map(|label| (label, String::new()));
+    fields.extend(nobodys);
+    fields.extend([("verdict", "DENIED".to_owned()), ("reason", "no_chain".to_owned())]);
+    only(logger(&fields), "xds.filter_chain_name == ''")
+}
+
+/// Of a listener's connections those that a limit refused, before anything of their chain saw them.
+pub(super) fn not_admitted(reason: &str) -> Value {
+    let mut fields = unlabelled("tcp");
+    for label in ["agent", "project", "container_id"] {
+        fields.insert(label, format!("%METADATA(LISTENER_FILTER_CHAIN:clawker:{label})%"));
+    }
+    fields.extend([("verdict", "DENIED".to_owned()), ("reason", reason.to_owned())]);
+    only(logger(&fields), &format!("xds.filter_chain_name != '' && !('{ADMITTED}' in filter_state)"))
+}
+
+/// Has a logger tell only of that for which this is true.
+fn only(mut log: Value, expression: &str) -> Value {
+    let filter = json!({"extension_filter": {
+        "name": "cel",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            "expression": expression,
+        },
+    }});
+    if let Some(of) = log.as_object_mut() {
+        of.insert("filter".to_owned(), filter);
+    }
+    log
 }
 
 /// How often it sends again what the collector did not take, once or twice a second: what waits is in its memory.

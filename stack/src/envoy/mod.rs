@@ -3,7 +3,10 @@
 //! One filter chain for each container, matched by its address, so that its labels are literals of every access log
 //! entry. Routes are files of their own: a change of rules touches no listener, and cuts no connection.
 
+mod addresses;
+mod admin;
 mod clusters;
+mod limits;
 mod listeners;
 mod log;
 mod routes;
@@ -15,9 +18,12 @@ use std::{
     net::SocketAddr,
 };
 
+use ipnet::IpNet;
+use rules::Destination;
 use serde_json::{Value, json};
 
-use crate::Plan;
+use crate::{Handed, Plan};
+pub use admin::{AdminError, ask};
 pub use served::DUMP;
 pub(crate) use telemetry::IDENTITY;
 
@@ -32,6 +38,10 @@ pub struct Upstream {
     pub collector: (String, u16),
     /// The lane for agents, which has a collector of its own.
     pub telemetry: Telemetry,
+    /// The networks of the stack itself, among them those of the containers: no upstream is in these.
+    pub own: Vec<IpNet>,
+    /// What it may have in memory, bytes.
+    pub heap: u64,
     /// The folder that Envoy sees these files in.
     pub folder: String,
 }
@@ -102,6 +112,15 @@ impl<'a> Envoy<'a> {
         whole
     }
 
+    /// Addresses that rules name and the proxy connects to for nobody, with what they are.
+    pub fn refused(&self) -> Vec<(&'a Handed, &'static str)> {
+        let why = |handed: &Handed| match &handed.dst {
+            Destination::Prefix(prefix) => addresses::why(prefix.addr(), &self.upstream.own),
+            Destination::Domain(_) | Destination::Below(_) => None,
+        };
+        self.plan.handed.keys().filter_map(|handed| Some((handed, why(handed)?))).collect()
+    }
+
     /// Certificates that the proxy shows to containers: one each name or wildcard that a rule for https has, and that of
     /// its telemetry listener.
     pub fn certificates(&self) -> Vec<Shown> {
@@ -132,7 +151,8 @@ impl<'a> Envoy<'a> {
     fn bootstrap(&self) -> Value {
         json!({
             "node": {"id": "clawker", "cluster": "clawker"},
-            "admin": {"address": socket_address("127.0.0.1", 9901)},
+            "admin": {"address": admin::address()},
+            "overload_manager": limits::of_all(self.upstream.heap),
             "dynamic_resources": {
                 "lds_config": watched(&self.path("lds.json"), &self.upstream.folder),
                 "cds_config": watched(&self.path("cds.json"), &self.upstream.folder),

@@ -27,9 +27,10 @@ pub(super) fn files(plan: &Plan) -> Vec<(String, Value)> {
 }
 
 fn table(plan: &Plan, container: &Container, proto: Proto) -> Value {
+    let cluster = clusters::of_requests(container, proto);
     let mut taken = BTreeSet::new();
     let mut hosts: Vec<Value> =
-        served(plan, container, proto).filter_map(|rule| host(rule, &mut taken)).collect();
+        served(plan, container, proto).filter_map(|rule| host(rule, &cluster, &mut taken)).collect();
     hosts.push(json!({
         "name": "denied",
         "domains": ["*"],
@@ -59,7 +60,7 @@ pub(super) fn served<'a>(
 }
 
 /// What a rule's requests name, but for what an earlier rule has `taken`: Envoy has each name once. `None` if that is all.
-fn host<'r>(rule: &'r Rule, taken: &mut BTreeSet<(&'r Destination, u16)>) -> Option<Value> {
+fn host<'r>(rule: &'r Rule, cluster: &str, taken: &mut BTreeSet<(&'r Destination, u16)>) -> Option<Value> {
     let usual = rule.proto().usual_ports().map(rules::Ports::first);
     let mut domains: Vec<String> = Vec::new();
     for port in rule.ports().range().filter(|port| taken.insert((rule.dst(), *port))) {
@@ -75,7 +76,7 @@ fn host<'r>(rule: &'r Rule, taken: &mut BTreeSet<(&'r Destination, u16)>) -> Opt
         "name": format!("{} {}", rule.dst(), rule.ports()),
         "domains": domains,
         "request_headers_to_remove": if rule.path_rules().is_empty() { [].as_slice() } else { &PATHS },
-        "routes": routes(rule),
+        "routes": routes(rule, cluster),
     }))
 }
 
@@ -86,7 +87,7 @@ const OTHERWISE_READ: &str = "[^?#]*(;|%25).*";
 const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 
 /// The longest path first, since Envoy takes the first that fits.
-fn routes(rule: &Rule) -> Vec<Value> {
+fn routes(rule: &Rule, cluster: &str) -> Vec<Value> {
     let mut paths: Vec<_> = rule.path_rules().iter().collect();
     paths.sort_by_key(|path| std::cmp::Reverse(path.path.len()));
     let at = |path: &str| {
@@ -95,14 +96,14 @@ fn routes(rule: &Rule) -> Vec<Value> {
     };
     let mut routes = Vec::new();
     if !paths.is_empty() {
-        routes.push(route(rule, json!({"safe_regex": {"regex": OTHERWISE_READ}}), Action::Deny));
+        routes.push(route(rule, cluster, json!({"safe_regex": {"regex": OTHERWISE_READ}}), Action::Deny));
     }
-    routes.extend(paths.iter().map(|path| route(rule, at(&path.path), path.action)));
-    routes.push(route(rule, json!({"prefix": "/"}), rule.path_default()));
+    routes.extend(paths.iter().map(|path| route(rule, cluster, at(&path.path), path.action)));
+    routes.push(route(rule, cluster, json!({"prefix": "/"}), rule.path_default()));
     routes
 }
 
-fn route(rule: &Rule, when: Value, action: Action) -> Value {
+fn route(rule: &Rule, cluster: &str, when: Value, action: Action) -> Value {
     let port = rule.ports().single();
     match action {
         Action::Deny => json!({
@@ -114,7 +115,7 @@ fn route(rule: &Rule, when: Value, action: Action) -> Value {
             "match": when,
             "metadata": metadata("ALLOWED", "rule", port),
             // A stream may be silent for as long as it likes.
-            "route": {"cluster": clusters::name(rule), "timeout": "0s", "idle_timeout": "0s"},
+            "route": {"cluster": cluster, "timeout": "0s", "idle_timeout": "0s"},
         }),
     }
 }

@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Envoy;
 
-/// Where its administration answers a `GET` with what it serves, on the loopback of its network.
-pub const DUMP: (u16, &str) = (9901, "/config_dump");
+/// What its administration is asked for what it serves.
+pub const DUMP: &str = "/config_dump";
 
 const DIGEST: &str = "/metadata/filter_metadata/clawker/digest";
 

@@ -7,7 +7,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{Upstream, clusters, listeners, log};
+use super::{Upstream, clusters, limits, listeners, log};
 use crate::Container;
 
 /// Name of the listener's own certificate; no domain is called so.
@@ -29,25 +29,28 @@ pub(crate) const IDENTITY: [(&str, &str); 4] = [
 
 /// The chain of a container.
 pub(super) fn chain(container: &Container, upstream: &Upstream) -> Value {
+    let mut manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "telemetry",
+        "route_config": routes(container),
+        "request_timeout": PATIENCE,
+        "generate_request_id": false,
+        "use_remote_address": true,
+        "skip_xff_append": true,
+        "access_log": [log::telemetry(container)],
+        "http_filters": [limit(), whole(), {"name": "router", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+            "suppress_envoy_headers": true,
+        }}],
+    });
+    limits::bound_requests(&mut manager);
     json!({
         "transport_socket": listeners::tls(&[SECRET.to_owned()], upstream),
-        "filters": [{
-            "name": "requests",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                "stat_prefix": "telemetry",
-                "route_config": routes(container),
-                "request_timeout": PATIENCE,
-                "generate_request_id": false,
-                "use_remote_address": true,
-                "skip_xff_append": true,
-                "access_log": [log::telemetry(container)],
-                "http_filters": [limit(), whole(), {"name": "router", "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-                    "suppress_envoy_headers": true,
-                }}],
-            },
-        }],
+        "filters": [
+            limits::telemetry(),
+            listeners::admitted(&[]),
+            {"name": "requests", "typed_config": manager},
+        ],
     })
 }
 

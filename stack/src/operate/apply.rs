@@ -33,6 +33,7 @@ pub fn apply(folder: &Path, file: &Path) -> anyhow::Result<Outcome> {
     check(&containers, &settings).map_err(|problem| Wrong(format!("{}: {problem}", file.display())))?;
     let docker = Docker::connect(&settings.name)?;
     let (next, plan) = Kept::read(folder)?.with(containers)?;
+    reachable(&plan, &settings).map_err(|problem| Wrong(format!("{}: {problem}", file.display())))?;
     tried(&docker, folder, &settings, &plan)?;
     // From here on it can be; an interrupted one is completed by the next, or by `up`.
     next.write(folder)?;
@@ -78,6 +79,20 @@ fn check(containers: &[Container], settings: &Settings) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// No rule names an address that the proxy connects to for nobody.
+fn reachable(plan: &Plan, settings: &Settings) -> anyhow::Result<()> {
+    let upstream = configure::upstream(settings)?;
+    let Some((handed, what)) = Envoy::new(plan, &upstream).refused().into_iter().next() else {
+        return Ok(());
+    };
+    anyhow::bail!(
+        "a rule names {} port {}, which is {what}: the proxy connects there for nobody, so that no container gets behind it by a \
+         name; leave the rule out, or give the server an address of its own",
+        handed.dst,
+        handed.port
+    )
 }
 
 /// Has Envoy itself check all of the plan, and puts nothing anywhere.

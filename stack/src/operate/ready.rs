@@ -28,8 +28,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// The largest answer that is read, bytes: the proxy's tells of each container.
-const LARGEST: u64 = 256 << 20;
+/// The largest answer that is read, bytes.
+const LARGEST: u64 = 16 << 20;
 
 /// Whether it is, now.
 pub fn is_ready(service: &Service, container: &Container) -> bool {
@@ -39,9 +39,7 @@ pub fn is_ready(service: &Service, container: &Container) -> bool {
         Ready::Listens(port) => {
             TcpStream::connect_timeout(&SocketAddr::from((address, port)), ANSWER).is_ok()
         }
-        Ready::AnswersInside(port, path) => {
-            container.pid().is_some_and(|pid| answer_inside(pid, port, path).is_ok())
-        }
+        Ready::ProxyAnswers(path) => container.pid().is_some_and(|pid| answer_of_proxy(pid, path).is_ok()),
     }
 }
 
@@ -72,7 +70,7 @@ pub fn answer(url: &str) -> anyhow::Result<String> {
 }
 
 /// What is answered on the loopback of a process's network, which the service alone reaches otherwise.
-pub fn answer_inside(pid: u32, port: u16, path: &str) -> anyhow::Result<String> {
+fn answer_inside(pid: u32, port: u16, path: &str) -> anyhow::Result<String> {
     let network = File::open(format!("/proc/{pid}/ns/net"))?;
     // A thread of its own is in that network, and ends there.
     let ask = || {
@@ -83,17 +81,23 @@ pub fn answer_inside(pid: u32, port: u16, path: &str) -> anyhow::Result<String> 
         .map_err(|_| anyhow::anyhow!("the question was not asked"))?
 }
 
+/// What the proxy whose first process is `pid` answers to whoever administers it.
+fn answer_of_proxy(pid: u32, path: &str) -> anyhow::Result<Vec<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = async { tokio::time::timeout(ANSWER, stack::ask(pid, path)).await };
+    Ok(runtime.block_on(asked).context("it does not answer in time")??)
+}
+
 /// Waits until the proxy serves what its files say, and nothing else.
 pub fn wait_until_served(docker: &Docker, name: &str, envoy: &Envoy<'_>) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let (port, path) = DUMP;
     loop {
         let container = docker.container(name)?;
         let Some(pid) = container.filter(Container::is_running).and_then(|container| container.pid()) else {
             return Err(docker.failed(name, "does not run"));
         };
-        let dump = answer_inside(pid, port, path);
-        let dump: Value = dump.ok().and_then(|dump| serde_json::from_str(&dump).ok()).unwrap_or_default();
+        let dump = answer_of_proxy(pid, DUMP);
+        let dump: Value = dump.ok().and_then(|dump| serde_json::from_slice(&dump).ok()).unwrap_or_default();
         let unserved = envoy.unserved(&dump);
         if unserved.is_empty() {
             return Ok(());

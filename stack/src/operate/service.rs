@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use stack::{AGENTS_MEMORY, AGENTS_VARIABLE, DUMP, Lane};
+use stack::{AGENTS_MEMORY, AGENTS_VARIABLE, Lane};
 
 use super::{
     files::User,
@@ -58,8 +58,8 @@ pub enum Ready {
     Answers(u16, &'static str),
     /// It takes connections.
     Listens(u16),
-    /// It answers this with 200 on its own loopback.
-    AnswersInside(u16, &'static str),
+    /// It answers this with 200 to whoever administers it.
+    ProxyAnswers(&'static str),
 }
 
 const fn reads(from: &'static str, at: &'static str) -> Mount {
@@ -75,6 +75,8 @@ pub const STORE: u8 = 10;
 pub const COLLECTOR: u8 = 11;
 pub const RELAY: u8 = 12;
 pub const PROMETHEUS: u8 = 13;
+/// What the proxy may have in memory.
+pub const PROXY_MEMORY_MIB: i64 = 1024;
 /// Where the proxy is, among the others.
 const PROXY: u8 = 14;
 /// The collector of agents' own telemetry.
@@ -190,12 +192,17 @@ pub fn all(settings: &Settings) -> Vec<Service> {
                 "--disable-hot-restart",
                 "--log-level",
                 "warning",
+                // It finds one of its own messages unfinished, and says so for each container.
+                "--component-log-level",
+                "misc:error",
             ]),
             mounts: vec![reads("envoy", "/etc/envoy")],
-            memory_mib: 1024,
+            // For the socket of its administration.
+            scratch: vec!["/tmp"],
+            memory_mib: PROXY_MEMORY_MIB,
             agents: agents(TO_PROXY),
             plane: plane(PROXY),
-            ready: Ready::AnswersInside(DUMP.0, "/ready"),
+            ready: Ready::ProxyAnswers("/ready"),
             read_once: vec!["envoy/bootstrap.json", "envoy/upstream-ca.crt", "envoy/lane", "envoy/telemetry"],
             ..base.clone()
         },

@@ -189,6 +189,8 @@ fn logged() -> Vec<(String, Value)> {
             grpc: ("collector.test".to_owned(), 4318),
             http: ("collector.test".to_owned(), 4320),
         },
+        own: vec!["198.18.0.0/24".parse().expect("a network")],
+        heap: 1 << 30,
         folder: String::new(),
     };
     let mut keys = BTreeSet::new();

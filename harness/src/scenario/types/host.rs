@@ -15,6 +15,10 @@ pub struct Host {
     /// Its addresses, from the documentation ranges.
     #[schemars(length(min = 1))]
     pub addr: Vec<IpAddr>,
+    /// What its name resolves to from the second question of each type on, as who rebinds a name has it: also loopback,
+    /// link-local and unspecified addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rebinds: Vec<IpAddr>,
     /// DNS time to live, seconds. Default 300.
     #[serde(default = "default_ttl")]
     pub ttl: u32,

@@ -67,6 +67,11 @@ fn addresses(check: &mut Check<'_>, path: &str, host: &Host) {
             refuse(check, &path, refused);
         }
     }
+    for (i, address) in host.rebinds.iter().enumerate() {
+        if let Err(refused) = address::permitted_in_answers(*address) {
+            refuse(check, &format!("{path}.rebinds[{i}]"), refused);
+        }
+    }
 }
 
 /// A fault for an address that may not be used.

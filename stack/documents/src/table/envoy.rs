@@ -36,12 +36,12 @@ const FIELDS: &[Field] = &[
     keyword(
         "verdict",
         WORD,
-        "What the proxy decided: ALLOWED or DENIED. An answer of 5xx from the other side is ALLOWED.",
+        "What the proxy decided: ALLOWED, or DENIED, where it let nothing out. An answer of 5xx from the other side is ALLOWED.",
     ),
     keyword(
         "reason",
         WORD,
-        "The rule's answer that applied; `malformed` if it was answered before there was one; absent where nothing was asked.",
+        "The rule's answer that applied; `malformed` if it was answered before there was one; `forbidden_address`, `no_address` and `limit` where a rule permits it and the proxy does not (docs/operating.md); absent where nothing was asked.",
     ),
     keyword("l4_proto", WORD, "tcp."),
     keyword("l7_proto", WORD, "What the rule says is spoken: http, https, tcp."),

@@ -1,0 +1,103 @@
+//! Whom the proxy connects to for nobody, whatever a name resolves to.
+//!
+//! Who serves a ruled name chooses its addresses. Led to one of these, a container would be where only the proxy may be: on the
+//! proxy's own loopback, at the machine's metadata service, among the stack's own servers.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv6Net};
+use serde_json::{Value, json};
+
+/// Of every machine, and what they are. Private ranges are not among them: rules name hosts of one's own network too.
+const NOBODYS: [(&str, &str); 9] = [
+    ("0.0.0.0/8", "an address of this host"),
+    ("127.0.0.0/8", "a loopback address"),
+    ("169.254.0.0/16", "a link-local address"),
+    ("224.0.0.0/4", "a multicast address"),
+    ("240.0.0.0/4", "a reserved or broadcast address"),
+    ("::/128", "an unspecified address"),
+    ("::1/128", "a loopback address"),
+    ("fe80::/10", "a link-local address"),
+    ("ff00::/8", "a multicast address"),
+];
+
+/// Each range and what it is; `own` are the stack's.
+fn ranges(own: &[IpNet]) -> impl Iterator<Item = (IpNet, &'static str)> {
+    let nobodys = NOBODYS.iter().filter_map(|(range, what)| Some((range.parse().ok()?, *what)));
+    nobodys.chain(own.iter().map(|range| (*range, "in a network of the stack itself")))
+}
+
+/// What makes `address` one that nobody is led to, in words; `None` if it is none.
+pub(super) fn why(address: IpAddr, own: &[IpNet]) -> Option<&'static str> {
+    let address = address.to_canonical();
+    ranges(own).find(|(range, _)| range.contains(&address)).map(|(_, what)| what)
+}
+
+/// How IPv6 carries IPv4: mapped, and through a translator (RFC 6052).
+const CARRIERS: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0)];
+
+/// What Envoy leaves out of each answer of a name server.
+pub(super) fn filter(own: &[IpNet]) -> Value {
+    let forms = |range: IpNet| {
+        std::iter::once(range).chain(CARRIERS.iter().filter_map(move |one| carried(range, *one)))
+    };
+    let written =
+        |range: IpNet| json!({"address_prefix": range.addr().to_string(), "prefix_len": range.prefix_len()});
+    json!({"ranges": ranges(own).flat_map(|(range, _)| forms(range)).map(written).collect::<Vec<_>>()})
+}
+
+/// An IPv4 range as IPv6 carries it.
+fn carried(range: IpNet, carrier: Ipv6Addr) -> Option<IpNet> {
+    let IpNet::V4(v4) = range else { return None };
+    let address = u128::from(carrier) | u128::from(u32::from(v4.addr()));
+    Ipv6Net::new(address.into(), v4.prefix_len().checked_add(96)?).ok().map(IpNet::V6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> [IpNet; 1] {
+        ["198.18.1.0/24".parse().expect("a network")]
+    }
+
+    #[test]
+    fn nobody_is_led_to_the_proxy_itself_to_the_link_or_to_the_stack() {
+        let refused = [
+            "0.0.0.0",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "169.254.169.254",
+            "fe80::1",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "198.18.1.10",
+        ];
+        for address in refused {
+            assert!(why(address.parse().expect("an address"), &own()).is_some(), "{address}");
+        }
+        for address in
+            ["10.0.0.1", "172.16.0.1", "192.168.1.1", "198.51.100.7", "198.18.2.1", "2001:db8::7", "fd00::1"]
+        {
+            assert_eq!(why(address.parse().expect("an address"), &own()), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_range_is_left_out_as_ipv6_carries_it_too() {
+        let filter = filter(&own()).to_string();
+        for range in [
+            r#"{"address_prefix":"198.18.1.0","prefix_len":24}"#,
+            r#"{"address_prefix":"::ffff:198.18.1.0","prefix_len":120}"#,
+            r#"{"address_prefix":"64:ff9b::c612:100","prefix_len":120}"#,
+            r#"{"address_prefix":"::ffff:127.0.0.0","prefix_len":104}"#,
+        ] {
+            assert!(filter.contains(range), "{range}: {filter}");
+        }
+    }
+}
