@@ -168,7 +168,8 @@ impl Envoy {
         let deadline = Instant::now() + SERVE_LIMIT;
         let files = Files::new(&self.plan, &self.upstream);
         loop {
-            let dump = world.far().run(dump(self.container.pid())).and_then(Result::ok).unwrap_or_default();
+            let pid = self.server.container().pid();
+            let dump = world.far().run(dump(pid)).and_then(Result::ok).unwrap_or_default();
             let unserved = files.unserved(&dump);
             if unserved.is_empty() {
                 return Ok(());

@@ -209,7 +209,7 @@ proptest! {
 
     /// Which clothes an IPv4 address wears makes no difference.
     #[test]
-    fn v4_mapped_is_v4(list in rules(), v4 in any::<std::net::Ipv4Addr>(), attempt in attempts()) {
+    fn v4_mapped_is_v4(list in rules(), v4 in any::<Ipv4Addr>(), attempt in attempts()) {
         let plain = Model::new(&list, &Surroundings::default()).judge(&Attempt { dst: v4.into(), ..attempt.clone() });
         let mapped = Model::new(&list, &Surroundings::default()).judge(&Attempt { dst: v4.to_ipv6_mapped().into(), ..attempt });
         prop_assert_eq!(plain, mapped);
