@@ -67,7 +67,6 @@ fn upstream(folder: &str) -> Upstream {
             http: ("collector.test".to_owned(), Lane::Claude.http_port().expect("a receiver")),
         },
         own: vec!["198.18.0.0/24".parse().expect("a network")],
-        heap: 1 << 30,
         folder: folder.to_owned(),
     }
 }

@@ -53,7 +53,8 @@ pub enum Program {
 }
 
 impl Program {
-    /// Every program, in the order of attaching: what counts and ends flows comes before what opens them.
+    /// Every program, in the order of attaching: what counts and ends flows, and what a socket may not
+    /// be told, comes before what opens them.
     pub const ALL: &[Self] = &[
         Self::SockRelease,
         Self::Setsockopt,

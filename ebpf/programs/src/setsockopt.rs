@@ -11,7 +11,8 @@ const IP_FREEBIND: i32 = 15;
 /// `SOL_IPV6`.
 const SOL_IPV6: i32 = 41;
 const IPV6_FREEBIND: i32 = 78;
-/// Bytes of an option that the kernel shows to a program; of a longer one it takes the caller's only if told so.
+/// Bytes of an option that the kernel shows to a program: a page, here the smallest. A longer one that is left as it is
+/// fails with EFAULT; of length 0, it is the caller's own (`__cgroup_bpf_run_filter_setsockopt`, kernel/bpf/cgroup.c).
 const SHOWN: i32 = 4096;
 
 #[cgroup_sockopt(setsockopt)]
@@ -20,7 +21,6 @@ pub fn setsockopt(ctx: SockoptContext) -> i32 {
     // SAFETY: the context is valid for the program's run.
     unsafe {
         if (*option).optlen > SHOWN {
-            // The option as the caller gave it.
             (*option).optlen = 0;
         }
         i32::from(!matches!(

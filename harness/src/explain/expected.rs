@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use stack::lost::Emitter;
 
 use super::words::Paragraph;
 use crate::scenario::{
@@ -34,7 +33,7 @@ pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
         text.row("expected", &wire(expected));
     }
     for (emitter, count) in expect.lost.iter().flat_map(LostExpectation::each) {
-        let whose = if emitter == Emitter::Proxy { "the proxy" } else { "CoreDNS" };
+        let whose = emitter.called();
         text.row("expected", &format!("{count} flow(s) that {whose} took and told nothing of"));
     }
     if expect.delivery == Delivery::Once {

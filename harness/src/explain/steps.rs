@@ -192,7 +192,11 @@ fn disturbed(disturbance: Disturbance) -> String {
             format!("{} goes on in another index", rollover.lane.stream())
         }
         Disturbance::Rollover(rollover) => {
-            format!("streams go on in other indices, at random instants ({rollover})")
+            let (stream, within) = (rollover.lane.stream(), duration_text::text(&rollover.within));
+            format!(
+                "{stream} goes on in other indices, {} times in {within}, at random instants",
+                rollover.times
+            )
         }
         Disturbance::Endpoint(Answer::Accept) => "the endpoint accepts again".to_owned(),
         Disturbance::Endpoint(answer) => {

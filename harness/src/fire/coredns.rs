@@ -97,6 +97,7 @@ impl Coredns {
 
     /// Ends it as an operator would, and starts it again.
     pub fn restart(&self, world: &World) -> Result<(), FireError> {
+        self.server.is_back()?;
         {
             let mut container = self.server.container();
             container.stop()?;

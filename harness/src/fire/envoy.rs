@@ -27,8 +27,6 @@ use crate::{
 const INSIDE: &str = "/etc/envoy";
 /// How long it may take until it serves what it was told.
 const SERVE_LIMIT: Duration = Duration::from_secs(30);
-/// What it may have in memory, bytes; as much as in production.
-const HEAP: u64 = 896 << 20;
 /// Network of the plane of a stack that was told of no other: cases may name addresses in it, as a hostile name server does.
 const BY_DEFAULT: &str = "198.18.1.0/24";
 /// Between two looks.
@@ -95,7 +93,6 @@ impl Envoy {
                 http: receiver(plane.http_receiver(Lane::Claude))?,
             },
             own: own(plane.receiver(Lane::Envoy).map(|address| address.ip())),
-            heap: HEAP,
             folder: INSIDE.to_owned(),
         };
         let write = || -> io::Result<()> {

@@ -52,6 +52,13 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Else it would be started after its world is gone.
+        let _ = self.is_back();
+    }
+}
+
 fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
     // Guards and numbers: valid even if a holder panicked.
     guarded.lock().unwrap_or_else(PoisonError::into_inner)

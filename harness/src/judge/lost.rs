@@ -31,7 +31,7 @@ fn of(evidence: &Evidence<'_>, emitter: Emitter, expected: LostCount) -> Option<
         Ok(tally) => tally,
         Err(problem) => return Some(evidence.failure(Class::MisRecord, path, problem, String::new())),
     };
-    let whose = if emitter == Emitter::Proxy { "the proxy" } else { "CoreDNS" };
+    let whose = emitter.called();
     if !expected.takes(tally.lost) {
         let found = tally.lost;
         let message =
@@ -45,7 +45,7 @@ fn of(evidence: &Evidence<'_>, emitter: Emitter, expected: LostCount) -> Option<
 }
 
 fn tally(evidence: &Evidence<'_>, emitter: Emitter) -> Result<Tally, String> {
-    let whose = if emitter == Emitter::Proxy { "the proxy" } else { "CoreDNS" };
+    let whose = emitter.called();
     let handed = evidence.documents.iter().filter(|document| text(document, "reason") == emitter.reason());
     let mut flows = Vec::new();
     for document in handed {

@@ -13,7 +13,7 @@ use serde_json::{Map, json};
 
 use super::Letter;
 
-/// Bytes of the file before it is put aside, in the place of an older one.
+/// Bytes of the file before it is set aside, in the place of an older one.
 const MOST: u64 = 64 << 20;
 /// Records of a request that are named where it is not known which were refused.
 const NAMED: usize = 2048;

@@ -18,7 +18,7 @@ const PERIOD: Duration = Duration::from_millis(250);
 const FIRST: Duration = Duration::from_millis(100);
 /// ... up to this.
 const LAST: Duration = Duration::from_secs(5);
-/// How often an event is refused, while others are taken, before it is put aside.
+/// How often an event is refused, while others are taken, before it is set aside.
 const STRIKES: u32 = 3;
 
 /// Sends a program's events until told to stop; what is there then is sent once more.

@@ -111,7 +111,7 @@ fn one_that_cannot_be_taken_does_not_hold_up_others_and_is_told() {
 }
 
 #[test]
-fn what_an_answer_rejects_is_put_aside_and_told() {
+fn what_an_answer_rejects_is_set_aside_and_told() {
     let state = tempfile::tempdir().unwrap();
     let endpoint = Endpoint::start(|records| {
         let bad = records.iter().filter(|record| text(record, "agent").as_deref() == Some("bad")).count();

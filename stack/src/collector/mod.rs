@@ -219,7 +219,7 @@ impl Collector {
         json!({
             "endpoint": relay,
             "headers": {LANE_HEADER: lane.word()},
-            // It is beside the collector.
+            // It is near, and reads what comes as it is.
             "compression": "none",
             "tls": {
                 "ca_file": self.certificate(&format!("{RELAY}-ca.crt")),

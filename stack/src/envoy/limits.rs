@@ -27,6 +27,10 @@ const WAITING: u32 = 128 << 10;
 /// What may be sent on a stream, and on all of a connection, before the other side took it, bytes.
 const WINDOW: u32 = 256 << 10;
 const WINDOW_OF_ALL: u32 = 1 << 20;
+/// What the proxy is to have in memory, MiB: the bound of its container.
+pub const PROXY_MEMORY: u32 = 1024;
+/// Of that, bytes of its heap: what it does when that runs short comes before the kernel ends it.
+const HEAP: u64 = (PROXY_MEMORY as u64) / 8 * 7 * (1 << 20);
 /// How long a request's head may take, from its first byte.
 const HEAD: &str = "30s";
 
@@ -104,7 +108,7 @@ pub(super) fn bound_names(cache: &mut Value) {
 
 /// What the proxy does when its memory or its connections run short: first it takes no more requests, and resets those that
 /// hold most; then it takes no more connections.
-pub(super) fn of_all(heap: u64) -> Value {
+pub(super) fn of_all() -> Value {
     let kind = |name: &str| format!("type.googleapis.com/envoy.extensions.resource_monitors.{name}");
     let memory = "envoy.resource_monitors.fixed_heap";
     let at = |action: &str, share: f64| {
@@ -127,7 +131,7 @@ pub(super) fn of_all(heap: u64) -> Value {
             },
             {
                 "name": memory,
-                "typed_config": {"@type": kind("fixed_heap.v3.FixedHeapConfig"), "max_heap_size_bytes": heap},
+                "typed_config": {"@type": kind("fixed_heap.v3.FixedHeapConfig"), "max_heap_size_bytes": HEAP},
             },
         ],
         "actions": [

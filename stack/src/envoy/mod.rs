@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{Handed, Plan};
 pub use admin::{AdminError, ask};
+pub use limits::PROXY_MEMORY;
 pub use served::DUMP;
 pub(crate) use telemetry::IDENTITY;
 
@@ -40,8 +41,6 @@ pub struct Upstream {
     pub telemetry: Telemetry,
     /// The networks of the stack itself, among them those of the containers: no upstream is in these.
     pub own: Vec<IpNet>,
-    /// What it may have in memory, bytes.
-    pub heap: u64,
     /// The folder that Envoy sees these files in.
     pub folder: String,
 }
@@ -152,7 +151,7 @@ impl<'a> Envoy<'a> {
         json!({
             "node": {"id": "clawker", "cluster": "clawker"},
             "admin": {"address": admin::address()},
-            "overload_manager": limits::of_all(self.upstream.heap),
+            "overload_manager": limits::of_all(),
             "dynamic_resources": {
                 "lds_config": watched(&self.path("lds.json"), &self.upstream.folder),
                 "cds_config": watched(&self.path("cds.json"), &self.upstream.folder),

@@ -45,6 +45,15 @@ impl Emitter {
         }
     }
 
+    /// What it is called in a sentence.
+    #[must_use]
+    pub const fn called(self) -> &'static str {
+        match self {
+            Self::Proxy => "the proxy",
+            Self::Resolver => "CoreDNS",
+        }
+    }
+
     /// Whether a connection to this port of it on which the container said nothing is told of. Envoy chooses a chain, whose log
     /// tells, only once it looked at what was said; what it hands on as it is needs no looking.
     #[must_use]

@@ -41,14 +41,14 @@ pub fn apply(folder: &Path, file: &Path) -> anyhow::Result<Outcome> {
     configure::containers(folder, &next, &plan, &settings)?;
     configure::rules(folder, &plan)?;
     let name = format!("{}-envoy", settings.name);
-    if docker.container(&name)?.is_some_and(|container| container.is_running()) {
+    if docker.running(&name)?.is_some() {
         let upstream = configure::upstream(&settings)?;
         ready::wait_until_served(&docker, &name, &Envoy::new(&plan, &upstream))?;
     } else {
         eprintln!("stack: the proxy does not run: `stack up` starts it, with what was applied");
     }
     let name = format!("{}-coredns", settings.name);
-    if docker.container(&name)?.is_some_and(|container| container.is_running()) {
+    if docker.running(&name)?.is_some() {
         ready::wait_until_resolved(&docker, &name, &configure::corefile_of(&next, &plan, &settings))?;
     } else {
         eprintln!("stack: the resolver does not run: `stack up` starts it, with what was applied");

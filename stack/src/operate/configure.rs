@@ -19,8 +19,8 @@ use super::{
     Wrong, files,
     plan::Kept,
     service::{
-        AGENTS_COLLECTOR, DNS, MACHINE, PROXY_MEMORY_MIB, RELAY, RELAY_METRICS, RELAY_PORT, STORE, TO_PROXY,
-        TO_RESOLVER, USER, collector_of,
+        AGENTS_COLLECTOR, DNS, MACHINE, RELAY, RELAY_METRICS, RELAY_PORT, STORE, TO_PROXY, TO_RESOLVER, USER,
+        collector_of,
     },
     settings::{Settings, host},
     trust,
@@ -28,8 +28,6 @@ use super::{
 
 /// Where Envoy sees its files.
 const ENVOY: &str = "/etc/envoy";
-/// Of the proxy's memory, what is its heap, bytes: what it does when that runs short comes before the kernel ends it.
-const HEAP: u64 = (PROXY_MEMORY_MIB as u64) / 8 * 7 * (1 << 20);
 /// Port of the reader's metrics, on the machine.
 const READER: u16 = 9464;
 /// Port of agents', at their collector.
@@ -116,7 +114,6 @@ pub fn upstream(settings: &Settings) -> anyhow::Result<Upstream> {
             http: receiver(Lane::Claude, Lane::Claude.http_port())?,
         },
         own: vec![settings.agents.into(), settings.plane.into()],
-        heap: HEAP,
         folder: ENVOY.to_owned(),
     })
 }

@@ -147,6 +147,11 @@ impl Docker {
         Ok(Some(Container(found)))
     }
 
+    /// The first process of a container that runs, on this machine.
+    pub fn running(&self, name: &str) -> anyhow::Result<Option<u32>> {
+        Ok(self.container(name)?.filter(Container::is_running).and_then(|container| container.pid()))
+    }
+
     fn is_ours(
         &self,
         labels: Option<&HashMap<String, String>>,

@@ -92,8 +92,7 @@ fn answer_of_proxy(pid: u32, path: &str) -> anyhow::Result<Vec<u8>> {
 pub fn wait_until_served(docker: &Docker, name: &str, envoy: &Envoy<'_>) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
-        let container = docker.container(name)?;
-        let Some(pid) = container.filter(Container::is_running).and_then(|container| container.pid()) else {
+        let Some(pid) = docker.running(name)? else {
             return Err(docker.failed(name, "does not run"));
         };
         let dump = answer_of_proxy(pid, DUMP);
@@ -115,8 +114,7 @@ pub fn wait_until_served(docker: &Docker, name: &str, envoy: &Envoy<'_>) -> anyh
 pub fn wait_until_resolved(docker: &Docker, name: &str, corefile: &str) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
-        let container = docker.container(name)?;
-        let Some(pid) = container.filter(Container::is_running).and_then(|container| container.pid()) else {
+        let Some(pid) = docker.running(name)? else {
             return Err(docker.failed(name, "does not run"));
         };
         let page = answer_inside(pid, RESOLVER_METRICS, "/metrics");

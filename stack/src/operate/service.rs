@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use stack::{AGENTS_MEMORY, AGENTS_VARIABLE, Lane};
+use stack::{AGENTS_MEMORY, AGENTS_VARIABLE, Lane, PROXY_MEMORY};
 
 use super::{
     files::User,
@@ -75,8 +75,6 @@ pub const STORE: u8 = 10;
 pub const COLLECTOR: u8 = 11;
 pub const RELAY: u8 = 12;
 pub const PROMETHEUS: u8 = 13;
-/// What the proxy may have in memory.
-pub const PROXY_MEMORY_MIB: i64 = 1024;
 /// Where the proxy is, among the others.
 const PROXY: u8 = 14;
 /// The collector of agents' own telemetry.
@@ -199,7 +197,7 @@ pub fn all(settings: &Settings) -> Vec<Service> {
             mounts: vec![reads("envoy", "/etc/envoy")],
             // For the socket of its administration.
             scratch: vec!["/tmp"],
-            memory_mib: PROXY_MEMORY_MIB,
+            memory_mib: PROXY_MEMORY.into(),
             agents: agents(TO_PROXY),
             plane: plane(PROXY),
             ready: Ready::ProxyAnswers("/ready"),

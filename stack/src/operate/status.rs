@@ -143,12 +143,7 @@ fn pending(page: &str) -> BTreeMap<String, u64> {
 
 /// What the kernel counts at the resolver's sockets.
 fn dropped(docker: &Docker, settings: &Settings) -> anyhow::Result<Option<u64>> {
-    let container = docker.container(&format!("{}-coredns", settings.name))?;
-    let Some(pid) =
-        container.filter(|container| container.is_running()).and_then(|container| container.pid())
-    else {
-        return Ok(None);
-    };
+    let Some(pid) = docker.running(&format!("{}-coredns", settings.name))? else { return Ok(None) };
     let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     let all = drops(&table("udp"), service::DNS).saturating_add(drops(&table("udp6"), service::DNS));
     Ok(Some(all))

@@ -190,7 +190,6 @@ fn logged() -> Vec<(String, Value)> {
             http: ("collector.test".to_owned(), 4320),
         },
         own: vec!["198.18.0.0/24".parse().expect("a network")],
-        heap: 1 << 30,
         folder: String::new(),
     };
     let mut keys = BTreeSet::new();

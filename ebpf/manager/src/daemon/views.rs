@@ -133,6 +133,7 @@ impl Serving {
             })
             .collect()
     }
+
     /// Questions that each had too many of at once, since it serves; those that had any.
     pub(super) fn put_off(&self) -> BTreeMap<u64, u64> {
         let of = |(cgroup_id, entry): (&u64, &Entry)| match &entry.state {

@@ -36,10 +36,6 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, step: &Step) {
         Some(Disturbance::Rollover(rollover)) if rollover.times > 1 && rollover.within.is_zero() => {
             check.fault(&format!("{path}.rollover"), "this time cannot be zero");
         }
-        Some(Disturbance::Restart(Process::Envoy)) if path.contains(".together") => {
-            let message = "the proxy is started again and waited for, so nothing is together with it";
-            check.fault(&format!("{path}.restart"), message);
-        }
         Some(Disturbance::Restart(Process::Coredns)) => has_coredns(check, &format!("{path}.restart")),
         Some(Disturbance::Restart(Process::Envoy)) => has_envoy(check, &format!("{path}.restart")),
         Some(Disturbance::Stop(outage)) if outage.length.is_zero() => {

@@ -94,7 +94,7 @@ fn a_folder_that_cannot_be_is_no_failure_of_the_command() {
 }
 
 #[test]
-fn a_file_of_another_version_is_put_aside_and_told() {
+fn a_file_of_another_version_is_set_aside_and_told() {
     let state = tempfile::tempdir().unwrap();
     let events = events(state.path());
     events.record(Event::new(What::Loaded));
@@ -160,7 +160,7 @@ proptest! {
         }
     }
 
-    /// Whatever a file holds, it is an event or it is put aside; those beside it are not touched.
+    /// Whatever a file holds, it is an event or it is set aside; those beside it are not touched.
     #[test]
     fn no_file_is_in_the_way_of_others(bytes: Vec<u8>, cut in 0_usize..400) {
         let state = tempfile::tempdir().unwrap();
