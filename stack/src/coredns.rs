@@ -93,9 +93,9 @@ const NOBODY: &str = "    acl {
     }
 ";
 
-/// Questions of a block that the view behind is asked at once; what is beyond is refused. Twice as many may come there, which
-/// has a bound of its own, and tells of it.
-const AT_ONCE: u32 = 64;
+/// Questions of a block that the view behind is asked at once; what is beyond is refused. Above the view's own bound, which
+/// answers and counts.
+const AT_ONCE: u32 = 256;
 
 fn block(text: &mut String, head: &str, view: &View<'_>, block: &str, number: usize, expression: &str) {
     let Container { container_id, agent, project, .. } = view.container;

@@ -32,7 +32,7 @@ use crate::{
 
 /// How long flows of ended processes may take to end: retransmission of what was cut off.
 const FLOWS_LIMIT: Duration = Duration::from_secs(6);
-/// How long a sentinel, and the end of the queue, may take, from the last sign that anything is on its way.
+/// How long a sentinel, and the end of the queue, may take in the lab, from the last sign that anything is on its way.
 const SENTINEL_LIMIT: Duration = Duration::from_secs(10);
 /// After this long, another one is sent. The chain keeps order, so it ends the stream as well; that the
 /// first one was lost is for the ledger to tell, which counts both.
@@ -65,7 +65,7 @@ pub(super) fn settle(
     agents: &mut [AgentEvidence],
 ) -> Result<Settled, FireError> {
     let lab = case.lab;
-    let mut limit = Limit::new(case.cell.scenario.disturbs());
+    let mut limit = Limit::new(lab, case.cell.scenario.disturbs());
     for agent in agents.iter() {
         end_flows(lab, agent.cgroup_id)?;
     }
@@ -249,6 +249,7 @@ fn is_sentinel(document: &Value) -> bool {
 /// a part is away, and as the reader's queue moves; in a lab that others share, they would move it.
 struct Limit {
     alone: bool,
+    length: Duration,
     /// What has left the reader.
     left: Option<u64>,
     began: Instant,
@@ -256,15 +257,16 @@ struct Limit {
 }
 
 impl Limit {
-    fn new(alone: bool) -> Self {
-        let began = Instant::now();
-        Self { alone, left: None, began, end: began + SENTINEL_LIMIT }
+    fn new(lab: &Lab, alone: bool) -> Self {
+        let (began, length) =
+            (Instant::now(), if lab.plane().is_some() { STREAM_LIMIT } else { SENTINEL_LIMIT });
+        Self { alone, length, left: None, began, end: began + length }
     }
 
     /// Begins to wait for something else.
     fn restart(&mut self) {
         self.began = Instant::now();
-        self.end = self.began + SENTINEL_LIMIT;
+        self.end = self.began + self.length;
     }
 
     /// Whether it has come, or nothing can come any more.
@@ -274,7 +276,7 @@ impl Limit {
             let queue = lab.reader_counters().filter(|reader| reader.queued > 0);
             let left = queue.map(|reader| reader.exported + reader.losses.values().sum::<u64>());
             if left.is_some() && left != self.left || lab.is_disturbed() {
-                self.end = Instant::now() + SENTINEL_LIMIT;
+                self.end = Instant::now() + self.length;
             }
             self.left = left;
         }
@@ -295,8 +297,11 @@ fn sentinel(lab: &Lab, world: &World, limit: &mut Limit, agent: &mut AgentEviden
     let action = Action::Send(Send { bytes: 1, ..Send::to(format!("{SENTINEL}:9")) });
     let failed = |problem: String| FireError::Actor { path: "the sentinel".to_owned(), problem };
     let cgroup_id = agent.cgroup_id;
+    // By its transport it is told from the connection that ended another stream.
     let is_mine = |document: &Value| {
-        is_sentinel(document) && attribute(document, "cgroup_id").as_u64() == Some(cgroup_id)
+        is_sentinel(document)
+            && attribute(document, "cgroup_id").as_u64() == Some(cgroup_id)
+            && attribute(document, "l4_proto") == "udp"
     };
     limit.restart();
     while !limit.is_over(lab) {
@@ -320,7 +325,9 @@ fn sentinel(lab: &Lab, world: &World, limit: &mut Limit, agent: &mut AgentEviden
 /// the reader is at rest. What is missing when nothing moves any more is for the ledger to tell.
 fn all_told(lab: &Lab, limit: &mut Limit, agents: &[AgentEvidence], alone: bool) -> Result<(), FireError> {
     limit.restart();
-    let (mut told, mut still) = (0, Instant::now() + STILL);
+    // Behind the servers of the plane, what is on its way is not to be seen.
+    let patience = if lab.plane().is_some() { STREAM_LIMIT } else { STILL };
+    let (mut told, mut still) = (0, Instant::now() + patience);
     loop {
         uninterrupted()?;
         let reader = lab.reader_counters();
@@ -334,7 +341,7 @@ fn all_told(lab: &Lab, limit: &mut Limit, agents: &[AgentEvidence], alone: bool)
                 return Ok(());
             }
             if now != told || lab.is_disturbed() {
-                (told, still) = (now, Instant::now() + STILL);
+                (told, still) = (now, Instant::now() + patience);
             }
             if Instant::now() >= still {
                 return Ok(());

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv6Net};
 use serde_json::{Value, json};
 
 /// Of every machine, and what they are. Private ranges are not among them: rules name hosts of one's own network too.
-const NOBODYS: [(&str, &str); 9] = [
+const NOBODYS: [(&str, &str); 14] = [
     ("0.0.0.0/8", "an address of this host"),
     ("127.0.0.0/8", "a loopback address"),
     ("169.254.0.0/16", "a link-local address"),
@@ -19,6 +19,12 @@ const NOBODYS: [(&str, &str); 9] = [
     ("::1/128", "a loopback address"),
     ("fe80::/10", "a link-local address"),
     ("ff00::/8", "a multicast address"),
+    // Of Azure, Alibaba, Oracle, AWS and Google, beside the link-local one.
+    ("168.63.129.16/32", "a metadata service"),
+    ("100.100.100.200/32", "a metadata service"),
+    ("192.0.0.192/32", "a metadata service"),
+    ("fd00:ec2::254/128", "a metadata service"),
+    ("fd20:ce::254/128", "a metadata service"),
 ];
 
 /// Each range and what it is; `own` are the stack's.
@@ -29,8 +35,8 @@ fn ranges(own: &[IpNet]) -> impl Iterator<Item = (IpNet, &'static str)> {
 
 /// What makes `address` one that nobody is led to, in words; `None` if it is none.
 pub(super) fn why(address: IpAddr, own: &[IpNet]) -> Option<&'static str> {
-    let address = address.to_canonical();
-    ranges(own).find(|(range, _)| range.contains(&address)).map(|(_, what)| what)
+    let mut ranges = ranges(own);
+    ranges.find(|(range, _)| forms(*range).any(|range| range.contains(&address))).map(|(_, what)| what)
 }
 
 /// How IPv6 carries IPv4: mapped, and through a translator (RFC 6052).
@@ -39,12 +45,14 @@ const CARRIERS: [Ipv6Addr; 2] =
 
 /// What Envoy leaves out of each answer of a name server.
 pub(super) fn filter(own: &[IpNet]) -> Value {
-    let forms = |range: IpNet| {
-        std::iter::once(range).chain(CARRIERS.iter().filter_map(move |one| carried(range, *one)))
-    };
     let written =
         |range: IpNet| json!({"address_prefix": range.addr().to_string(), "prefix_len": range.prefix_len()});
     json!({"ranges": ranges(own).flat_map(|(range, _)| forms(range)).map(written).collect::<Vec<_>>()})
+}
+
+/// A range, and as IPv6 carries it.
+fn forms(range: IpNet) -> impl Iterator<Item = IpNet> {
+    std::iter::once(range).chain(CARRIERS.iter().filter_map(move |one| carried(range, *one)))
 }
 
 /// An IPv4 range as IPv6 carries it.
@@ -77,6 +85,9 @@ mod tests {
             "ff02::1",
             "255.255.255.255",
             "198.18.1.10",
+            "64:ff9b::7f00:1",
+            "168.63.129.16",
+            "fd00:ec2::254",
         ];
         for address in refused {
             assert!(why(address.parse().expect("an address"), &own()).is_some(), "{address}");

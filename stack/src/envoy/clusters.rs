@@ -42,7 +42,7 @@ pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
             }
         }
         if listeners::hands_on(plan, container) {
-            clusters.push(cluster(&handed_on(container), container, upstream));
+            clusters.push(cluster(&handed_on(container), names(Names::OfRules, container, upstream)));
         }
     }
     let lane = format!("{}/lane", upstream.folder);
@@ -63,7 +63,8 @@ pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
 }
 
 fn requests(container: &Container, proto: Proto, upstream: &Upstream) -> Value {
-    let mut cluster = cluster(&of_requests(container, proto), container, upstream);
+    let names = names(Names::OfRequests, container, upstream);
+    let mut cluster = cluster(&of_requests(container, proto), names);
     let is_tls = proto == Proto::Https;
     // Over TLS, what the upstream speaks is asked; else it is what the container speaks.
     let protocol = if is_tls { "auto_config" } else { "use_downstream_protocol_config" };
@@ -83,7 +84,7 @@ fn requests(container: &Container, proto: Proto, upstream: &Upstream) -> Value {
 }
 
 /// Of one container, to whatever is named.
-fn cluster(name: &str, container: &Container, upstream: &Upstream) -> Value {
+fn cluster(name: &str, cache: Value) -> Value {
     let mut cluster = json!({
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         "name": name,
@@ -93,7 +94,7 @@ fn cluster(name: &str, container: &Container, upstream: &Upstream) -> Value {
             "name": "envoy.clusters.dynamic_forward_proxy",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
-                "dns_cache_config": names(container, upstream),
+                "dns_cache_config": cache,
             },
         },
     });
@@ -101,18 +102,31 @@ fn cluster(name: &str, container: &Container, upstream: &Upstream) -> Value {
     cluster
 }
 
+/// What names come from.
+#[derive(Clone, Copy)]
+pub(super) enum Names {
+    /// Requests, whose sender chooses them.
+    OfRequests,
+    /// Rules for what is handed on: as many as there are.
+    OfRules,
+}
+
 /// Addresses of what a container names; filters and clusters have to agree on it. Every connection to an upstream goes by it, and
 /// by no address that it does not hold.
-pub(super) fn names(container: &Container, upstream: &Upstream) -> Value {
+pub(super) fn names(names: Names, container: &Container, upstream: &Upstream) -> Value {
+    let of = match names {
+        Names::OfRequests => "requests",
+        Names::OfRules => "rules",
+    };
     let mut cache = json!({
-        "name": format!("names {}", container.container_id),
+        "name": format!("{of} {}", container.container_id),
         "dns_lookup_family": "ALL",
         "typed_dns_resolver_config": resolver(upstream),
         "resolved_address_filter": addresses::filter(&upstream.own),
-        // Whoever asks next looks it up again.
-        "disable_dns_refresh_on_failure": true,
+        // Else a name would keep the addresses that it had when a look-up failed (envoyproxy/envoy#46402).
+        "dns_failure_refresh_rate": {"base_interval": "1s", "max_interval": "10s"},
     });
-    limits::bound_names(&mut cache);
+    limits::bound_names(&mut cache, names);
     cache
 }
 

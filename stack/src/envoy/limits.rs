@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use super::clusters::Names;
+
 /// Connections of one container to the port for requests of one protocol, at once.
 const CONNECTIONS_OF_REQUESTS: u32 = 1_000;
 /// Connections of one container to one destination that is handed on to.
@@ -15,10 +17,12 @@ const CONNECTIONS_OF_TELEMETRY: u32 = 20;
 const REQUESTS: u32 = 1_000;
 /// Requests of one connection that are under way at once.
 const STREAMS: u32 = 100;
-/// Names of one container that are known at once. What nobody asked for in five minutes is forgotten.
+/// Names that requests of one container know at once. What nobody asked for in five minutes is forgotten.
 const NAMES: u32 = 1_000;
-/// Names of one container that are being looked up.
-const LOOKUPS: u32 = 100;
+/// Names of what is handed on: rules have them, and there are not as many ports.
+const NAMES_OF_RULES: u32 = 65_536;
+/// Requests and connections of one container that wait for a name. All of them may.
+const LOOKUPS: u32 = 4_000;
 /// Connections of all containers. The kernel lets one have 16,384 flows, unless it is told otherwise: no container reaches this
 /// alone.
 const CONNECTIONS: u32 = 20_000;
@@ -102,8 +106,12 @@ pub(super) fn bound_cluster(cluster: &mut Value) {
 }
 
 /// Has the names of one container be bounded.
-pub(super) fn bound_names(cache: &mut Value) {
-    join(cache, json!({"max_hosts": NAMES, "dns_cache_circuit_breaker": {"max_pending_requests": LOOKUPS}}));
+pub(super) fn bound_names(cache: &mut Value, names: Names) {
+    let most = match names {
+        Names::OfRequests => NAMES,
+        Names::OfRules => NAMES_OF_RULES,
+    };
+    join(cache, json!({"max_hosts": most, "dns_cache_circuit_breaker": {"max_pending_requests": LOOKUPS}}));
 }
 
 /// What the proxy does when its memory or its connections run short: first it takes no more requests, and resets those that

@@ -6,7 +6,11 @@ use std::net::IpAddr;
 use rules::{Destination, Proto};
 use serde_json::{Value, json};
 
-use super::{Upstream, clusters, limits, log, routes, secret_file, telemetry, watched};
+use super::{
+    Upstream,
+    clusters::{self, Names},
+    limits, log, routes, secret_file, telemetry, watched,
+};
 use crate::{Container, Plan, plan::Handed};
 
 /// Names whose certificates a container is shown.
@@ -168,7 +172,7 @@ fn requests(container: &Container, proto: Proto, upstream: &Upstream) -> Value {
         "http_filters": [
             {"name": "names", "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
-                "dns_cache_config": clusters::names(container, upstream),
+                "dns_cache_config": clusters::names(Names::OfRequests, container, upstream),
             }},
             {"name": "router", "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
@@ -190,13 +194,18 @@ fn hand_on(container: &Container, upstream: &Upstream, handed: &Handed, port: u1
     container.rules.iter().any(|rule| rule.listener() == Some(port)).then(|| {
         let dst = handed.dst.to_string();
         let log = log::connections(container, "ALLOWED", "rule", Some((&dst, handed.port)));
-        let to = [("envoy.upstream.dynamic_host", dst), ("envoy.upstream.dynamic_port", handed.port.to_string())];
+        // In brackets: what is behind the last colon would be taken for a port.
+        let host = match &handed.dst {
+            Destination::Prefix(address) if address.addr().is_ipv6() => format!("[{}]", address.addr()),
+            _ => dst,
+        };
+        let to = [("envoy.upstream.dynamic_host", host), ("envoy.upstream.dynamic_port", handed.port.to_string())];
         // Made for TLS that names its host, it takes what was said before it as well.
         let looked_up = json!({
             "name": "names",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
-                "dns_cache_config": clusters::names(container, upstream),
+                "dns_cache_config": clusters::names(Names::OfRules, container, upstream),
                 "port_value": handed.port,
             },
         });
