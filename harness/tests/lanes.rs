@@ -185,7 +185,7 @@ impl Started {
 
     /// Sends one record.
     fn send(&self, door: Door, way: Way, id: &str) -> anyhow::Result<Result<(), Refused>> {
-        let mut to = self.plane.receiver(Lane::Egress).context("a collector")?;
+        let mut to = self.plane.receiver(door.lane).context("a collector")?;
         to.set_port(door.port);
         let shown = self.certificate(door.lane, way)?;
         let authority = fs::read(self.plane.credentials(door.lane).authority)?;
@@ -244,9 +244,16 @@ fn tag(lane: Lane, document: &serde_json::Value) -> Option<&str> {
 }
 
 fn request(lane: Lane, id: &str) -> ExportLogsServiceRequest {
-    let value = AnyValue { value: Some(Value::StringValue(id.to_owned())) };
-    let attribute = KeyValue { key: key(lane).to_owned(), value: Some(value), ..KeyValue::default() };
-    let record = LogRecord { attributes: vec![attribute], ..LogRecord::default() };
+    let attribute = |key: &str, value: &str| {
+        let value = AnyValue { value: Some(Value::StringValue(value.to_owned())) };
+        KeyValue { key: key.to_owned(), value: Some(value), ..KeyValue::default() }
+    };
+    let mut attributes = vec![attribute(key(lane), id)];
+    if lane == Lane::Claude {
+        // Else it is no event, and left out.
+        attributes.push(attribute("event.name", "api_request"));
+    }
+    let record = LogRecord { attributes, ..LogRecord::default() };
     let scope = ScopeLogs { log_records: vec![record], ..ScopeLogs::default() };
     ExportLogsServiceRequest {
         resource_logs: vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }],

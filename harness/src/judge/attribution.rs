@@ -22,6 +22,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
 }
 
 /// What a server tells of a flow names the container that the kernel says it was of, also where another has had its address.
+/// One that names none guesses nobody.
 fn of_server(evidence: &Evidence<'_>, stream: &str) -> Option<Failure> {
     let source = |document: &Value| {
         let ip = address(document, "src_ip")?.to_canonical();
@@ -31,7 +32,9 @@ fn of_server(evidence: &Evidence<'_>, stream: &str) -> Option<Failure> {
     for document in &evidence.documents {
         flows.entry(source(document)).or_default().insert(text(document, "container_id"));
     }
-    let wrong = evidence.of_stream(stream).iter().find_map(|document| {
+    let mut naming =
+        evidence.of_stream(stream).iter().filter(|document| !text(document, "container_id").is_empty());
+    let wrong = naming.find_map(|document| {
         let names = flows.get(&Some(source(document)?))?;
         (!names.contains(text(document, "container_id"))).then_some((document, names))
     })?;
