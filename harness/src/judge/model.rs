@@ -119,9 +119,11 @@ fn holds(windows: &[Window<()>], time: SystemTime) -> BTreeSet<bool> {
         .filter(|window| window.from.0 <= time && window.until.is_none_or(|until| time <= until + SLACK))
         .map(|_| true)
         .collect();
-    let surely = windows
-        .iter()
-        .any(|window| window.from.1 <= time && window.until.is_none_or(|until| time + SLACK < until));
+    // It began between two times, and may end as much sooner.
+    let unsure = |window: &Window<()>| window.from.1.duration_since(window.from.0).unwrap_or_default();
+    let surely = windows.iter().any(|window| {
+        window.from.1 <= time && window.until.is_none_or(|until| time + SLACK + unsure(window) < until)
+    });
     if !surely {
         possible.insert(false);
     }
