@@ -18,17 +18,19 @@ use crate::Container;
 /// First word of each of our lines.
 pub const LINE: &str = "clawker";
 
-/// Whom a container's view asks: the manager's resolver for it.
+/// Where a container asks, and whom that asks: the manager's resolver for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View<'a> {
     /// The container.
     pub container: &'a Container,
+    /// Port where CoreDNS serves it, and nobody else: what it asks too fast fills a socket of its own.
+    pub port: u16,
     /// Where its resolver answers.
     pub resolver: SocketAddr,
 }
 
-/// The Corefile: CoreDNS serves at these addresses, on this port, and watches the file itself. With `metrics` it tells there
-/// what it serves, for [`is_served`].
+/// The Corefile: CoreDNS serves at these addresses, each container on its port, and watches the file itself. On `port` it
+/// refuses whoever asks. With `metrics` it tells there what it serves, for [`is_served`].
 ///
 /// A container's names that a rule knows have server blocks of their own, so that the log says which block took the
 /// question. What else is asked goes to the resolver as well, which alone knows whether a bypass is on; if not, it answers
@@ -36,25 +38,23 @@ pub struct View<'a> {
 #[must_use]
 pub fn corefile(addresses: &[IpAddr], port: u16, views: &[View<'_>], metrics: Option<SocketAddr>) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let head = format!(".:{port} {{\n    bind {}\n", addresses.join(" "));
+    let head = |port: u16| format!(".:{port} {{\n    bind {}\n", addresses.join(" "));
+    let nobody = format!("    log . \"{}\"\n{NOBODY}}}\n", format_of("", "", "", "nobody"));
     let mut text = String::new();
     // Whoever has no address here is nobody.
     for view in views.iter().filter(|view| !view.container.addresses.is_empty()) {
-        let asks = asks(view.container);
+        let (head, asks) = (head(view.port), asks(view.container));
         for (number, names) in names(&view.container.rules).iter().enumerate() {
             block(&mut text, &head, view, "ruled", number, &format!("{asks} && ({names})"));
         }
         block(&mut text, &head, view, "unruled", 0, &asks);
+        text.extend([head, nobody.clone()]);
     }
-    // Writing to a string does not fail.
-    let _ = write!(
-        text,
-        "{head}    reload {RELOAD}\n    log . \"{}\"\n{NOBODY}}}\n",
-        format_of("", "", "", "nobody")
-    );
+    text.extend([head(port), format!("    reload {RELOAD}\n"), nobody]);
     if let Some(metrics) = metrics {
         let digest = Sha256::digest(text.as_bytes());
         let digest = digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        // Writing to a string does not fail.
         // A zone that nobody asks for, on a loopback where nobody asks: it is among what is served, or it is not.
         let _ = write!(
             text,

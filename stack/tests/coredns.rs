@@ -63,7 +63,7 @@ fn golden() -> Result<(), Failed> {
         ..container("two", "", "198.18.0.3", "[]")
     };
     let resolver: SocketAddr = "198.18.0.1:5301".parse()?;
-    let views = [&one, &two].map(|container| View { container, resolver });
+    let views = [(&one, 5301), (&two, 5302)].map(|(container, port)| View { container, port, resolver });
     let addresses = ["198.18.0.1".parse()?, "2001:db8::1".parse()?];
     insta::assert_snapshot!("corefile", corefile(&addresses, 53, &views, Some("127.0.0.1:9153".parse()?)));
     Ok(())
@@ -73,7 +73,8 @@ fn golden() -> Result<(), Failed> {
 struct Server {
     process: Child,
     log: Receiver<String>,
-    port: u16,
+    /// Where it serves nobody, and each container in turn.
+    ports: [u16; 3],
     metrics: SocketAddr,
     folder: TempDir,
 }
@@ -81,15 +82,30 @@ struct Server {
 /// Where it serves.
 const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
+/// The file that has `resolver` answer these containers.
+fn file(ports: [u16; 3], metrics: SocketAddr, containers: &[&Container], resolver: SocketAddr) -> String {
+    let views: Vec<View<'_>> = containers
+        .iter()
+        .zip(&ports[1..])
+        .map(|(container, port)| View { container, port: *port, resolver })
+        .collect();
+    corefile(&ADDRESSES, ports[0], &views, Some(metrics))
+}
+
 impl Server {
-    /// What it is asked is answered by whom `views` say.
-    fn start(binary: &Path, views: &[View<'_>]) -> Result<Self, Failed> {
+    /// What containers ask it is answered by `resolver`.
+    fn start(binary: &Path, containers: &[&Container], resolver: SocketAddr) -> Result<Self, Failed> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("Corefile");
         // Free a moment ago.
-        let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
-        let metrics = ([127, 0, 0, 1], TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()).into();
-        let text = corefile(&ADDRESSES, port, views, Some(metrics));
+        let free = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0"));
+        let mut ports = [0; 4];
+        for (port, socket) in ports.iter_mut().zip(free) {
+            *port = socket?.local_addr()?.port();
+        }
+        let [metrics, ports @ ..] = ports;
+        let metrics = ([127, 0, 0, 1], metrics).into();
+        let text = file(ports, metrics, containers, resolver);
         fs::write(&path, &text)?;
         let mut process = Command::new(binary)
             .arg("-conf")
@@ -100,7 +116,7 @@ impl Server {
         let lines = BufReader::new(process.stdout.take().ok_or("no standard output")?).lines();
         let (send, log) = channel();
         thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
-        let server = Self { process, log, port, metrics, folder };
+        let server = Self { process, log, ports, metrics, folder };
         server.line("CoreDNS-")?;
         server.serves(&text)?;
         Ok(server)
@@ -137,24 +153,24 @@ impl Server {
     }
 
     /// Has others served from now on, sooner or later.
-    fn change(&self, views: &[View<'_>]) -> Result<String, Failed> {
-        let text = corefile(&ADDRESSES, self.port, views, Some(self.metrics));
+    fn change(&self, containers: &[&Container], resolver: SocketAddr) -> Result<String, Failed> {
+        let text = file(self.ports, self.metrics, containers, resolver);
         fs::write(self.folder.path().join("Corefile"), &text)?;
         Ok(text)
     }
 
-    /// Whoever has this address, connected to it.
-    fn client(&self, from: &str) -> Result<UdpSocket, Failed> {
+    /// Whoever has this address, connected to the port of nobody, or of a container.
+    fn client(&self, from: &str, port: usize) -> Result<UdpSocket, Failed> {
         let from: IpAddr = from.parse()?;
         let socket = UdpSocket::bind((from, 0))?;
         socket.set_read_timeout(Some(LONG))?;
-        socket.connect((ADDRESSES[usize::from(from.is_ipv6())], self.port))?;
+        socket.connect((ADDRESSES[usize::from(from.is_ipv6())], self.ports[port]))?;
         Ok(socket)
     }
 
-    /// What it answers to whoever has this address.
-    fn ask(&self, from: &str, name: Name) -> Result<Message, Failed> {
-        answered(&self.client(from)?, name)
+    /// What it answers there to whoever has this address.
+    fn ask(&self, from: &str, port: usize, name: Name) -> Result<Message, Failed> {
+        answered(&self.client(from, port)?, name)
     }
 }
 
@@ -215,22 +231,49 @@ fn answers() -> Result<Completion, Failed> {
     };
     let (one, resolver) = ruled()?;
     let two = container("two", "scout", "127.0.0.3", "[{dst: x.test, proto: https}]");
-    let views = [&one, &two].map(|container| View { container, resolver });
-    let server = Server::start(&binary, &views)?;
+    let server = Server::start(&binary, &[&one, &two], resolver)?;
     // "a "b" } {" and "scout", as base64.
     let (first, second) = ("=YSAiYiIgfSB7 = =b25l 127.0.0.2", "=c2NvdXQ= = =dHdv 127.0.0.3");
-    for (from, name, code, logged) in [
-        ("127.0.0.2", "api.ruled.test.", ResponseCode::NoError, format!("clawker ruled {first}")),
-        ("127.0.0.2", "API.Ruled.test.", ResponseCode::NoError, format!("clawker ruled {first}")),
-        ("127.0.0.2", "ruled.test.", ResponseCode::NoError, format!("clawker ruled {first}")),
-        ("127.0.0.2", "unruled.test.", ResponseCode::NoError, format!("clawker unruled {first}")),
-        ("127.0.0.2", "other.test.", ResponseCode::NXDomain, format!("clawker unruled {first}")),
-        ("127.0.0.3", "api.ruled.test.", ResponseCode::NoError, format!("clawker unruled {second}")),
-        ("127.0.0.3", "x.test.", ResponseCode::NXDomain, format!("clawker ruled {second}")),
-        ("127.0.0.3", "a.x.test.", ResponseCode::NXDomain, format!("clawker unruled {second}")),
-        ("127.0.0.4", "api.ruled.test.", ResponseCode::Refused, "clawker nobody = = = 127.0.0.4".to_owned()),
+    for (from, port, name, code, logged) in [
+        ("127.0.0.2", 1, "api.ruled.test.", ResponseCode::NoError, format!("clawker ruled {first}")),
+        ("127.0.0.2", 1, "API.Ruled.test.", ResponseCode::NoError, format!("clawker ruled {first}")),
+        ("127.0.0.2", 1, "ruled.test.", ResponseCode::NoError, format!("clawker ruled {first}")),
+        ("127.0.0.2", 1, "unruled.test.", ResponseCode::NoError, format!("clawker unruled {first}")),
+        ("127.0.0.2", 1, "other.test.", ResponseCode::NXDomain, format!("clawker unruled {first}")),
+        ("127.0.0.3", 2, "api.ruled.test.", ResponseCode::NoError, format!("clawker unruled {second}")),
+        ("127.0.0.3", 2, "x.test.", ResponseCode::NXDomain, format!("clawker ruled {second}")),
+        ("127.0.0.3", 2, "a.x.test.", ResponseCode::NXDomain, format!("clawker unruled {second}")),
+        (
+            "127.0.0.4",
+            0,
+            "api.ruled.test.",
+            ResponseCode::Refused,
+            "clawker nobody = = = 127.0.0.4".to_owned(),
+        ),
+        (
+            "127.0.0.4",
+            1,
+            "api.ruled.test.",
+            ResponseCode::Refused,
+            "clawker nobody = = = 127.0.0.4".to_owned(),
+        ),
+        // Another's port is nobody's for it.
+        (
+            "127.0.0.3",
+            1,
+            "api.ruled.test.",
+            ResponseCode::Refused,
+            "clawker nobody = = = 127.0.0.3".to_owned(),
+        ),
+        (
+            "127.0.0.2",
+            0,
+            "api.ruled.test.",
+            ResponseCode::Refused,
+            "clawker nobody = = = 127.0.0.2".to_owned(),
+        ),
     ] {
-        let answer = server.ask(from, Name::from_ascii(name)?)?;
+        let answer = server.ask(from, port, Name::from_ascii(name)?)?;
         let line = server.line("clawker ")?;
         let is_own = code != ResponseCode::NoError;
         let as_asked = line.contains(&logged) && line.ends_with(&format!(" {}", name.to_ascii_lowercase()));
@@ -248,19 +291,22 @@ fn borrowed() -> Result<Completion, Failed> {
         Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };
     let (one, resolver) = ruled()?;
-    let server = Server::start(&binary, &[View { container: &one, resolver }])?;
-    let client = server.client("::1")?;
-    client.send(&question(Name::from_ascii("a.ruled.test.")?).to_vec()?)?;
-    let line = server.line("clawker ")?;
-    if !line.contains("clawker nobody = = = [::1]") || !line.ends_with(" a.ruled.test.") {
-        return Err(line.into());
+    let server = Server::start(&binary, &[&one], resolver)?;
+    for port in [0, 1] {
+        let client = server.client("::1", port)?;
+        client.send(&question(Name::from_ascii("a.ruled.test.")?).to_vec()?)?;
+        let line = server.line("clawker ")?;
+        if !line.contains("clawker nobody = = = [::1]") || !line.ends_with(" a.ruled.test.") {
+            return Err(line.into());
+        }
+        // It is logged once it is done with.
+        client.set_nonblocking(true)?;
+        match client.recv(&mut [0; 512]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            other => return Err(format!("it was answered: {other:?}").into()),
+        }
     }
-    // It is logged once it is done with.
-    client.set_nonblocking(true)?;
-    match client.recv(&mut [0; 512]) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Completion::Completed),
-        other => Err(format!("it was answered: {other:?}").into()),
-    }
+    Ok(Completion::Completed)
 }
 
 /// Whatever a name's bytes are: one line, whose fields are CoreDNS's, and the name at its end.
@@ -270,7 +316,7 @@ fn hostile() -> Result<Completion, Failed> {
         Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };
     let (one, resolver) = ruled()?;
-    let server = Server::start(&binary, &[View { container: &one, resolver }])?;
+    let server = Server::start(&binary, &[&one], resolver)?;
     let long: &[u8] = &[0xff; 63];
     let labels: [&[&[u8]]; 6] = [
         &[b"a b", b"ruled", b"test"],
@@ -282,7 +328,7 @@ fn hostile() -> Result<Completion, Failed> {
     ];
     for labels in labels {
         let name = Name::from_labels(labels.iter().copied())?;
-        server.ask("127.0.0.2", name)?;
+        server.ask("127.0.0.2", 1, name)?;
         let line = server.line("127.0.0.2 ")?;
         // The name has spaces of its own, so it is what follows the other fields.
         let fields: Vec<&str> = line.splitn(18, ' ').collect();
@@ -320,9 +366,9 @@ fn changed() -> Result<Completion, Failed> {
     };
     let (before, resolver) = ruled()?;
     let after = container("one", "a \"b\" } {", "127.0.0.2", "[{dst: new.test, proto: https}]");
-    let server = Server::start(&binary, &[View { container: &before, resolver }])?;
-    let client = server.client("127.0.0.2")?;
-    let text = server.change(&[View { container: &after, resolver }])?;
+    let server = Server::start(&binary, &[&before], resolver)?;
+    let client = server.client("127.0.0.2", 1)?;
+    let text = server.change(&[&after], resolver)?;
     let (deadline, mut asked) = (Instant::now() + LONG, 0);
     loop {
         // Each is answered, before, while and after.
@@ -356,7 +402,7 @@ fn many() -> Result<Completion, Failed> {
     let rules: Vec<String> = exact.chain(below).collect();
     let one = container("one", "a", "127.0.0.2", &format!("[{}]", rules.join(", ")));
     let resolver = resolver()?;
-    let server = Server::start(&binary, &[View { container: &one, resolver }])?;
+    let server = Server::start(&binary, &[&one], resolver)?;
     for (name, block) in [
         ("n0.ruled.test.", "ruled"),
         ("n11999.ruled.test.", "ruled"),
@@ -365,15 +411,14 @@ fn many() -> Result<Completion, Failed> {
         ("w2499.ruled.test.", "unruled"),
         ("n12000.ruled.test.", "unruled"),
     ] {
-        server.ask("127.0.0.2", Name::from_ascii(name)?)?;
+        server.ask("127.0.0.2", 1, Name::from_ascii(name)?)?;
         let line = server.line("clawker ")?;
         if !line.contains(&format!(" clawker {block} ")) {
             return Err(format!("{name}: {line}").into());
         }
     }
     // What it cannot take it does not say that it serves.
-    let text =
-        corefile(&ADDRESSES, server.port, &[], Some(server.metrics)).replace("reload", "no-such-plugin");
+    let text = file(server.ports, server.metrics, &[], resolver).replace("reload", "no-such-plugin");
     fs::write(server.folder.path().join("Corefile"), &text)?;
     server.line("reload failed")?;
     let told = server.serves_now(&text)?;

@@ -32,7 +32,7 @@ use crate::{
     world::World,
 };
 
-/// Where it is asked, beside the proxy.
+/// Where it serves nobody, beside the proxy; those of agents follow.
 const PORT: u16 = 5300;
 /// How long it may take until it listens, or has taken up another file.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -46,19 +46,29 @@ pub(super) struct Coredns {
     server: Server,
     folder: TempDir,
     log: TempDir,
+    /// How many agents it serves.
+    rooms: usize,
 }
 
-/// Where DNS is sent to.
-pub(super) fn addresses() -> [SocketAddr; 2] {
-    let (v4, v6) = World::proxy();
-    [IpAddr::from(v4), IpAddr::from(v6)].map(|address| SocketAddr::new(address, PORT))
+/// Where the DNS of agent `room` is sent to.
+pub(super) fn addresses(room: usize) -> [SocketAddr; 2] {
+    hosts().map(|address| SocketAddr::new(address, port(room)))
 }
 
 /// Where the resolver view of agent `room` listens, behind it.
 pub(super) fn view(room: usize) -> SocketAddr {
+    ([127, 0, 0, 1], port(room)).into()
+}
+
+fn hosts() -> [IpAddr; 2] {
+    let (v4, v6) = World::proxy();
+    [v4.into(), v6.into()]
+}
+
+fn port(room: usize) -> u16 {
     // There are never so many.
     let number = u16::try_from(room).unwrap_or(u16::MAX - PORT - 1);
-    ([127, 0, 0, 1], PORT + 1 + number).into()
+    PORT + 1 + number
 }
 
 impl Coredns {
@@ -79,7 +89,7 @@ impl Coredns {
             .sees(folder.path(), "/etc/coredns")
             .keeps(log.path(), "/var/log/coredns");
         let server = Server::new(plane.docker().start(order)?);
-        let coredns = Self { server, folder, log };
+        let coredns = Self { server, folder, log, rooms: rules.len() };
         coredns.listens(world)?;
         Ok(coredns)
     }
@@ -174,7 +184,9 @@ impl Coredns {
 
     /// Waits until it can be asked at each of its addresses.
     fn listens(&self, world: &World) -> Result<(), FireError> {
-        for at in addresses() {
+        // In whatever order it takes them.
+        let agents = (0..self.rooms).flat_map(addresses);
+        for at in hosts().map(|address| SocketAddr::new(address, PORT)).into_iter().chain(agents) {
             let connects = || {
                 let connected = async move { tokio::net::TcpStream::connect(at).await.is_ok() };
                 Ok(world.far().run(connected).unwrap_or(false))
@@ -210,9 +222,9 @@ fn configure(
     let views: Vec<View<'_>> = containers
         .iter()
         .enumerate()
-        .map(|(room, container)| View { container, resolver: view(room) })
+        .map(|(room, container)| View { container, port: port(room), resolver: view(room) })
         .collect();
-    let text = corefile(&addresses().map(|address| address.ip()), PORT, &views, None);
+    let text = corefile(&hosts(), PORT, &views, None);
     let (path, new) = (folder.path().join("Corefile"), folder.path().join("Corefile.new"));
     if fs::read_to_string(&path).is_ok_and(|before| before == text) {
         return Ok(false);

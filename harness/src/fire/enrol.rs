@@ -74,7 +74,7 @@ impl Enrolled {
             addresses: [end.address, end.v6],
             subnets: end.subnets,
             gateways: end.gateways,
-            resolvers: resolvers(case, end),
+            resolvers: resolvers(case, room, end),
             ledger: before,
             sentinels: 0,
             bypass: Vec::new(),
@@ -115,8 +115,8 @@ impl Drop for Enrolled {
 }
 
 /// Where an agent's DNS is sent to.
-fn resolvers(case: Case<'_, '_>, end: &AgentEnd) -> [SocketAddr; 2] {
-    if case.cell.scenario.has_coredns() { coredns::addresses() } else { end.resolvers }
+fn resolvers(case: Case<'_, '_>, room: usize, end: &AgentEnd) -> [SocketAddr; 2] {
+    if case.cell.scenario.has_coredns() { coredns::addresses(room) } else { end.resolvers }
 }
 
 fn request(
@@ -131,7 +131,7 @@ fn request(
     request.agent = agent.agent.clone();
     request.project = agent.project.clone();
     request.rules = understood(&scenario.rules)?;
-    let mut addresses = ResolverAddresses::new(&resolvers(case, end), World::authority())?;
+    let mut addresses = ResolverAddresses::new(&resolvers(case, room, end), World::authority())?;
     if scenario.has_coredns() {
         addresses = addresses.behind(coredns::view(room))?;
     }

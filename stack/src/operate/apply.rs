@@ -1,7 +1,7 @@
 //! `stack apply`: has the proxy and the resolver serve what containers are listed, without a restart and without cutting a
 //! connection.
 
-use std::{fs, path::Path};
+use std::{fs, net::SocketAddr, path::Path};
 
 use anyhow::Context as _;
 use bollard::models::{Mount as Bind, MountType};
@@ -32,7 +32,9 @@ pub fn apply(folder: &Path, file: &Path) -> anyhow::Result<Outcome> {
         stack::containers(&text).map_err(|problem| Wrong(format!("{}: {problem}", file.display())))?;
     check(&containers, &settings).map_err(|problem| Wrong(format!("{}: {problem}", file.display())))?;
     let docker = Docker::connect(&settings.name)?;
-    let (next, plan) = Kept::read(folder)?.with(containers)?;
+    let (next, plan) = Kept::read(folder)?
+        .with(containers)
+        .map_err(|problem| Wrong(format!("{}: {problem:#}", file.display())))?;
     reachable(&plan, &settings).map_err(|problem| Wrong(format!("{}: {problem}", file.display())))?;
     tried(&docker, folder, &settings, &plan)?;
     // From here on it can be; an interrupted one is completed by the next, or by `up`.
@@ -40,16 +42,20 @@ pub fn apply(folder: &Path, file: &Path) -> anyhow::Result<Outcome> {
     configure::certificates(folder, &folder.join("envoy/certificates"), &plan, &settings)?;
     configure::containers(folder, &next, &plan, &settings)?;
     configure::rules(folder, &plan)?;
-    let name = format!("{}-envoy", settings.name);
+    let name = settings.container("envoy");
     if docker.running(&name)?.is_some() {
         let upstream = configure::upstream(&settings)?;
         ready::wait_until_served(&docker, &name, &Envoy::new(&plan, &upstream))?;
     } else {
         eprintln!("stack: the proxy does not run: `stack up` starts it, with what was applied");
     }
-    let name = format!("{}-coredns", settings.name);
+    let name = settings.container("coredns");
     if docker.running(&name)?.is_some() {
-        ready::wait_until_resolved(&docker, &name, &configure::corefile_of(&next, &plan, &settings))?;
+        let resolver = host(settings.agents, TO_RESOLVER);
+        let ports = next.containers.iter().filter_map(|container| next.dns(container));
+        let addresses: Vec<SocketAddr> = ports.map(|port| (resolver, port).into()).collect();
+        let corefile = configure::corefile_of(&next, &plan, &settings);
+        ready::wait_until_resolved(&docker, &name, &corefile, &addresses)?;
     } else {
         eprintln!("stack: the resolver does not run: `stack up` starts it, with what was applied");
     }
@@ -130,7 +136,7 @@ fn tried(docker: &Docker, folder: &Path, settings: &Settings, plan: &Plan) -> an
         ]);
         host.restart_policy = None;
     }
-    let (code, told) = docker.run(&format!("{}-check", settings.name), body)?;
+    let (code, told) = docker.run(&settings.container("check"), body)?;
     fs::remove_dir_all(&next).with_context(|| format!("cannot remove {}", next.display()))?;
     if code != 0 {
         return Err(
@@ -151,10 +157,10 @@ fn commands(folder: &Path, settings: &Settings, kept: &Kept, plan: &Plan) -> Str
     text.push_str("    ebpf-manager rules apply RULES --cgroup-id ID      # `ebpf-manager status` has the id\nand else by\n");
     for container in &plan.containers {
         let rules = folder.join(format!("rules/{}.yaml", container.container_id));
-        let view = kept.view(container).unwrap_or_default();
+        let dns = kept.dns(container).unwrap_or_default();
         text.push_str(&format!(
             "    ebpf-manager enrol CGROUP --container-id {id} --agent {agent} --project {project} \\\n        \
-             --rules {rules} --resolver {resolver}:53 --view {machine}:{view} --upstream DNS:53 \\\n        \
+             --rules {rules} --resolver {resolver}:{dns} --view {machine}:{dns} --upstream DNS:53 \\\n        \
              --proxy {proxy} --catch-all {catch_all} --infrastructure {proxy}:{telemetry} --subnet {subnet} --gateway {machine}\n",
             id = container.container_id,
             agent = quoted(&container.agent),

@@ -101,7 +101,7 @@ fn prometheus(settings: &Settings) -> Value {
 /// What Envoy is told besides the plan.
 pub fn upstream(settings: &Settings) -> anyhow::Result<Upstream> {
     let receiver = |lane: Lane, port: Option<u16>| {
-        let collector = host(settings.plane, collector_of(lane)).to_string();
+        let collector = host(settings.plane, collector_of(lane).1).to_string();
         Ok::<_, anyhow::Error>((collector, port.context("a lane has no receiver")?))
     };
     Ok(Upstream {
@@ -173,7 +173,10 @@ pub fn corefile_of(kept: &Kept, plan: &Plan, settings: &Settings) -> String {
     let views: Vec<View<'_>> = plan
         .containers
         .iter()
-        .filter_map(|container| Some(View { container, resolver: (machine, kept.view(container)?).into() }))
+        .filter_map(|container| {
+            let port = kept.dns(container)?;
+            Some(View { container, port, resolver: (machine, port).into() })
+        })
         .collect();
     let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, RESOLVER_METRICS));
     corefile(&[host(settings.agents, TO_RESOLVER).into()], DNS, &views, Some(metrics))

@@ -11,8 +11,8 @@ use super::{Wrong, files};
 
 /// Where it is, below the stack's folder.
 const FILE: &str = "plan.json";
-/// First port of resolver views, on the machine.
-const VIEWS: u16 = 5301;
+/// First port of a container's DNS.
+const FIRST: u16 = 5301;
 
 /// All of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -21,8 +21,8 @@ pub struct Kept {
     pub containers: Vec<Container>,
     /// Every destination that ever had a port of the proxy.
     handed: Vec<Port>,
-    /// Ports of resolver views, by container.
-    views: BTreeMap<String, u16>,
+    /// Ports of DNS, by container.
+    dns: BTreeMap<String, u16>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,21 +61,21 @@ impl Kept {
     /// With these containers instead, which have what they had, and the plan for them.
     pub fn with(&self, containers: Vec<Container>) -> anyhow::Result<(Self, Plan)> {
         let mut next = Self { containers, ..self.clone() };
-        next.views.retain(|id, _| next.containers.iter().any(|container| &container.container_id == id));
+        next.dns.retain(|id, _| next.containers.iter().any(|container| &container.container_id == id));
         let new: Vec<String> = next
             .containers
             .iter()
             .map(|container| container.container_id.clone())
-            .filter(|id| !next.views.contains_key(id))
+            .filter(|id| !next.dns.contains_key(id))
             .collect();
         // One that is gone may be enrolled still, and its view serve.
-        let taken: Vec<u16> = self.views.values().copied().collect();
-        let mut free = (VIEWS..=u16::MAX).filter(|port| !taken.contains(port));
+        let taken: Vec<u16> = self.dns.values().copied().collect();
+        let mut free = (FIRST..=u16::MAX).filter(|port| !taken.contains(port));
         for id in new {
-            let port = free.next().ok_or_else(|| {
-                Wrong("there are more containers than ports for their resolver views".to_owned())
-            })?;
-            next.views.insert(id, port);
+            let port = free
+                .next()
+                .ok_or_else(|| Wrong("there are more containers than ports for their DNS".to_owned()))?;
+            next.dns.insert(id, port);
         }
         let plan = next.plan()?;
         let kept = |(handed, listener): (&Handed, &u16)| Port {
@@ -90,9 +90,9 @@ impl Kept {
         Ok((next, plan))
     }
 
-    /// Where a container's resolver view is on the machine.
-    pub fn view(&self, container: &Container) -> Option<u16> {
-        self.views.get(&container.container_id).copied()
+    /// Port of a container's DNS: where the resolver serves it, and where its view is behind that, on the machine.
+    pub fn dns(&self, container: &Container) -> Option<u16> {
+        self.dns.get(&container.container_id).copied()
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_and_a_view_keep_their_ports_through_what_comes_between() {
+    fn a_destination_and_a_containers_dns_keep_their_ports_through_what_comes_between() {
         let folder = tempfile::tempdir().expect("a folder");
         let of = |id: &str, address: u8, host: &str| {
             format!(
@@ -128,11 +128,11 @@ mod tests {
         assert_eq!(ports, [("m.test".to_owned(), 16_000), ("z.test".to_owned(), 16_001)]);
         let (second, plan) = apply(&of("three", 132, "a.test"));
         assert_eq!(listeners(&plan), [("a.test".to_owned(), 16_002)]);
-        assert_eq!(second.view(&second.containers[0]), Some(5303));
+        assert_eq!(second.dns(&second.containers[0]), Some(5303));
         let (third, plan) = apply(&(of("two", 131, "z.test") + &of("one", 130, "m.test")));
         assert_eq!(listeners(&plan), ports);
         // The first port that nobody had the last time.
-        assert_eq!(third.view(&third.containers[0]), Some(5301));
-        assert_eq!(first.view(&first.containers[1]), Some(5302));
+        assert_eq!(third.dns(&third.containers[0]), Some(5301));
+        assert_eq!(first.dns(&first.containers[1]), Some(5302));
     }
 }

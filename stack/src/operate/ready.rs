@@ -45,7 +45,7 @@ pub fn is_ready(service: &Service, container: &Container) -> bool {
 
 /// Waits until it is. One that ends meanwhile is not waited for.
 pub fn wait(docker: &Docker, settings: &Settings, service: &Service) -> anyhow::Result<()> {
-    let name = format!("{}-{}", settings.name, service.name);
+    let name = settings.container(service.name);
     let begun = Instant::now();
     let restarts = docker.container(&name)?.map_or(0, |container| container.restarts());
     loop {
@@ -110,15 +110,22 @@ pub fn wait_until_served(docker: &Docker, name: &str, envoy: &Envoy<'_>) -> anyh
     }
 }
 
-/// Waits until the resolver serves this Corefile. It looks for another every few seconds.
-pub fn wait_until_resolved(docker: &Docker, name: &str, corefile: &str) -> anyhow::Result<()> {
+/// Waits until the resolver serves this Corefile, at each of these addresses. It looks for another every few seconds.
+pub fn wait_until_resolved(
+    docker: &Docker,
+    name: &str,
+    corefile: &str,
+    addresses: &[SocketAddr],
+) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
         let Some(pid) = docker.running(name)? else {
             return Err(docker.failed(name, "does not run"));
         };
         let page = answer_inside(pid, RESOLVER_METRICS, "/metrics");
-        if page.is_ok_and(|page| is_served(corefile, &page)) {
+        // It says so a moment before it listens.
+        let listens = |address: &SocketAddr| TcpStream::connect_timeout(address, LOOK).is_ok();
+        if page.is_ok_and(|page| is_served(corefile, &page)) && addresses.iter().all(listens) {
             return Ok(());
         }
         if begun.elapsed() > RESOLVED {

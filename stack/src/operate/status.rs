@@ -10,11 +10,12 @@ use std::{
 };
 
 use serde::Serialize;
-use stack::{certificates::Held, store::Standing};
+use stack::{Container, certificates::Held, store::Standing};
 
 use super::{
     Outcome,
     docker::Docker,
+    plan::Kept,
     ready,
     service::{self, Service},
     settings::{Settings, host},
@@ -31,9 +32,8 @@ pub struct Status {
     retention: Retention,
     /// Records that wait in the relay, by lane; or why that is not known.
     waiting: Result<BTreeMap<String, u64>, String>,
-    /// Datagrams of DNS that came faster than the resolver read them, since it was started: nobody's in particular, and in no
-    /// log. None if it does not run.
-    dropped: Option<u64>,
+    /// Questions that came faster than the resolver read them, since it was started: in no log. Of whoever lost any.
+    dropped: Vec<Dropped>,
     /// Certificates that end soon.
     certificates: Vec<Ending>,
     /// Seconds since 1970.
@@ -51,6 +51,18 @@ struct Running {
     restarts: i64,
     /// Whether it answers.
     ready: bool,
+}
+
+/// What the kernel had no room for at a container's socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Dropped {
+    /// Labels.
+    agent: String,
+    project: String,
+    /// The runtime's identifier.
+    container_id: String,
+    /// Datagrams.
+    questions: u64,
 }
 
 /// Who removes what is old.
@@ -92,7 +104,7 @@ pub fn status(folder: &Path, json: bool) -> anyhow::Result<Outcome> {
         streams: store.overview().map_err(|error| error.to_string()),
         retention,
         waiting: waiting(&settings).map_err(|error| format!("{error:#}")),
-        dropped: dropped(&docker, &settings)?,
+        dropped: dropped(&docker, &settings, &Kept::read(folder)?)?,
         certificates: ending(folder)?,
         now: seconds(SystemTime::now()),
     };
@@ -114,7 +126,7 @@ impl Status {
 }
 
 fn running(docker: &Docker, settings: &Settings, service: &Service) -> anyhow::Result<Running> {
-    let container = docker.container(&format!("{}-{}", settings.name, service.name))?;
+    let container = docker.container(&settings.container(service.name))?;
     let running = container.as_ref().filter(|container| container.is_running());
     Ok(Running {
         name: service.name,
@@ -142,22 +154,29 @@ fn pending(page: &str) -> BTreeMap<String, u64> {
 }
 
 /// What the kernel counts at the resolver's sockets.
-fn dropped(docker: &Docker, settings: &Settings) -> anyhow::Result<Option<u64>> {
-    let Some(pid) = docker.running(&format!("{}-coredns", settings.name))? else { return Ok(None) };
+fn dropped(docker: &Docker, settings: &Settings, kept: &Kept) -> anyhow::Result<Vec<Dropped>> {
+    let Some(pid) = docker.running(&settings.container("coredns"))? else { return Ok(Vec::new()) };
     let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    let all = drops(&table("udp"), service::DNS).saturating_add(drops(&table("udp6"), service::DNS));
-    Ok(Some(all))
+    let drops = drops(&(table("udp") + &table("udp6")));
+    let of = |container: &Container| {
+        let questions = drops.get(&kept.dns(container)?).copied().filter(|questions| *questions > 0)?;
+        let Container { agent, project, container_id, .. } = container.clone();
+        Some(Dropped { agent, project, container_id, questions })
+    };
+    Ok(kept.containers.iter().filter_map(of).collect())
 }
 
-/// Datagrams that sockets of a port had no room for, of a table as /proc/net/udp is: the last column.
-fn drops(table: &str, port: u16) -> u64 {
-    let of_port = format!(":{port:04X}");
-    let of_line = |line: &str| {
+/// Datagrams that sockets had no room for, by port, of a table as /proc/net/udp is: the last column.
+fn drops(table: &str) -> BTreeMap<u16, u64> {
+    let mut drops: BTreeMap<u16, u64> = BTreeMap::new();
+    for line in table.lines() {
         let mut columns = line.split_whitespace();
-        columns.nth(1).filter(|local| local.ends_with(&of_port))?;
-        columns.last()?.parse::<u64>().ok()
-    };
-    table.lines().filter_map(of_line).fold(0, u64::saturating_add)
+        let port = columns.nth(1).and_then(|local| u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok());
+        let (Some(port), Some(Ok(count))) = (port, columns.last().map(str::parse)) else { continue };
+        let all = drops.entry(port).or_default();
+        *all = all.saturating_add(count);
+    }
+    drops
 }
 
 /// Certificates below the stack's folder that end soon.

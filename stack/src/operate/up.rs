@@ -88,7 +88,7 @@ fn start(
     service: &Service,
     image: &str,
 ) -> anyhow::Result<&'static str> {
-    let name = format!("{}-{}", settings.name, service.name);
+    let name = settings.container(service.name);
     let mut places = Vec::new();
     for (network, address) in
         [(settings.agents_network(), service.agents), (settings.plane_network(), service.plane)]
@@ -217,7 +217,7 @@ The reader:
         --tls-ca {given}/collector-ca.crt --tls-cert {given}/egress.crt --tls-key {given}/egress.key
 Agents: `docker run --network {network}`, with {given}/proxy-ca.crt among the authorities they trust; list them for
     stack apply CONTAINERS.yaml
-which says how each is enrolled. The proxy is {proxy}, its catch-all {catch_all}; the resolver is {resolver}:53.
+which says how each is enrolled. The proxy is {proxy}, its catch-all {catch_all}; the resolver is {resolver}, with a port for each container.
 Agents' own telemetry: OTLP over TLS to https://{proxy}:{telemetry}
 Searches: {store}   Metrics: http://{prometheus}:9090
 ",

@@ -5,7 +5,7 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table, presets};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Retention, Status};
+use super::{Dropped, Retention, Status};
 
 /// Seconds of a minute, an hour and a day.
 const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "min")];
@@ -62,10 +62,11 @@ impl fmt::Display for Status {
                 }
             }
         }
-        if let Some(dropped) = self.dropped.filter(|dropped| *dropped > 0) {
+        for Dropped { agent, project, container_id, questions } in &self.dropped {
+            // The labels may be anything.
             write!(
                 f,
-                "\n{dropped} question(s) came faster than the resolver read them, and are in no log: a flood"
+                "\n{questions} question(s) of {agent:?} of {project:?} ({container_id}) came faster than the resolver read them, and are in no log: a flood"
             )?;
         }
         for one in &self.certificates {
@@ -137,12 +138,12 @@ mod tests {
                 "# TYPE clawker_relay_records_pending gauge\nclawker_relay_records_pending{lane=\"cp\"} 0\n\
                  clawker_relay_records_pending{lane=\"envoy\"} 17\nclawker_relay_bytes_pending{lane=\"envoy\"} 4096\n",
             )),
-            dropped: Some(drops(
-                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n \
-                 2553: 030012C6:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000 10001 0 386119 2 00000000bf4907ea 1315978\n \
-                 2554: 030012C6:3500 00000000:0000 07 00000000:00000000 00:00000000 00000000 10001 0 386120 2 00000000bf4907eb 7\n",
-                service::DNS,
-            )),
+            dropped: vec![Dropped {
+                agent: "scout\n\"".to_owned(),
+                project: String::new(),
+                container_id: "c1".to_owned(),
+                questions: 1_315_978,
+            }],
             certificates: vec![
                 Ending { file: "given/egress.crt".to_owned(), until: 1_795_946_400 + 9 * 86_400 },
                 Ending { file: "collector/certificates/server.crt".to_owned(), until: 1_795_946_000 },
@@ -153,9 +154,18 @@ mod tests {
         status.streams = Err("http://198.18.1.10:9200 does not answer: refused".to_owned());
         status.retention = Retention::Unknown;
         status.waiting = Err("it does not answer".to_owned());
-        status.dropped = None;
+        status.dropped.clear();
         status.certificates.clear();
         insta::assert_snapshot!(status.to_string());
+    }
+
+    #[test]
+    fn drops_are_told_apart_by_port() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n \
+            2553: 030012C6:14B5 00000000:0000 07 00000000:00000000 00:00000000 00000000 10001 0 386119 2 00000000bf4907ea 1315978\n \
+            2554: 030012C6:B514 00000000:0000 07 00000000:00000000 00:00000000 00000000 10001 0 386120 2 00000000bf4907eb 7\n  \
+            12: 000080FE00000000FF00A9C1AF87DBFE:14B5 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 14 2 0 3\n";
+        assert_eq!(drops(table), [(5301, 1_315_981), (46_356, 7)].into());
     }
 
     #[test]
