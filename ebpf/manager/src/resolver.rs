@@ -8,6 +8,7 @@
 //! Everything it reads is hostile: the container's questions, and the upstream's answers.
 
 mod addresses;
+mod tcp;
 mod upstream;
 
 use std::{
@@ -28,7 +29,10 @@ use hickory_server::{
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
     zone_handler::MessageResponseBuilder,
 };
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinSet,
+};
 
 pub use self::addresses::ResolverAddresses;
 use self::upstream::Upstream;
@@ -43,12 +47,11 @@ use crate::{
 
 /// Longest time an answer permits its addresses.
 const TTL_CEILING: Duration = Duration::from_secs(3600);
-/// How long an idle TCP client is kept.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A view that answers, until dropped.
 pub struct Resolver {
-    _server: Server<Handler>,
+    _udp: Server<Handler>,
+    _tcp: JoinSet<()>,
     upstream: Arc<Upstream>,
 }
 
@@ -67,14 +70,14 @@ impl Resolver {
             upstream: Arc::clone(&upstream),
             names: Arc::new(Mutex::new(Names::open(manager, cgroup_id)?)),
         };
-        let mut server = Server::new(handler);
+        let (mut udp, mut tcp) = (Server::new(handler.clone()), JoinSet::new());
         for address in addresses.listen() {
             let bound = |cause| Error::Listen { address, cause };
-            server.register_socket(UdpSocket::bind(address).await.map_err(bound)?);
-            let tcp = TcpListener::bind(address).await.map_err(bound)?;
-            server.register_listener(tcp, CLIENT_TIMEOUT, 4096);
+            udp.register_socket(UdpSocket::bind(address).await.map_err(bound)?);
+            let listener = TcpListener::bind(address).await.map_err(bound)?;
+            tcp.spawn(tcp::serve(listener, handler.clone()));
         }
-        Ok(Self { _server: server, upstream })
+        Ok(Self { _udp: udp, _tcp: tcp, upstream })
     }
 
     /// Questions that were answered SERVFAIL, because more were under way than it asks at once.
@@ -84,6 +87,7 @@ impl Resolver {
     }
 }
 
+#[derive(Clone)]
 struct Handler {
     manager: Manager,
     cgroup_id: u64,
