@@ -45,19 +45,29 @@ impl Manager {
         Ok(())
     }
 
-    /// Ends a bypass now; flows it permitted are cut. Without one, nothing happens.
+    /// Ends a bypass now; flows it permitted are cut. Without one nothing happens, and `false` is returned.
     ///
     /// # Errors
-    /// If the map refuses.
-    pub fn bypass_off(&self, cgroup_id: u64) -> Result<()> {
+    /// If the container is not enrolled, or a map refuses.
+    pub fn bypass_off(&self, cgroup_id: u64) -> Result<bool> {
         let event = Event::new(What::BypassOff).of(self.owner(cgroup_id));
-        self.tell(event, self.switch_off(cgroup_id))
+        match self.switch_off(cgroup_id) {
+            Ok(false) => Ok(false),
+            result => self.tell(event, result),
+        }
     }
 
-    fn switch_off(&self, cgroup_id: u64) -> Result<()> {
-        found("bypass_map", self.pins.bypass()?.remove(&cgroup_id))?;
-        tracing::warn!(event = "bypass_off", cgroup_id);
-        Ok(())
+    fn switch_off(&self, cgroup_id: u64) -> Result<bool> {
+        let _lock = self.lock_changes()?;
+        if found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_none() {
+            return Err(Error::NotEnrolled(cgroup_id));
+        }
+        self.end_if_over(cgroup_id)?;
+        let was_on = found("bypass_map", self.pins.bypass()?.remove(&cgroup_id))?.is_some();
+        if was_on {
+            tracing::warn!(event = "bypass_off", cgroup_id);
+        }
+        Ok(was_on)
     }
 
     /// Tells of every bypass that has reached its end, which the kernel saw to, and forgets it. Returns how many.

@@ -74,6 +74,9 @@ fn each_change_is_an_event_also_one_that_is_refused() {
     let mut sudo = set.command(Path::new(BINARY), &["bypass", "on", &id, "--for", "600"]);
     assert!(sudo.env("SUDO_UID", "1000").status().unwrap().success());
     set.run(&["bypass", "off", &id]);
+    // Nothing was on.
+    assert_eq!(set.run(&["bypass", "off", &id]).1, Some(0));
+    assert_eq!(set.run(&["bypass", "off", "999999999"]).1, Some(3));
     set.run(&["retire", &id]);
     set.run(&["retire", &id]);
     set.run(&["status"]);
@@ -88,6 +91,7 @@ fn each_change_is_an_event_also_one_that_is_refused() {
         ("rules_applied", "done"),
         ("bypass_on", "done"),
         ("bypass_off", "done"),
+        ("bypass_off", "refused"),
         ("retired", "done"),
         ("retired", "refused"),
         ("unloaded", "done"),
@@ -98,7 +102,7 @@ fn each_change_is_an_event_also_one_that_is_refused() {
     assert_eq!((&enrolled["container_id"], enrolled["cgroup_id"].to_string()), (&json!("c1"), id.clone()));
     assert_eq!((&enrolled["rules"], &enrolled["rules_hash"]), (&json!(2), &told[5]["rules_hash"]));
     assert!(told[3]["detail"].as_str().unwrap().contains("enrolled already"), "{}", told[3]);
-    assert_eq!((&told[3]["agent"], &told[8]["agent"]), (&json!("thief"), &json!(hostile)));
+    assert_eq!((&told[3]["agent"], &told[9]["agent"]), (&json!("thief"), &json!(hostile)));
     assert_eq!((&told[6]["actor"], &told[6]["actor_claimed"]), (&json!(0), &json!(1000)));
     let until = told[6]["until"].as_u64().unwrap() - 600_000_000_000;
     assert!((began..=unix_ns()).contains(&until), "{}", told[6]);

@@ -209,7 +209,7 @@ impl Script<'_, '_> {
         if let Some(switch) = &step.bypass {
             match switch {
                 BypassSwitch::On(duration) => manager.bypass_on(agent.cgroup_id, *duration)?,
-                BypassSwitch::Off => manager.bypass_off(agent.cgroup_id)?,
+                BypassSwitch::Off => manager.bypass_off(agent.cgroup_id).map(drop)?,
             }
             let after = SystemTime::now();
             for window in &mut agent.bypass {
