@@ -137,7 +137,10 @@ fn at_rest() -> Result<(), Failed> {
         audited.everything()?;
         if round == 2 {
             // While it takes what was folded, or sends it.
-            audited.lab.disturb(Disturbance::Kill(from(json!("reader 5 times in 600ms"))));
+            audited
+                .lab
+                .disturb(Disturbance::Kill(from(json!("reader 5 times in 600ms"))))
+                .expect("it is disturbed");
         }
         // Whoever looks changes nothing.
         audited.lab.manager.status()?;
@@ -187,13 +190,19 @@ fn waiting() -> Result<(), Failed> {
         let mine = audit.containers.iter().any(|one| counts(&one.counts));
         if audit.closed && exact && mine { Ok(()) } else { Err(Failed::from(format!("{what}:\n{audit}"))) }
     };
-    audited.lab.disturb(Disturbance::Stop(Outage { part: Stopped::Reader, length: LONG }));
+    audited
+        .lab
+        .disturb(Disturbance::Stop(Outage { part: Stopped::Reader, length: LONG }))
+        .expect("it is disturbed");
     audited.act(json!({"send": {"to": "198.51.100.9:9", "count": BURST}}))?;
     waits(&audited.audit()?, "the reader is not there", |counts| {
         counts.in_ring > 0 && counts.undocumented > 0 && counts.in_ring + counts.undocumented == BURST
     })?;
-    audited.lab.disturb(Disturbance::Stop(Outage { part: Stopped::Endpoint, length: LONG }));
-    audited.lab.disturb(Disturbance::Restart(Process::Reader));
+    audited
+        .lab
+        .disturb(Disturbance::Stop(Outage { part: Stopped::Endpoint, length: LONG }))
+        .expect("it is disturbed");
+    audited.lab.disturb(Disturbance::Restart(Process::Reader)).expect("it is disturbed");
     let deadline = Instant::now() + LONG / 2;
     loop {
         let audit = audited.audit()?;

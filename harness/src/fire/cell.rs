@@ -88,6 +88,9 @@ pub enum FireError {
     /// The run is to end.
     #[error("interrupted by {0}")]
     Interrupted(Signal),
+    /// What was to be done to the chain was not, or is not over.
+    #[error("{0:#}; so the case shows nothing")]
+    Disturbance(anyhow::Error),
     /// A fault of the endpoint met no record.
     #[error(
         "{path}: nothing was sent to the endpoint while it answered `{answer}`, so the step shows nothing"

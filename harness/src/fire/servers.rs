@@ -62,10 +62,7 @@ impl Servers {
             (Disturbance::Stop(Outage { part: Stopped::Coredns, length }), _, Some(coredns)) => {
                 coredns.leave(length)
             }
-            _ => {
-                lab.disturb(disturbance);
-                Ok(())
-            }
+            _ => lab.disturb(disturbance).map_err(FireError::Disturbance),
         }
     }
 

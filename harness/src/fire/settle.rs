@@ -92,13 +92,13 @@ pub(super) fn streams(
 ) -> Result<BTreeMap<String, Vec<Value>>, FireError> {
     let mut streams: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let Some(plane) = case.lab.plane() else { return Ok(streams) };
+    undisturbed(case.lab)?;
     if case.cell.scenario.expects(OVERSEER_STREAM) {
         streams.insert(OVERSEER_STREAM.to_owned(), told(case, plane, agents)?);
     }
     if !case.cell.scenario.has_envoy() {
         return Ok(streams);
     }
-    undisturbed(case.lab)?;
     let stream = Lane::Envoy.stream();
     let connect: Connect =
         serde_json::from_value(json!({"to": format!("{SENTINEL}:9"), "send": 1, "receive": 1}))?;
@@ -139,7 +139,7 @@ pub(super) fn undisturbed(lab: &Lab) -> Result<(), FireError> {
         uninterrupted()?;
         thread::sleep(LOOK);
     }
-    Ok(())
+    lab.plane().map_or(Ok(()), Plane::is_whole).map_err(FireError::Disturbance)
 }
 
 /// Waits until such a document is in `stream`, for [`STREAM_LIMIT`] from the last time that a part was away.

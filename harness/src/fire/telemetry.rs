@@ -100,12 +100,13 @@ pub(super) fn places(case: Case<'_, '_>, plane: &Plane, text: &str) -> Result<Ve
     Ok(places)
 }
 
-/// As it is, and as identifiers, bytes and JSON within a text are written: of the longer forms the beginning is enough.
+/// As it is, and as identifiers, bytes and JSON within a text are written: of the longer forms the beginning is enough. What
+/// base64 makes of it depends on where among others' bytes it begins.
 fn forms(text: &str) -> Vec<String> {
     let bytes: Vec<u8> = text.bytes().collect();
     let hex: String = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let base64 = BASE64_STANDARD.encode(bytes.iter().take(9).copied().collect::<Vec<u8>>());
-    vec![text.to_owned(), hex, base64]
+    let base64 = bytes.windows(9).take(3).map(|window| BASE64_STANDARD.encode(window));
+    [text.to_owned(), hex].into_iter().chain(base64).collect()
 }
 
 /// Whether any text in it, a name included, is so.
@@ -131,6 +132,9 @@ mod tests {
             json!({"the launch codes": 1}),
             json!({"traceId": "746865206c61756e636820636f646573"}),
             json!({"bytes": "dGhlIGxhdW5jaCBjb2Rlcw=="}),
+            json!({"bytes": BASE64_STANDARD.encode("1the launch codes")}),
+            json!({"bytes": BASE64_STANDARD.encode("12the launch codes")}),
+            json!({"bytes": BASE64_STANDARD.encode("123the launch codes")}),
         ] {
             assert!(anywhere(&found, &has), "{found}");
         }

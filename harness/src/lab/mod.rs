@@ -182,17 +182,21 @@ impl Lab {
     }
 
     /// Does that to the chain. What comes back by itself is not waited for.
-    pub fn disturb(&self, disturbance: Disturbance) {
+    ///
+    /// # Errors
+    /// If the telemetry plane does not do as it should.
+    pub fn disturb(&self, disturbance: Disturbance) -> anyhow::Result<()> {
+        let plane = || self.plane.as_ref().context("there is no telemetry plane in this tier");
         match disturbance {
-            Disturbance::Kill(kill) => {
-                at_random(kill.times, kill.within, || self.reader.order(Order::Kill));
+            Disturbance::Kill(kill) => at_random(kill.times, kill.within, || {
+                self.reader.order(Order::Kill);
+                Ok(())
+            })?,
+            Disturbance::Rollover(Rollover { lane, times, within }) => {
+                let plane = plane()?;
+                at_random(times, within, || plane.roll_over(&lane.stream()))
+                    .with_context(|| format!("{} does not go on in another index", lane.stream()))?;
             }
-            Disturbance::Rollover(Rollover { lane, times, within }) => at_random(times, within, || {
-                let plane = self.plane.as_ref().context("there is no telemetry plane in this tier");
-                if let Err(error) = plane.and_then(|plane| plane.roll_over(&lane.stream())) {
-                    tracing::error!(?error, stream = lane.stream(), "it does not go on in another index");
-                }
-            }),
             Disturbance::Restart(Process::Reader) => self.reader.order(Order::Restart),
             // The case's own, not the lab's.
             Disturbance::Restart(Process::Coredns | Process::Envoy)
@@ -202,13 +206,11 @@ impl Lab {
             }
             Disturbance::Stop(Outage { part: Stopped::Endpoint, length }) => self.endpoint.leave(length),
             Disturbance::Stop(Outage { part, length }) => {
-                let plane = self.plane.as_ref().context("there is no telemetry plane in this tier");
-                if let Err(error) = plane.and_then(|plane| plane.stop(part, length)) {
-                    tracing::error!(?error, %part, "it was not stopped");
-                }
+                plane()?.stop(part, length).with_context(|| format!("{part} was not stopped"))?;
             }
             Disturbance::Endpoint(answer) => self.endpoint.answer(answer),
         }
+        Ok(())
     }
 
     /// Where the manager and the reader keep their files.
@@ -254,14 +256,15 @@ impl Lab {
 }
 
 /// Does that so many times, at random instants of the time.
-fn at_random(times: u32, within: Duration, does: impl Fn()) {
+fn at_random(times: u32, within: Duration, does: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut instants: Vec<_> = (0..times).map(|_| within.mul_f64(fastrand::f64())).collect();
     instants.sort_unstable();
     let began = Instant::now();
     for instant in instants {
         interrupt::sleep(instant.saturating_sub(began.elapsed()));
-        does();
+        does()?;
     }
+    Ok(())
 }
 
 impl Drop for Lab {

@@ -12,7 +12,7 @@ use stack::{
     store::{Store, Wanted},
 };
 
-use super::{Plane, answers, listens, search::Search};
+use super::{Plane, answers, listens, runs, search::Search};
 use crate::{docker::Container, interrupt, scenario::types::Stopped};
 
 /// A field of every document that a store may be without.
@@ -34,7 +34,8 @@ impl Plane {
         let body = move || {
             interrupt::sleep(length);
             if let Err(error) = plane.end(part) {
-                tracing::error!(?error, %part, "what was stopped is not back");
+                // The first is the cause of what follows.
+                let _ = plane.broken.set(format!("{part} was stopped and is not back: {error:#}"));
             }
             plane.stopped.fetch_sub(1, Ordering::SeqCst);
         };
@@ -45,6 +46,14 @@ impl Plane {
     /// Whether anything is stopped, and will be back.
     pub(crate) fn is_disturbed(&self) -> bool {
         self.stopped.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether all that was stopped, in this case or one before, came back.
+    ///
+    /// # Errors
+    /// What did not.
+    pub(crate) fn is_whole(&self) -> anyhow::Result<()> {
+        self.broken.get().map_or(Ok(()), |problem| Err(anyhow::anyhow!("{problem}")))
     }
 
     /// Has a stream go on in another index.
@@ -60,8 +69,14 @@ impl Plane {
             Stopped::Opensearch => lock(&self.store).kill()?,
             Stopped::Collector => lock(&self.collector).kill()?,
             Stopped::Relay => lock(&self.relay).kill()?,
-            Stopped::Writes => self.search.set(&json!({"index.blocks.write": true}))?,
-            Stopped::Room => self.search.set(&json!({"index.blocks.read_only_allow_delete": true}))?,
+            Stopped::Writes => {
+                self.search.set(&json!({"index.blocks.write": true}))?;
+                self.search.refuses("cluster_block_exception")?;
+            }
+            Stopped::Room => {
+                self.search.set(&json!({"index.blocks.read_only_allow_delete": true}))?;
+                self.search.refuses("cluster_block_exception")?;
+            }
             Stopped::Field => {
                 for stream in Lane::ALL.map(Lane::stream) {
                     let mut template = self.search.template(&stream)?;
@@ -70,6 +85,7 @@ impl Plane {
                     self.search.put_template(&stream, &template)?;
                     self.search.roll_over(&stream)?;
                 }
+                self.search.refuses("strict_dynamic_mapping_exception")?;
             }
             Stopped::Reader | Stopped::Endpoint | Stopped::Coredns | Stopped::Envoy => {
                 anyhow::bail!("{part} is no part of the plane")
@@ -89,7 +105,7 @@ impl Plane {
             Stopped::Collector => {
                 let mut collector = lock(&self.collector);
                 collector.start()?;
-                answers(&collector, || listens(self.health))?;
+                answers(&collector, || runs(self.collectors.ours))?;
             }
             Stopped::Relay => {
                 let mut relay = lock(&self.relay);
@@ -117,6 +133,17 @@ pub(super) fn lock(container: &Mutex<Container>) -> MutexGuard<'_, Container> {
 }
 
 impl Search {
+    /// That a record is refused now, and why.
+    fn refuses(&self, why: &str) -> anyhow::Result<()> {
+        let record = json!({"@timestamp": 0, "attributes": {FIELD: "probe"}});
+        let path = format!("{}/_doc?op_type=create", Lane::Egress.stream());
+        match self.post::<Value>(&path, &record) {
+            Ok(_) => anyhow::bail!("the store took a record that it was to refuse"),
+            Err(error) if format!("{error:#}").contains(why) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Changes settings of every index.
     fn set(&self, settings: &Value) -> anyhow::Result<()> {
         self.put(&format!("{}/_settings", super::search::STREAMS), settings)
