@@ -8,7 +8,7 @@ use super::words::Paragraph;
 use crate::scenario::{
     Cell,
     types::{
-        Delivery, DocumentExpectation, LedgerExpectation, Losses, LostExpectation, MetricExpectation, Step,
+        DocumentExpectation, LedgerExpectation, Losses, LostExpectation, MetricExpectation, Step,
         WireExpectation,
     },
 };
@@ -36,7 +36,7 @@ pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
         let whose = emitter.called();
         text.row("expected", &format!("{count} flow(s) that {whose} took and told nothing of"));
     }
-    if expect.delivery == Delivery::Once {
+    if expect.nothing_twice {
         text.row("expected", "no document is there twice");
     }
     text.row("besides", "every document, and whatever arrives, is judged by the naive model");
@@ -86,7 +86,8 @@ fn document(expected: &DocumentExpectation) -> String {
     let filter = if filter.is_empty() { "with anything".to_owned() } else { format!("with {filter}") };
     let fields = list(&expected.fields);
     let fields = if fields.is_empty() { String::new() } else { format!("\n  each says {fields}") };
-    let indices = expected.indices.map(|least| format!(", in at least {least} indices")).unwrap_or_default();
+    let indices =
+        expected.at_least_indices.map(|least| format!(", in at least {least} indices")).unwrap_or_default();
     format!("{count} in {} {filter}{indices}{fields}", expected.stream)
 }
 

@@ -12,10 +12,7 @@ use super::{
 use crate::{
     event::{Class, Failure, Stage},
     plane::INDEX,
-    scenario::{
-        fields::EGRESS_STREAM,
-        types::{Delivery, DocumentExpectation},
-    },
+    scenario::{fields::EGRESS_STREAM, types::DocumentExpectation},
 };
 
 /// Most documents of one expectation whose differences are shown.
@@ -53,7 +50,7 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Option<Stage>) {
     if expect.nothing_else {
         failures.extend(unexpected(evidence, &claimed));
     }
-    if expect.delivery == Delivery::Once && !evidence.repeated.is_empty() {
+    if expect.nothing_twice && !evidence.repeated.is_empty() {
         let message = format!(
             "{} document(s) came again, though nothing had a sender send again",
             evidence.repeated.len()
@@ -65,7 +62,7 @@ pub fn judge(evidence: &Evidence<'_>) -> (Vec<Failure>, Option<Stage>) {
             .map(|one| format!("    {one}"))
             .collect::<Vec<_>>()
             .join("\n");
-        failures.push(evidence.failure(Class::Expectation, "expect.delivery", message, detail));
+        failures.push(evidence.failure(Class::Expectation, "expect.nothing_twice", message, detail));
     }
     (failures, stage)
 }
@@ -77,7 +74,7 @@ fn lie_in<'d>(
     expectation: &DocumentExpectation,
     meant: impl Iterator<Item = &'d Value>,
 ) -> Option<Failure> {
-    let least = expectation.indices?;
+    let least = expectation.at_least_indices?;
     let mut indices: BTreeMap<&str, usize> = BTreeMap::new();
     for document in meant {
         *indices.entry(document[INDEX].as_str().unwrap_or_default()).or_default() += 1;

@@ -17,14 +17,14 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicUsize},
+    sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicUsize},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use stack::{
-    AGENTS_VARIABLE, Collector, Lane,
+    AGENTS_VARIABLE, Collector, HEALTH, Lane,
     certificates::Authority,
     store::{Store, Wanted},
 };
@@ -52,13 +52,25 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(100);
 /// Port of agents' metrics, at their collector.
 const METRICS: u16 = 9464;
-/// Port where a collector says that it runs.
-const HEALTH: u16 = 13_133;
 /// Where a collector sees its files.
 const INSIDE: &str = "/etc/otelcol";
 /// Their configurations.
 const CONFIG: &str = "config.yaml";
 const AGENTS_CONFIG: &str = "agents-config.yaml";
+
+/// Where the collectors are.
+#[derive(Clone, Copy, Debug)]
+struct Collectors {
+    ours: IpAddr,
+    agents: IpAddr,
+}
+
+impl Collectors {
+    /// That which has a lane's receivers.
+    const fn of(self, lane: Lane) -> IpAddr {
+        if lane.is_trusted() { self.ours } else { self.agents }
+    }
+}
 
 /// Running servers. Dropping it ends and removes them.
 pub struct Plane {
@@ -66,12 +78,9 @@ pub struct Plane {
     follower: Follower,
     certificates: Certificates,
     collector: Mutex<Container>,
-    collector_address: IpAddr,
-    /// Where the collector says that it runs.
-    health: SocketAddr,
     /// That of agents' telemetry.
     agents_collector: Mutex<Container>,
-    agents_address: IpAddr,
+    collectors: Collectors,
     relay: Mutex<Container>,
     /// Where the relay says how it is.
     relay_pages: SocketAddr,
@@ -80,6 +89,8 @@ pub struct Plane {
     prometheus: Prometheus,
     /// What is stopped now.
     stopped: AtomicUsize,
+    /// What was stopped, and did not come back.
+    broken: OnceLock<String>,
     // After what is in them: networks, which stay where they are whatever becomes of a server.
     _places: [Container; 3],
     // Shared by cells; alone for the one that disturbs it.
@@ -111,13 +122,13 @@ impl Plane {
         Store::new(search.url(), None, None)?.bootstrap(&Wanted::default())?;
         tell("collectors");
         // Their certificate names their addresses.
-        let (collector_place, address) = place(&docker, "the collector")?;
-        let (agents_place, agents_address) = place(&docker, "the agents' collector")?;
-        let certificates = Certificates::make(&files.path().join("certificates"), [address, agents_address])?;
-        configure(files.path(), &search, address)?;
-        let receiver = |lane: Lane| if lane.is_trusted() { address } else { agents_address };
+        let (collector_place, ours) = place(&docker, "the collector")?;
+        let (agents_place, agents) = place(&docker, "the agents' collector")?;
+        let collectors = Collectors { ours, agents };
+        let certificates = Certificates::make(&files.path().join("certificates"), [ours, agents])?;
+        configure(files.path(), &search, ours)?;
         let (relay, relay_pages) =
-            relay::start(&docker, &programs.relay, files.path(), &collector_place, address, receiver)?;
+            relay::start(&docker, &programs.relay, files.path(), &collector_place, collectors)?;
         let order = |what: &str, place: &Container, config: &str| {
             Order::new(what, "collector", Network::Of(place.id().to_owned()))
                 .sees(&files.path().join(config), &format!("{INSIDE}/config.yaml"))
@@ -128,14 +139,13 @@ impl Plane {
                 .sees(&files.path().join("coredns"), &format!("{INSIDE}/coredns"))
                 .keeps(&files.path().join("state"), &format!("{INSIDE}/state")),
         )?;
-        let health = SocketAddr::new(address, HEALTH);
-        answers(&collector, || listens(health))?;
+        answers(&collector, || runs(ours))?;
         let mut of_agents = order("the agents' collector", &agents_place, AGENTS_CONFIG);
         of_agents.variables.push((AGENTS_VARIABLE.0.to_owned(), AGENTS_VARIABLE.1.to_owned()));
         let agents_collector = docker.start(of_agents)?;
-        answers(&agents_collector, || listens(SocketAddr::new(agents_address, HEALTH)))?;
+        answers(&agents_collector, || runs(agents))?;
         tell("prometheus");
-        let metrics = SocketAddr::new(agents_address, METRICS);
+        let metrics = SocketAddr::new(agents, METRICS);
         let prometheus = Prometheus::start(&docker, files.path(), metrics, relay_pages)?;
         let follower = Follower::start(search.clone())?;
         Ok(Self {
@@ -143,16 +153,15 @@ impl Plane {
             follower,
             certificates,
             collector: Mutex::new(collector),
-            collector_address: address,
-            health,
             agents_collector: Mutex::new(agents_collector),
-            agents_address,
+            collectors,
             relay: Mutex::new(relay),
             relay_pages,
             store: Mutex::new(store),
             search,
             prometheus,
             stopped: AtomicUsize::new(0),
+            broken: OnceLock::new(),
             _places: [store_place, collector_place, agents_place],
             calm: RwLock::new(()),
             programs,
@@ -202,17 +211,13 @@ impl Plane {
     /// Where a lane's receiver is.
     #[must_use]
     pub fn receiver(&self, lane: Lane) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.collector_of(lane), lane.port()?))
+        Some(SocketAddr::new(self.collectors.of(lane), lane.port()?))
     }
 
     /// Where a lane's receiver of OTLP over HTTP is.
     #[must_use]
     pub fn http_receiver(&self, lane: Lane) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.collector_of(lane), lane.http_port()?))
-    }
-
-    const fn collector_of(&self, lane: Lane) -> IpAddr {
-        if lane.is_trusted() { self.collector_address } else { self.agents_address }
+        Some(SocketAddr::new(self.collectors.of(lane), lane.http_port()?))
     }
 
     /// What a sender of a lane shows, and checks by.
@@ -337,6 +342,12 @@ fn configure(folder: &Path, search: &Search, relay: IpAddr) -> anyhow::Result<()
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Whether the collector there says that its pipelines run.
+fn runs(collector: IpAddr) -> bool {
+    let agent = ureq::Agent::config_builder().timeout_global(Some(LOOK)).proxy(None).build().new_agent();
+    agent.get(format!("http://{}/", SocketAddr::new(collector, HEALTH))).call().is_ok()
 }
 
 fn listens(address: SocketAddr) -> bool {

@@ -1,14 +1,10 @@
 //! The relay as it ships, in the collector's network.
 
-use std::{
-    fs,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-};
+use std::{fs, net::SocketAddr, path::Path};
 
 use stack::Lane;
 
-use super::answers;
+use super::{Collectors, answers};
 use crate::docker::{Container, Docker, Network, Order};
 
 /// Where the collectors reach it; the ports of the one beside it are others.
@@ -19,14 +15,13 @@ const PAGES: u16 = 9465;
 const INSIDE: &str = "/relay";
 
 /// Starts it in the collector's network, with its certificates and what it keeps below `files`, and waits until it answers.
-/// `receiver` says where a lane is. Returns where it answers.
+/// Returns where it answers.
 pub(super) fn start(
     docker: &Docker,
     program: &Path,
     files: &Path,
     collector: &Container,
-    address: IpAddr,
-    receiver: impl Fn(Lane) -> IpAddr,
+    collectors: Collectors,
 ) -> anyhow::Result<(Container, SocketAddr)> {
     let state = files.join("relay");
     fs::create_dir_all(&state)?;
@@ -48,13 +43,13 @@ pub(super) fn start(
     }
     for (lane, port) in Lane::ALL.into_iter().filter_map(|lane| Some((lane, lane.kept_port()?))) {
         // By the address that the collector's certificate is for.
-        order = order.told(["--lane", &format!("{}=https://{}:{port}", lane.word(), receiver(lane))]);
+        order = order.told(["--lane", &format!("{}=https://{}:{port}", lane.word(), collectors.of(lane))]);
         if lane.is_numbered() {
             order = order.told(["--numbered", lane.word()]);
         }
     }
     let relay = docker.start(order)?;
-    let pages = SocketAddr::new(address, PAGES);
+    let pages = SocketAddr::new(collectors.ours, PAGES);
     answers(&relay, || super::listens(pages))?;
     Ok((relay, pages))
 }

@@ -37,7 +37,7 @@ pub use application::{Destination, Grpc, Http3, Quic, Stun, Websocket};
 pub use ask::{Ask, NoName};
 pub use connect::{Connect, ConnectVia, End};
 pub use expect::{
-    Delivery, DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, LostCount, LostExpectation,
+    DocumentExpectation, Expect, Leak, LedgerExpectation, Losses, LostCount, LostExpectation,
     MetricExpectation, Until, WireExpectation,
 };
 pub use fault::{Answer, Kill, NoFault, Outage, Process, Recreated, Rollover, Stopped};

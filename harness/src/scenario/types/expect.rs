@@ -41,9 +41,9 @@ pub struct Expect {
     /// counts them.
     #[serde(default)]
     pub lost: Option<LostExpectation>,
-    /// `at_least_once` (default), or `once`: no document may be there twice, where nothing has a sender send again.
+    /// No document may be there twice. For cases where nothing has a sender send again. Default false.
     #[serde(default)]
-    pub delivery: Delivery,
+    pub nothing_twice: bool,
     /// `none` (default), or `accounted`: records may be lost where the chain says so, which the ledger checks.
     #[serde(default)]
     pub losses: Losses,
@@ -87,7 +87,7 @@ pub struct DocumentExpectation {
     /// Indices of the stream that they lie in, at least.
     #[serde(default)]
     #[schemars(range(min = 2))]
-    pub indices: Option<u64>,
+    pub at_least_indices: Option<u64>,
 }
 
 /// What a step waits for.
@@ -163,17 +163,6 @@ pub enum LedgerExpectation {
     Closed,
     /// Not judged in this case.
     Any,
-}
-
-/// How often a document is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// Once, or again where its sender had no answer.
-    #[default]
-    AtLeastOnce,
-    /// Once.
-    Once,
 }
 
 /// What servers lost in their own memory, and told nothing of.

@@ -131,8 +131,8 @@ fn document(check: &mut Check<'_>, path: &str, document: &DocumentExpectation) {
     for (part, fields) in [("where", &document.filter), ("match", &document.fields)] {
         attributes(check, &format!("{path}.{part}"), &document.stream, fields);
     }
-    if let Some(indices) = document.indices {
-        let path = format!("{path}.indices");
+    if let Some(indices) = document.at_least_indices {
+        let path = format!("{path}.at_least_indices");
         if indices < 2 {
             check.fault(&path, "every document lies in one index");
         } else if !check.scenario.rolls_over() {
