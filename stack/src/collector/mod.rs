@@ -29,6 +29,8 @@ pub const AGENTS_MEMORY: u32 = 768;
 const REFUSES_AT: (u32, u32) = (480, 160);
 /// What it is to have in its environment: from so much on, what is not used any more is looked for the whole time.
 pub const AGENTS_VARIABLE: (&str, &str) = ("GOMEMLIMIT", "600MiB");
+/// Port where a collector says that it runs, at any path.
+pub const HEALTH: u16 = 13_133;
 /// Port of what the agents' collector tells Prometheus of itself: what it refused, among others.
 pub const AGENTS_OWN_METRICS: u16 = 8888;
 
@@ -98,7 +100,7 @@ impl Collector {
             "receivers": parts.receivers,
             "processors": parts.processors,
             "exporters": parts.exporters,
-            "extensions": {"health_check": {"endpoint": "0.0.0.0:13133"}},
+            "extensions": {"health_check": {"endpoint": format!("0.0.0.0:{HEALTH}")}},
             "service": {
                 "extensions": ["health_check"],
                 "pipelines": parts.pipelines,

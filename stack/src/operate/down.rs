@@ -1,10 +1,10 @@
 //! `stack down`: ends and removes what is the stack's, and leaves its data.
 
-use std::{fs, path::Path};
+use std::{cmp::Reverse, fs, io::ErrorKind, path::Path};
 
 use anyhow::Context as _;
 
-use super::{Outcome, docker::Docker, files, ready, settings::Settings};
+use super::{Outcome, docker::Docker, files, ready, service, settings::Settings};
 
 /// Ends the stack in `folder`; with `remove_data` also removes documents, metrics, what waits to be sent, and logs.
 pub fn down(folder: &Path, remove_data: bool) -> anyhow::Result<Outcome> {
@@ -13,9 +13,10 @@ pub fn down(folder: &Path, remove_data: bool) -> anyhow::Result<Outcome> {
     let _lock = files::lock(folder)?;
     let docker = Docker::connect(&settings.name)?;
     let mut names = docker.containers()?;
-    // Senders before those that they send to.
-    let order = ["coredns", "envoy", "prometheus", "collector", "relay", "opensearch"];
-    names.sort_by_key(|name| order.iter().position(|one| name.ends_with(one)));
+    // Senders before those that they send to, which were started before them.
+    let started: Vec<String> =
+        service::all(&settings).iter().map(|service| settings.container(service.name)).collect();
+    names.sort_by_key(|name| Reverse(started.iter().position(|one| one == name)));
     for name in names {
         docker.remove(&name)?;
         println!("{name}: removed");
@@ -33,8 +34,12 @@ pub fn down(folder: &Path, remove_data: bool) -> anyhow::Result<Outcome> {
     }
     let data = folder.join("data");
     if remove_data {
-        fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
-        println!("{}: removed", data.display());
+        match fs::remove_dir_all(&data) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", data.display()));
+            }
+            _ => println!("{}: removed", data.display()),
+        }
     } else {
         println!("{}: left; --remove-data removes it", data.display());
     }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use stack::{AGENTS_MEMORY, AGENTS_VARIABLE, Lane, PROXY_MEMORY};
+use stack::{AGENTS_MEMORY, AGENTS_VARIABLE, HEALTH, Lane, PROXY_MEMORY};
 
 use super::{
     files::User,
@@ -160,7 +160,7 @@ pub fn all(settings: &Settings) -> Vec<Service> {
                 keeps("data/collector", "/etc/otelcol/state"),
             ],
             plane: plane(COLLECTOR),
-            ready: Ready::Answers(13_133, "/"),
+            ready: Ready::Answers(HEALTH, "/"),
             read_once: vec!["collector/config.yaml", "collector/certificates"],
             ..base.clone()
         },
@@ -177,7 +177,7 @@ pub fn all(settings: &Settings) -> Vec<Service> {
             // What agents send it to do waits for what the others have to do.
             cpu_shares: Some(256),
             plane: plane(AGENTS_COLLECTOR),
-            ready: Ready::Answers(13_133, "/"),
+            ready: Ready::Answers(HEALTH, "/"),
             read_once: vec!["agents-collector/config.yaml", "agents-collector/certificates"],
             ..base.clone()
         },
@@ -249,16 +249,16 @@ fn relay(settings: &Settings) -> Vec<String> {
     command.push(format!("--listen=0.0.0.0:{RELAY_METRICS}"));
     command.push(format!("--node={}", settings.name));
     for (lane, port) in Lane::ALL.into_iter().filter_map(|lane| Some((lane, lane.kept_port()?))) {
-        let collector = host(settings.plane, collector_of(lane));
+        let collector = host(settings.plane, collector_of(lane).1);
         command.push(format!("--lane={}=https://{collector}:{port}", lane.word()));
         command.extend(lane.is_numbered().then(|| format!("--numbered={}", lane.word())));
     }
     command
 }
 
-/// Which collector has a lane's receivers.
-pub const fn collector_of(lane: Lane) -> u8 {
-    if lane.is_trusted() { COLLECTOR } else { AGENTS_COLLECTOR }
+/// Which collector has a lane's receivers: its folder, and where it is.
+pub const fn collector_of(lane: Lane) -> (&'static str, u8) {
+    if lane.is_trusted() { ("collector", COLLECTOR) } else { ("agents-collector", AGENTS_COLLECTOR) }
 }
 
 /// Folders that services write to, and whose they are.

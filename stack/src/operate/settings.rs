@@ -140,6 +140,11 @@ impl Settings {
         }
     }
 
+    /// Name of a service's container.
+    pub fn container(&self, service: &str) -> String {
+        format!("{}-{service}", self.name)
+    }
+
     /// Name of the network of agents.
     pub fn agents_network(&self) -> String {
         format!("{}-agents", self.name)

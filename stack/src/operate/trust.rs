@@ -10,7 +10,7 @@ use stack::{
 
 use super::{
     files::{self, User},
-    service::{self, AGENTS_COLLECTOR, COLLECTOR, USER},
+    service::{self, AGENTS_COLLECTOR, COLLECTOR, USER, collector_of},
     settings::{Settings, host},
 };
 
@@ -55,7 +55,7 @@ pub fn ready(folder: &Path, settings: &Settings) -> anyhow::Result<Vec<String>> 
     for lane in Lane::ALL {
         let authority = authority(lane.word())?;
         files::write(
-            &at(&format!("{}/certificates/{}-ca.crt", folder_of(lane), lane.word())),
+            &at(&format!("{}/certificates/{}-ca.crt", collector_of(lane).0, lane.word())),
             authority.certificate().as_bytes(),
             0o644,
             None,
@@ -95,11 +95,6 @@ pub fn ready(folder: &Path, settings: &Settings) -> anyhow::Result<Vec<String>> 
     }
     files::write(&at("given/proxy-ca.crt"), proxy(folder)?.certificate().as_bytes(), 0o644, None)?;
     Ok(made)
-}
-
-/// Folder of the collector that has a lane.
-const fn folder_of(lane: Lane) -> &'static str {
-    if lane.is_trusted() { "collector" } else { "agents-collector" }
 }
 
 /// Who signs what the proxy shows to agents.

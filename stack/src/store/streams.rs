@@ -54,7 +54,7 @@ fn found(server: &Server, stream: &Stream) -> Result<Option<Outcome>, Error> {
     ))))
 }
 
-/// The index that is written to, which is a stream's last.
+/// A stream's indices, the oldest first; the last is written to.
 pub(super) fn indices(server: &Server, stream: &str) -> Result<Vec<String>, Error> {
     let path = format!("_data_stream/{stream}");
     let Some(answer) = server.get(&path)?.found()? else { return Ok(Vec::new()) };
