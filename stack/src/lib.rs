@@ -18,7 +18,7 @@ mod stream;
 
 pub use collector::{AGENTS_MEMORY, AGENTS_OWN_METRICS, AGENTS_VARIABLE, Collector, HEALTH, RELAY};
 pub use container::{Container, containers};
-pub use envoy::{AdminError, DUMP, Envoy, PROXY_MEMORY, Shown, Telemetry, Upstream, ask};
+pub use envoy::{AdminError, DUMP, Envoy, LOG_LOST, LogLost, PROXY_MEMORY, Shown, Telemetry, Upstream, ask};
 pub use plan::{Handed, Listeners, Plan, PlanError};
 pub use prometheus::Prometheus;
 pub use stream::Lane;

@@ -1,15 +1,25 @@
 //! Envoy's own word on the configuration, and what a person reads of it.
 
+#[path = "envoy/lost.rs"]
+mod lost;
 mod servers;
 
 use std::{
     fs,
+    path::Path,
     process::{Command, ExitCode},
+    time::Duration,
 };
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::{Value, json};
-use stack::{Container, Envoy, Lane, Listeners, Plan, Shown, Telemetry, Upstream};
+use stack::{
+    Container, Envoy, Lane, Listeners, Plan, Shown, Telemetry, Upstream,
+    certificates::{Authority, Role},
+};
+
+/// How long a certificate holds here.
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 const RULES: &str = "
 - {dst: api.test, proto: https, path_rules: [{path: /v1, action: allow}, {path: /v1/admin, action: deny}]}
@@ -28,6 +38,7 @@ fn main() -> ExitCode {
         Trial::test("files are as they were read last", golden),
         Trial::test("what is not served yet is told", served),
         Trial::ignorable_test("envoy takes it", validated),
+        Trial::ignorable_test("what the proxy lost of its log is told", lost::lost),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -130,27 +141,8 @@ fn validated() -> Result<Completion, Failed> {
     let upstream = upstream(folder.path().to_str().ok_or("a path in UTF-8")?);
     let plan = plan();
     let generated = Envoy::new(&plan, &upstream);
-    fs::create_dir_all(at("certificates"))?;
-    for folder in ["lane", "telemetry"] {
-        fs::create_dir_all(at(folder))?;
-    }
-    for Shown { file, names } in generated.certificates() {
-        let pair = rcgen::generate_simple_self_signed(names)?;
-        fs::write(at(&format!("certificates/{file}.crt")), pair.cert.pem())?;
-        fs::write(at(&format!("certificates/{file}.key")), pair.signing_key.serialize_pem())?;
-    }
-    let lane = rcgen::generate_simple_self_signed(["envoy".to_owned()])?;
-    fs::write(at("authorities.crt"), lane.cert.pem())?;
-    for folder in ["lane", "telemetry"] {
-        for name in ["ca.crt", "tls.crt"] {
-            fs::write(at(&format!("{folder}/{name}")), lane.cert.pem())?;
-        }
-        fs::write(at(&format!("{folder}/tls.key")), lane.signing_key.serialize_pem())?;
-    }
-    for (name, content) in generated.files().into_iter().chain([("whole.json".to_owned(), generated.whole())])
-    {
-        fs::write(at(&name), serde_json::to_vec_pretty(&content)?)?;
-    }
+    write(&generated, folder.path())?;
+    fs::write(at("whole.json"), serde_json::to_vec_pretty(&generated.whole())?)?;
     // The whole one for its content, the bootstrap for itself.
     for file in ["whole.json", "bootstrap.json"] {
         let output = Command::new(&envoy).args(["--mode", "validate", "-c"]).arg(at(file)).output()?;
@@ -160,4 +152,28 @@ fn validated() -> Result<Completion, Failed> {
         }
     }
     Ok(Completion::Completed)
+}
+
+/// All that Envoy reads, in the folder that it sees; whom it shows its lane's certificate to has the same.
+fn write(generated: &Envoy<'_>, folder: &Path) -> Result<(), Failed> {
+    let at = |name: &str| folder.join(name);
+    fs::create_dir_all(at("certificates"))?;
+    for folder in ["lane", "telemetry"] {
+        fs::create_dir_all(at(folder))?;
+    }
+    for Shown { file, names } in generated.certificates() {
+        let pair = rcgen::generate_simple_self_signed(names)?;
+        fs::write(at(&format!("certificates/{file}.crt")), pair.cert.pem())?;
+        fs::write(at(&format!("certificates/{file}.key")), pair.signing_key.serialize_pem())?;
+    }
+    let authority = Authority::open(folder, "authority")?;
+    fs::copy(at("authority-ca.crt"), at("authorities.crt"))?;
+    for lane in ["lane", "telemetry"] {
+        authority.issue(&["envoy"], Role::Client, YEAR)?.write(&at(lane), "tls")?;
+        fs::copy(at("authority-ca.crt"), at(lane).join("ca.crt"))?;
+    }
+    for (name, content) in generated.files() {
+        fs::write(at(&name), serde_json::to_vec_pretty(&content)?)?;
+    }
+    Ok(())
 }

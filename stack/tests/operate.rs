@@ -166,6 +166,11 @@ fn whole() -> Result<Completion, Failed> {
     let made = stack.containers()?;
     same("containers", made.len(), SERVICES.len())?;
     let status = stack.status(0)?;
+    let relayed = ["claude", "coredns", "cp", "envoy", "overseer"];
+    let lanes = status["lanes"]["Ok"].as_object().ok_or("lanes")?;
+    same("lanes", lanes.keys().map(String::as_str).collect::<Vec<_>>(), relayed.to_vec())?;
+    same("lanes that are read", lanes.values().all(|lane| lane["records"]["given_up"] == json!(0)), true)?;
+    same("the proxy's log", &status["log"]["Ok"], &json!({"entries": 0, "given_up": 0, "overflown": 0}))?;
     same("streams", status["streams"]["Ok"].as_array().map(Vec::len), Some(documents::ALL.len()))?;
     // What is right stays.
     ended(0, stack.up(&[])?)?;
@@ -191,6 +196,13 @@ fn whole() -> Result<Completion, Failed> {
     let found: Value =
         serde_json::from_str(&ureq::get(format!("{url}/_count")).call()?.body_mut().read_to_string()?)?;
     same("documents", &found["count"], &json!(1))?;
+    // What was lost for good is told, and stays so: here a file of the relay's that cannot be read any more.
+    ended(0, docker(&["kill", &format!("{}-relay", stack.name)])?)?;
+    fs::write(stack.at("data/relay/cp.redb"), [0x5a; 4096])?;
+    ended(0, stack.up(&[])?)?;
+    let status = stack.status(3)?;
+    let damaged = |lane: &str| status["lanes"]["Ok"][lane]["damaged"].clone();
+    same("damaged files", [damaged("cp"), damaged("envoy")], [json!(1), json!(0)])?;
     stack.ends(0, &["down", "--remove-data"])?;
     same("data", stack.at("data").exists(), false)?;
     same("containers at the end", stack.containers()?, Vec::new())?;

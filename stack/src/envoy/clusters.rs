@@ -46,7 +46,9 @@ pub(super) fn all(plan: &Plan, upstream: &Upstream) -> Vec<Value> {
         }
     }
     let lane = format!("{}/lane", upstream.folder);
-    clusters.push(collector(COLLECTOR, &upstream.collector, &lane));
+    let mut log = collector(COLLECTOR, &upstream.collector, &lane);
+    limits::bound_log(&mut log);
+    clusters.push(log);
     let Telemetry { grpc, http, .. } = &upstream.telemetry;
     let folder = format!("{}/telemetry", upstream.folder);
     for container in &plan.containers {

@@ -35,8 +35,17 @@ const WINDOW_OF_ALL: u32 = 1 << 20;
 pub const PROXY_MEMORY: u32 = 1024;
 /// Of that, bytes of its heap: what it does when that runs short comes before the kernel ends it.
 const HEAP: u64 = (PROXY_MEMORY as u64) / 8 * 7 * (1 << 20);
+/// Requests with entries of the access log that wait for the collector at once, of all containers. Each has 16 KiB and an entry at
+/// most. Of itself, Envoy lets three be sent again at a time, and throws the others' entries away.
+const LOGGED: u32 = 4_096;
 /// How long a request's head may take, from its first byte.
 const HEAD: &str = "30s";
+
+/// Has the access log's cluster hold what the collector did not take yet.
+pub(super) fn bound_log(cluster: &mut Value) {
+    let most = json!({"max_requests": LOGGED, "max_pending_requests": LOGGED, "max_retries": LOGGED});
+    join(cluster, json!({"circuit_breakers": {"thresholds": [most]}}));
+}
 
 /// Of a chain of requests.
 pub(super) fn of_requests() -> Value {

@@ -135,8 +135,8 @@ fn only(mut log: Value, expression: &str) -> Value {
     log
 }
 
-/// How often it sends again what the collector did not take, once or twice a second: what waits is in its memory.
-const RETRIES: u32 = 60;
+/// How often it sends again what the collector did not take, twice a second in the mean: what waits is in its memory.
+const RETRIES: u32 = 120;
 
 fn logger(fields: &BTreeMap<&str, String>) -> Value {
     json!({

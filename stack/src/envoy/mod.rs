@@ -9,6 +9,7 @@ mod clusters;
 mod limits;
 mod listeners;
 mod log;
+mod lost;
 mod routes;
 mod served;
 mod telemetry;
@@ -25,6 +26,7 @@ use serde_json::{Value, json};
 use crate::{Handed, Plan};
 pub use admin::{AdminError, ask};
 pub use limits::PROXY_MEMORY;
+pub use lost::{LOG_LOST, LogLost};
 pub use served::DUMP;
 pub(crate) use telemetry::IDENTITY;
 

@@ -1,6 +1,8 @@
 //! What emitters lost in their own memory: Envoy and CoreDNS tell of what they did by and by, and what a kill finds them
 //! holding is told nowhere. It is derived: the kernel's flow to them is in the store, and no document of theirs is.
 //!
+//! A flow is told of by one document, however many requests there were on it: of which of them nothing is told is not derived.
+//!
 //! The reverse is looked at as well: a document of theirs whose flow is nowhere.
 
 mod compare;

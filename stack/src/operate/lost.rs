@@ -12,7 +12,8 @@ use super::{Outcome, settings::Settings, store};
 
 /// What the table's words mean.
 const WORDS: &str = "\
-told: flows that it told of. LOST: that it took and told nothing of: lost in its memory, or over before anything was asked.
+told: flows that it told of, of some request on it or of all. LOST: that it took and told nothing of: lost in its memory, or over
+before anything was asked.
 silent: on which the container said nothing. not taken: refused or unanswered. too young: ended a moment ago, not judged.
 documents: whose flow is there. NO FLOW: whose flow is over, and nowhere. flow open: whose flow may not be over.";
 

@@ -82,7 +82,7 @@ fn answer_inside(pid: u32, port: u16, path: &str) -> anyhow::Result<String> {
 }
 
 /// What the proxy whose first process is `pid` answers to whoever administers it.
-fn answer_of_proxy(pid: u32, path: &str) -> anyhow::Result<Vec<u8>> {
+pub fn answer_of_proxy(pid: u32, path: &str) -> anyhow::Result<Vec<u8>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let asked = async { tokio::time::timeout(ANSWER, stack::ask(pid, path)).await };
     Ok(runtime.block_on(asked).context("it does not answer in time")??)

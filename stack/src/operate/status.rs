@@ -1,5 +1,6 @@
 //! `stack status`: how each part stands, and what somebody has to see to.
 
+mod lanes;
 mod show;
 
 use std::{
@@ -9,8 +10,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use anyhow::Context as _;
 use serde::Serialize;
-use stack::{Container, certificates::Held, store::Standing};
+use stack::{Container, LOG_LOST, LogLost, certificates::Held, store::Standing};
 
 use super::{
     Outcome,
@@ -21,6 +23,7 @@ use super::{
     settings::{Settings, host},
     store, trust,
 };
+use lanes::Lane;
 
 /// All of it.
 #[derive(Debug, Serialize)]
@@ -30,8 +33,10 @@ pub struct Status {
     streams: Result<Vec<Standing>, String>,
     /// Whether the store removes what is old by itself; if not, `stack keep` must.
     retention: Retention,
-    /// Records that wait in the relay, by lane; or why that is not known.
-    waiting: Result<BTreeMap<String, u64>, String>,
+    /// What waits in the relay, and what it could not keep or hand over, by lane; or why that is not known.
+    lanes: Result<BTreeMap<String, Lane>, String>,
+    /// What the proxy lost of its log; or why that is not known.
+    log: Result<LogLost, String>,
     /// Questions that came faster than the resolver read them, since it was started: in no log. Of whoever lost any.
     dropped: Vec<Dropped>,
     /// Certificates that end soon.
@@ -103,7 +108,8 @@ pub fn status(folder: &Path, json: bool) -> anyhow::Result<Outcome> {
         services,
         streams: store.overview().map_err(|error| error.to_string()),
         retention,
-        waiting: waiting(&settings).map_err(|error| format!("{error:#}")),
+        lanes: lanes(&settings).map_err(|error| format!("{error:#}")),
+        log: log(&docker, &settings).map_err(|error| format!("{error:#}")),
         dropped: dropped(&docker, &settings, &Kept::read(folder)?)?,
         certificates: ending(folder)?,
         now: seconds(SystemTime::now()),
@@ -117,10 +123,13 @@ pub fn status(folder: &Path, json: bool) -> anyhow::Result<Outcome> {
 }
 
 impl Status {
+    /// What waits is under way. What is lost for good stays told of, as long as whoever counts it does.
     fn is_good(&self) -> bool {
         let streams = self.streams.as_ref();
         self.services.iter().all(|service| service.ready)
             && streams.is_ok_and(|streams| streams.iter().all(|stream| stream.documents.is_some()))
+            && self.lanes.as_ref().is_ok_and(|lanes| !lanes.values().any(Lane::is_lost))
+            && self.log.as_ref().is_ok_and(|log| !log.is_any())
             && self.certificates.is_empty()
     }
 }
@@ -138,19 +147,15 @@ fn running(docker: &Docker, settings: &Settings, service: &Service) -> anyhow::R
 }
 
 /// What the relay says of itself.
-fn waiting(settings: &Settings) -> anyhow::Result<BTreeMap<String, u64>> {
+fn lanes(settings: &Settings) -> anyhow::Result<BTreeMap<String, Lane>> {
     let address = host(settings.plane, service::RELAY);
-    let page = ready::answer(&format!("http://{address}:{}/metrics", service::RELAY_METRICS))?;
-    Ok(pending(&page))
+    lanes::lanes(&ready::answer(&format!("http://{address}:{}/metrics", service::RELAY_METRICS))?)
 }
 
-/// Records by lane, of a page of metrics.
-fn pending(page: &str) -> BTreeMap<String, u64> {
-    let of_line = |line: &str| {
-        let (lane, count) = line.strip_prefix("clawker_relay_records_pending{lane=\"")?.split_once("\"} ")?;
-        Some((lane.to_owned(), count.trim().parse().ok()?))
-    };
-    page.lines().filter_map(of_line).collect()
+/// What the proxy says of its log.
+fn log(docker: &Docker, settings: &Settings) -> anyhow::Result<LogLost> {
+    let pid = docker.running(&settings.container("envoy"))?.context("it does not run")?;
+    LogLost::read(&ready::answer_of_proxy(pid, LOG_LOST)?).context("it does not tell what it lost")
 }
 
 /// What the kernel counts at the resolver's sockets.

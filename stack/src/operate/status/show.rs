@@ -1,11 +1,16 @@
 //! As people read it.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use comfy_table::{CellAlignment, Table, presets};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Dropped, Retention, Status};
+use stack::LogLost;
+
+use super::{
+    Dropped, Retention, Status,
+    lanes::{Lane, Records},
+};
 
 /// Seconds of a minute, an hour and a day.
 const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "min")];
@@ -49,18 +54,38 @@ impl fmt::Display for Status {
                 writeln!(f, "{}\n", all.trim_fmt())?;
             }
         }
+        if let Ok(lanes) = &self.lanes {
+            writeln!(f, "{}\n", of_lanes(lanes).trim_fmt())?;
+        }
         f.write_str(match self.retention {
             Retention::Policy => "What is old is removed by the store's policy.",
             Retention::Keep => "The store removes nothing by itself: `stack keep` must be run daily.",
             Retention::Unknown => "Whether what is old is removed is not known.",
         })?;
-        match &self.waiting {
-            Err(problem) => write!(f, "\nrelay: {problem}")?,
-            Ok(waiting) => {
-                for (lane, count) in waiting.iter().filter(|(_, count)| **count > 0) {
-                    write!(f, "\n{count} record(s) of clawker-{lane} wait in the relay")?;
-                }
+        if let Err(problem) = &self.lanes {
+            write!(f, "\nrelay: {problem}")?;
+        }
+        for (name, lane) in self.lanes.iter().flatten() {
+            if lane.records.is_none() {
+                write!(f, "\nThe relay cannot read its file of clawker-{name}: its log says why")?;
             }
+            if lane.records.is_some_and(|records| records.given_up > 0) {
+                write!(
+                    f,
+                    "\nWhat clawker-{name} refused for good is in data/relay/{name}.dead-letters.jsonl"
+                )?;
+            }
+        }
+        match &self.log {
+            Err(problem) => write!(f, "\nproxy's log: {problem}")?,
+            Ok(log) if log.is_any() => {
+                let LogLost { entries, given_up, overflown } = log;
+                write!(
+                    f,
+                    "\nThe proxy lost {entries} entries of its log since it was started; of the requests that had them, {given_up} were sent again in vain, and {overflown} were more than may wait"
+                )?;
+            }
+            Ok(_) => {}
         }
         for Dropped { agent, project, container_id, questions } in &self.dropped {
             // The labels may be anything.
@@ -82,6 +107,32 @@ fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
     table
+}
+
+/// What the relay has of each lane.
+fn of_lanes(lanes: &BTreeMap<String, Lane>) -> Table {
+    let mut all =
+        table(&["lane", "waiting", "room left", "GIVEN UP", "TOO LARGE", "DAMAGED", "refused", "put off"]);
+    for column in all.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for (name, lane) in lanes {
+        let number = |number: u64| if number == 0 { "·".to_owned() } else { number.to_string() };
+        let record = |of: fn(Records) -> u64| {
+            lane.records.map_or_else(|| "?".to_owned(), |records| number(of(records)))
+        };
+        all.add_row([
+            format!("clawker-{name}"),
+            record(|records| records.waiting),
+            size(lane.room.saturating_sub(lane.bytes)),
+            record(|records| records.given_up),
+            record(|records| records.oversized),
+            number(lane.damaged),
+            record(|records| records.refused),
+            number(lane.put_off),
+        ]);
+    }
+    all
 }
 
 fn dash() -> String {
@@ -122,6 +173,7 @@ mod tests {
         };
         let stream =
             |stream, documents, latest, bytes| Standing { stream, documents, latest, bytes, indices: 2 };
+        let lost = Records { waiting: 17, given_up: 3, oversized: 1, refused: 250 };
         let mut status = Status {
             services: vec![
                 running("opensearch", "running", Some("2026-11-28T10:00:00.123456789Z"), 0, true),
@@ -134,10 +186,24 @@ mod tests {
                 stream("clawker-cp", None, None, 0),
             ]),
             retention: Retention::Keep,
-            waiting: Ok(pending(
-                "# TYPE clawker_relay_records_pending gauge\nclawker_relay_records_pending{lane=\"cp\"} 0\n\
-                 clawker_relay_records_pending{lane=\"envoy\"} 17\nclawker_relay_bytes_pending{lane=\"envoy\"} 4096\n",
-            )),
+            lanes: Ok(BTreeMap::from([
+                ("cp".to_owned(), Lane { room: 512 << 20, damaged: 1, ..Lane::default() }),
+                (
+                    "envoy".to_owned(),
+                    Lane {
+                        room: 512 << 20,
+                        bytes: 500 << 20,
+                        put_off: 2,
+                        records: Some(lost),
+                        ..Lane::default()
+                    },
+                ),
+                (
+                    "overseer".to_owned(),
+                    Lane { room: 512 << 20, records: Some(Records::default()), ..Lane::default() },
+                ),
+            ])),
+            log: Ok(LogLost { entries: 120, given_up: 2, overflown: 7 }),
             dropped: vec![Dropped {
                 agent: "scout\n\"".to_owned(),
                 project: String::new(),
@@ -153,10 +219,37 @@ mod tests {
         insta::assert_snapshot!(status.to_string());
         status.streams = Err("http://198.18.1.10:9200 does not answer: refused".to_owned());
         status.retention = Retention::Unknown;
-        status.waiting = Err("it does not answer".to_owned());
+        status.lanes = Err("it does not answer".to_owned());
+        status.log = Err("it does not run".to_owned());
         status.dropped.clear();
         status.certificates.clear();
         insta::assert_snapshot!(status.to_string());
+    }
+
+    #[test]
+    fn what_is_lost_for_good_is_not_good() {
+        let lane = |given_up| {
+            let records = Records { waiting: 40_000, given_up, ..Records::default() };
+            Ok(BTreeMap::from([("envoy".to_owned(), Lane { records: Some(records), ..Lane::default() })]))
+        };
+        let mut status = Status {
+            services: Vec::new(),
+            streams: Ok(Vec::new()),
+            retention: Retention::Policy,
+            lanes: lane(0),
+            log: Ok(LogLost::default()),
+            dropped: Vec::new(),
+            certificates: Vec::new(),
+            now: 0,
+        };
+        assert!(status.is_good(), "what waits is not lost");
+        status.lanes = lane(1);
+        assert!(!status.is_good());
+        status.lanes = lane(0);
+        for log in [Ok(LogLost { entries: 1, ..LogLost::default() }), Err("it does not run".to_owned())] {
+            status.log = log;
+            assert!(!status.is_good());
+        }
     }
 
     #[test]
