@@ -41,6 +41,10 @@ enum Command {
     Up {
         #[command(flatten)]
         given: Given,
+        /// Have the store's templates be ours again where somebody changed them. No document and no index is changed: the next
+        /// ones are made by them.
+        #[arg(long)]
+        overwrite_templates: bool,
     },
     /// Have the proxy and the resolver serve these containers, and no others. Cuts no connection.
     Apply {
@@ -78,7 +82,7 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { dir, command } = Cli::parse();
     let done = match command {
-        Command::Up { given } => operate::up::up(&dir, &given),
+        Command::Up { given, overwrite_templates } => operate::up::up(&dir, &given, overwrite_templates),
         Command::Apply { containers } => operate::apply::apply(&dir, &containers),
         Command::Status { json } => operate::status::status(&dir, json),
         Command::Lost { since, json, store } => operate::lost::lost(&dir, store.as_deref(), since, json),

@@ -89,6 +89,7 @@ impl Running {
         let [grpc, http, metrics, own] = ports()?;
         let metrics = format!("127.0.0.1:{metrics}");
         let whole = Collector {
+            login: None,
             store: "https://opensearch.test:9200".to_owned(),
             relay: None,
             certificates: path.clone(),

@@ -13,7 +13,7 @@ use std::{
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::{Value, json};
-use stack::{Collector, Lane};
+use stack::{Collector, Lane, Login};
 use tempfile::TempDir;
 
 /// Longer than the collector takes for anything here.
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 fn collector(folder: &str) -> Collector {
     Collector {
         store: "https://opensearch.test:9200".to_owned(),
+        login: None,
         relay: Some("relay.test:4320".to_owned()),
         certificates: format!("{folder}/certificates"),
         resolver_log: format!("{folder}/coredns"),
@@ -43,7 +44,30 @@ fn golden() -> Result<(), Failed> {
     let collector = collector("/etc/otelcol");
     insta::assert_json_snapshot!("config", collector.config());
     insta::assert_json_snapshot!("config of agents", collector.agents_config());
+    let secured = Collector { login: login("/etc/otelcol"), ..collector };
+    for config in [secured.config(), secured.agents_config()] {
+        let of_store = |(name, _): &(&String, &Value)| name.starts_with("opensearch/");
+        let exporters = config["exporters"].as_object().into_iter().flatten().filter(of_store);
+        let http: Vec<&Value> = exporters.map(|(_, exporter)| &exporter["http"]).collect();
+        insta::allow_duplicates! {
+            insta::assert_json_snapshot!("login", json!([config["extensions"]["basicauth/store"], http[0]]));
+        }
+        assert!(http.iter().all(|one| *one == http[0]), "{http:?}");
+        assert!(
+            config["service"]["extensions"]
+                .as_array()
+                .is_some_and(|all| all.contains(&json!("basicauth/store")))
+        );
+    }
     Ok(())
+}
+
+fn login(folder: &str) -> Option<Login> {
+    Some(Login {
+        user: "writer$1".to_owned(),
+        password: format!("{folder}/certificates/store-password"),
+        authority: Some(format!("{folder}/certificates/server.crt")),
+    })
 }
 
 /// The configuration, and what it names, in a folder of its own.
@@ -76,7 +100,14 @@ impl Place {
         let path = folder.path().to_str().ok_or("a path in UTF-8")?;
         let mut config = collector(path).config();
         change(&mut config, path);
-        for (name, config) in [("config.yaml", config), ("agents.yaml", collector(path).agents_config())] {
+        fs::write(certificates.join("store-password"), "a: #\"b$c")?;
+        let secured = Collector { login: login(path), ..collector(path) };
+        for (name, config) in [
+            ("config.yaml", config),
+            ("agents.yaml", collector(path).agents_config()),
+            ("secured.yaml", secured.config()),
+            ("agents-secured.yaml", secured.agents_config()),
+        ] {
             fs::write(folder.path().join(name), serde_json::to_vec_pretty(&config)?)?;
         }
         Ok(Ok(Self { folder, otelcol }))
@@ -94,7 +125,7 @@ fn validated() -> Result<Completion, Failed> {
         Ok(place) => place,
         Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
     };
-    for config in ["config.yaml", "agents.yaml"] {
+    for config in ["config.yaml", "agents.yaml", "secured.yaml", "agents-secured.yaml"] {
         let output = place.command(config).arg("validate").output()?;
         if !output.status.success() {
             return Err(format!("{config}: {}", String::from_utf8_lossy(&output.stderr)).into());

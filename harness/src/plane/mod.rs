@@ -330,6 +330,7 @@ fn configure(folder: &Path, search: &Search, relay: IpAddr) -> anyhow::Result<()
     }
     let collector = Collector {
         store: search.url().to_owned(),
+        login: None,
         relay: Some(SocketAddr::new(relay, relay::RECEIVE).to_string()),
         certificates: format!("{INSIDE}/certificates"),
         resolver_log: format!("{INSIDE}/coredns/*"),

@@ -39,6 +39,8 @@ pub const AGENTS_OWN_METRICS: u16 = 8888;
 pub struct Collector {
     /// Where the store answers, as `https://host:port`.
     pub store: String,
+    /// How it comes in there; `None` where the store asks nobody who he is.
+    pub login: Option<Login>,
     /// Where the relay listens, as `host:port`, a name or address of its certificate. Without one its lanes' answers are
     /// the store's too.
     pub relay: Option<String>,
@@ -52,6 +54,21 @@ pub struct Collector {
     /// Where Prometheus fetches agents' metrics.
     pub metrics: String,
 }
+
+/// Who the collector is to a store that asks.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The user: `Wanted::writer` of the store.
+    pub user: String,
+    /// File in which the collector sees the password, and nothing else, not the end of a line either; each `$` of it twice, for one
+    /// begins what is put in the place of something. It is in no configuration.
+    pub password: String,
+    /// File in which it sees the authorities (PEM) that the store's certificate is checked by; `None` for the machine's.
+    pub authority: Option<String>,
+}
+
+/// The extension that has the [`Login`].
+const LOGIN: &str = "basicauth/store";
 
 /// The parts, as they are gathered.
 #[derive(Default)]
@@ -68,7 +85,9 @@ impl Collector {
     pub fn config(&self) -> Value {
         let mut config = self.of(|lane| lane.is_trusted());
         put(&mut config, "/extensions", "file_storage", json!({"directory": self.state}));
-        put(&mut config, "/service", "extensions", json!(["file_storage", "health_check"]));
+        if let Some(extensions) = config.pointer_mut("/service/extensions").and_then(Value::as_array_mut) {
+            extensions.push(json!("file_storage"));
+        }
         config
     }
 
@@ -96,16 +115,25 @@ impl Collector {
                 self.add_metrics(&mut parts);
             }
         }
+        let mut extensions =
+            Map::from_iter([("health_check".to_owned(), json!({"endpoint": format!("0.0.0.0:{HEALTH}")}))]);
+        if let Some(Login { user, password, .. }) = &self.login {
+            // Read when it starts.
+            let (user, password) = (user.replace('$', "$$"), format!("${{file:{password}}}"));
+            let client = json!({"client_auth": {"username": user, "password": password}});
+            extensions.insert(LOGIN.to_owned(), client);
+        }
+        let started: Vec<&String> = extensions.keys().collect();
         json!({
             "receivers": parts.receivers,
             "processors": parts.processors,
             "exporters": parts.exporters,
-            "extensions": {"health_check": {"endpoint": format!("0.0.0.0:{HEALTH}")}},
             "service": {
-                "extensions": ["health_check"],
+                "extensions": started,
                 "pipelines": parts.pipelines,
                 "telemetry": {"metrics": {"level": "none"}, "logs": {"level": "info"}},
             },
+            "extensions": extensions,
         })
     }
 
@@ -206,8 +234,15 @@ impl Collector {
     }
 
     fn to_store(&self, lane: Lane) -> Value {
+        let mut http = json!({"endpoint": self.store});
+        if let Some(Login { authority, .. }) = &self.login {
+            put(&mut http, "", "auth", json!({"authenticator": LOGIN}));
+            if let Some(authority) = authority {
+                put(&mut http, "", "tls", json!({"ca_file": authority}));
+            }
+        }
         json!({
-            "http": {"endpoint": self.store},
+            "http": http,
             "logs_index": lane.stream(),
             "bulk_action": "create",
             "sending_queue": {"enabled": false},

@@ -19,8 +19,8 @@ use super::{
     Wrong, files,
     plan::Kept,
     service::{
-        AGENTS_COLLECTOR, DNS, MACHINE, RELAY, RELAY_METRICS, RELAY_PORT, STORE, TO_PROXY, TO_RESOLVER, USER,
-        collector_of,
+        AGENTS_COLLECTOR, DNS, MACHINE, PROMETHEUS, RELAY, RELAY_METRICS, RELAY_PORT, STORE, TO_PROXY,
+        TO_RESOLVER, USER, collector_of,
     },
     settings::{Settings, host},
     trust,
@@ -40,6 +40,11 @@ pub fn store_url(settings: &Settings) -> String {
     format!("http://{}:9200", host(settings.plane, STORE))
 }
 
+/// Where Prometheus answers.
+pub fn prometheus_url(settings: &Settings) -> String {
+    format!("http://{}:9090", host(settings.plane, PROMETHEUS))
+}
+
 /// What does not depend on containers.
 pub fn fixed(folder: &Path, settings: &Settings) -> anyhow::Result<()> {
     let at = |name: &str| folder.join(name);
@@ -57,6 +62,7 @@ pub fn fixed(folder: &Path, settings: &Settings) -> anyhow::Result<()> {
     let inside = "/etc/otelcol";
     let collector = Collector {
         store: store_url(settings),
+        login: None,
         relay: Some(format!("{}:{RELAY_PORT}", host(settings.plane, RELAY))),
         certificates: format!("{inside}/certificates"),
         resolver_log: format!("{inside}/coredns"),

@@ -26,8 +26,8 @@ use super::{
 
 const MIB: i64 = 1 << 20;
 
-/// Makes the stack in `folder` run.
-pub fn up(folder: &Path, given: &Given) -> anyhow::Result<Outcome> {
+/// Makes the stack in `folder` run. Templates of its store that somebody changed are left so, or overwritten.
+pub fn up(folder: &Path, given: &Given, overwrite: bool) -> anyhow::Result<Outcome> {
     ready::root()?;
     files::folder(folder, 0o755, None)?;
     let folder = &folder.canonicalize().with_context(|| folder.display().to_string())?;
@@ -62,7 +62,14 @@ pub fn up(folder: &Path, given: &Given) -> anyhow::Result<Outcome> {
         ready::wait(&docker, &settings, service)?;
         if service.name == "opensearch" {
             let store = Store::new(&configure::store_url(&settings), None, None)?;
-            let report = store.bootstrap(&Wanted { retention: settings.retention(), ..Wanted::default() })?;
+            let wanted = Wanted {
+                retention: settings.retention(),
+                // Nobody but the others reaches the store: whoever writes to it shows nothing.
+                writer: None,
+                overwrite,
+                prometheus: Some(configure::prometheus_url(&settings)),
+            };
+            let report = store.bootstrap(&wanted)?;
             tell(&format!("opensearch: ready\n{report}"));
         } else {
             tell(&format!("{}: ready", service.name));
@@ -219,7 +226,7 @@ Agents: `docker run --network {network}`, with {given}/proxy-ca.crt among the au
     stack apply CONTAINERS.yaml
 which says how each is enrolled. The proxy is {proxy}, its catch-all {catch_all}; the resolver is {resolver}, with a port for each container.
 Agents' own telemetry: OTLP over TLS to https://{proxy}:{telemetry}
-Searches: {store}   Metrics: http://{prometheus}:9090
+Searches: {store}   Metrics: {prometheus}
 ",
         egress = port(Lane::Egress),
         overseer = port(Lane::Overseer),
@@ -229,6 +236,6 @@ Searches: {store}   Metrics: http://{prometheus}:9090
         catch_all = listeners.catch_all,
         telemetry = listeners.telemetry,
         store = configure::store_url(settings),
-        prometheus = host(settings.plane, service::PROMETHEUS),
+        prometheus = configure::prometheus_url(settings),
     )
 }

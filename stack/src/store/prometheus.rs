@@ -19,8 +19,14 @@ pub(super) fn ready(server: &Server, url: &str) -> Result<Outcome, Error> {
             "connector": "prometheus",
             "properties": {"prometheus.uri": url},
         });
-        server.post(path, Some(&body))?.done()?;
-        return Ok(Outcome::Made);
+        return match server.post(path, Some(&body))?.done() {
+            Ok(_) => Ok(Outcome::Made),
+            // Documents need none of it.
+            Err(refused @ Error::Refused { .. }) => {
+                Ok(Outcome::Absent(format!("{refused}: metrics are in Prometheus alone")))
+            }
+            Err(error) => Err(error),
+        };
     };
     let there = there.get("properties").and_then(|of| of.get("prometheus.uri")).and_then(Value::as_str);
     Ok(match there {

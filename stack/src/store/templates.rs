@@ -31,7 +31,9 @@ pub(super) fn ready(server: &Server, stream: &Stream, overwrite: bool) -> Result
                 Outcome::Updated(how)
             } else {
                 let how = differences(&wanted, &there).join("; ");
-                Outcome::Differs(format!("{how}. Somebody changed it: left so, unless told to overwrite"))
+                Outcome::Differs(format!(
+                    "{how}. Somebody changed it: left so, unless told to overwrite (`stack up --overwrite-templates`)"
+                ))
             }
         }
     };

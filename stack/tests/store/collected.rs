@@ -13,7 +13,7 @@ use std::{
 use documents::{COREDNS, CP, EGRESS, ENVOY, Kind, OVERSEER, Stream};
 use libtest_mimic::Failed;
 use serde_json::{Map, Value, json};
-use stack::{Collector, Container, Envoy, Lane, Listeners, Plan, Telemetry, Upstream, store::Wanted};
+use stack::{Collector, Container, Envoy, Lane, Listeners, Login, Plan, Telemetry, Upstream, store::Wanted};
 
 use crate::plain::Plain;
 
@@ -42,7 +42,7 @@ pub fn written(plain: &Plain, otelcol: &Path) -> Result<(), Failed> {
     plain.bootstrap(&Wanted::default())?;
     let folder = tempfile::tempdir()?;
     let before = [EGRESS, ENVOY, CP, OVERSEER, COREDNS].map(|stream| plain.all(stream.name));
-    let _running = collect(folder.path(), otelcol, &plain.url, |_| ())?;
+    let _running = collect(folder.path(), otelcol, &plain.url, None)?;
     let at = |name: &str| folder.path().join(name);
     for ((stream, count), before) in
         [(EGRESS, 1), (ENVOY, 1), (CP, 1), (OVERSEER, 1), (COREDNS, 4)].into_iter().zip(before)
@@ -60,14 +60,9 @@ pub fn written(plain: &Plain, otelcol: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Runs a collector in `folder`, on what servers have written, into the store at `url`; `change` has the last word on its
-/// configuration. What it says is in the file `log`.
-pub fn collect(
-    folder: &Path,
-    otelcol: &Path,
-    url: &str,
-    change: impl FnOnce(&mut Value),
-) -> Result<Running, Failed> {
+/// Runs a collector in `folder`, on what servers have written, into the store at `url`, where it comes in by `login`. What it
+/// says is in the file `log`.
+pub fn collect(folder: &Path, otelcol: &Path, url: &str, login: Option<Login>) -> Result<Running, Failed> {
     let at = |name: &str| folder.join(name);
     fs::create_dir(at("state"))?;
     fs::write(at("current"), LINES)?;
@@ -75,8 +70,7 @@ pub fn collect(
         fs::write(at(name), request(&stream.fields.iter().map(sample).collect::<Vec<_>>()))?;
     }
     fs::write(at("envoy.json"), request(&logged()))?;
-    let mut config = config(url, folder.to_str().ok_or("a path in UTF-8")?);
-    change(&mut config);
+    let config = config(url, folder.to_str().ok_or("a path in UTF-8")?, login);
     fs::write(at("config.yaml"), config.to_string())?;
     let mut command = Command::new(otelcol);
     command.current_dir(folder).args(["--config", "config.yaml"]);
@@ -109,9 +103,10 @@ fn stored(plain: &Plain, stream: &Stream, count: u64) -> Result<BTreeSet<String>
 }
 
 /// The lanes' own processors and exporters, between files and the store.
-fn config(url: &str, folder: &str) -> Value {
+fn config(url: &str, folder: &str, login: Option<Login>) -> Value {
     let whole = Collector {
         store: url.to_owned(),
+        login,
         relay: None,
         certificates: folder.to_owned(),
         resolver_log: folder.to_owned(),
@@ -144,13 +139,17 @@ fn config(url: &str, folder: &str) -> Value {
             json!({"receivers": [receiver], "processors": processors, "exporters": [exporter]}),
         );
     }
+    // Its port is one for all.
+    let mut extensions = whole["extensions"].as_object().cloned().unwrap_or_default();
+    extensions.remove("health_check");
+    let started: Vec<&String> = extensions.keys().collect();
     json!({
         "receivers": receivers,
         "processors": whole["processors"],
         "exporters": exporters,
-        "extensions": {"file_storage": {"directory": format!("{folder}/state")}},
+        "extensions": extensions,
         "service": {
-            "extensions": ["file_storage"],
+            "extensions": started,
             "pipelines": pipelines,
             "telemetry": {"metrics": {"level": "none"}},
         },
