@@ -231,8 +231,9 @@ fn templates(stack: &Stack) -> Result<(), Failed> {
     ureq::put(&url).header("content-type", "application/json").send(theirs.to_string())?;
     let of_template = |told: &str| {
         let words = |line: &str| line.split_whitespace().take(3).map(str::to_owned).collect::<Vec<_>>();
-        let lines = told.lines().map(words);
-        lines.filter(|words| words.starts_with(&["template".to_owned(), "clawker-cp".to_owned()])).next_back()
+        let is_it =
+            |words: &Vec<String>| words.starts_with(&["template".to_owned(), "clawker-cp".to_owned()]);
+        told.lines().map(words).find(is_it)
     };
     for (more, did) in [(&[][..], "differs"), (&["--overwrite-templates"], "updated")] {
         let told = ended(0, stack.up(more)?)?;
