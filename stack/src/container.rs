@@ -31,6 +31,7 @@ pub struct Container {
 /// What is wrong with it, with line and column.
 pub fn containers(text: &str) -> Result<Vec<Container>, String> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Mapping {
         containers: Vec<Container>,
     }
@@ -43,6 +44,9 @@ pub fn containers(text: &str) -> Result<Vec<Container>, String> {
         let id = &container.container_id;
         if containers.iter().take(number).any(|before| before.container_id == *id) {
             return Err(format!("the container {id} is listed twice"));
+        }
+        if let Some((_, problem)) = Rule::without_effect(&container.rules) {
+            return Err(format!("the container {id}: {problem}"));
         }
     }
     Ok(containers)

@@ -11,6 +11,8 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
+use serde_saphyr::{Location, Spanned};
+
 use crate::Rule;
 
 /// Why there are no rules.
@@ -49,13 +51,23 @@ pub fn read(path: &Path) -> Result<Vec<Rule>, Error> {
 /// What is wrong with it, with line and column.
 pub fn parse(text: &str) -> Result<Vec<Rule>, String> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Mapping {
-        rules: Vec<Rule>,
+        rules: Vec<Spanned<Rule>>,
     }
     // Which of the two is meant is asked first: the error is then that of what the person wrote.
     let is_mapping = yaml::<HashMap<String, IgnoredAny>>(text).is_ok();
     let rules = if is_mapping { yaml(text).map(|Mapping { rules }| rules) } else { yaml(text) };
-    rules.map_err(|error| error.to_string())
+    let (rules, places): (Vec<Rule>, Vec<Location>) = rules
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .map(|Spanned { value, referenced, .. }| (value, referenced))
+        .unzip();
+    let Some((number, problem)) = Rule::without_effect(&rules) else { return Ok(rules) };
+    let place = places
+        .get(number)
+        .map_or_else(String::new, |place| format!(" at line {}, column {}", place.line(), place.column()));
+    Err(format!("{problem}{place}"))
 }
 
 /// The message has line and column; a snippet would repeat it.
@@ -86,6 +98,12 @@ mod tests {
             ),
             ("- dst: a.test\n  proto: https\n- dst: a b\n  proto: https\n", 3, "`a b` is not a domain name"),
             ("- dst: a.test\n  proto: tcp\n  port: 9-8\n", 3, "ports 9-8"),
+            ("rules: [{dst: a.test, proto: https}]\nrule: []\n", 2, "`rule`"),
+            (
+                "- {dst: a.test, proto: https}\n- dst: a.test\n  proto: https\n  path_rules: [{path: /b, action: deny}]\n",
+                2,
+                "its path rules have no effect",
+            ),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(&format!("line {line}")), "{text}: {error}");

@@ -14,11 +14,12 @@ pub enum Action {
 }
 
 /// What becomes of requests for a path, and for those below it: `/v1` is about `/v1` and `/v1/keys`, not about `/v10`.
-/// Of two that cover a path, the longer one decides.
+/// Of two that cover a path, the longer one decides. What is denied is denied in upper and lower case, for hosts that do not
+/// tell them apart; what is allowed is allowed as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PathRule {
-    /// Begins with `/`, and ends with none but its first. As it is sent once normalised: case counts.
+    /// Begins with `/`, and ends with none but its first. As it is sent once normalised.
     pub path: String,
     /// What becomes of them.
     pub action: Action,
@@ -29,7 +30,12 @@ impl PathRule {
     #[must_use]
     pub fn covers(&self, path: &str) -> bool {
         let below = self.path.trim_end_matches('/');
-        path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let Some((begin, rest)) = path.split_at_checked(below.len()) else { return false };
+        let begins = match self.action {
+            Action::Allow => begin == below,
+            Action::Deny => begin.eq_ignore_ascii_case(below),
+        };
+        begins && (rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Why it cannot be.
@@ -45,9 +51,12 @@ impl PathRule {
         if path.contains("//") || path.split('/').any(|segment| matches!(segment, "." | "..")) {
             return told("is never asked for in this form: `//`, `.` and `..` are resolved before");
         }
-        if path.bytes().any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'?' | b'#' | b'%' | b'\\')) {
+        if path
+            .bytes()
+            .any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'?' | b'#' | b'%' | b';' | b'\\'))
+        {
             return told(
-                "has a character that a path cannot be compared by: a space, ?, #, %, \\ or beyond ASCII",
+                "has a character that a path cannot be compared by: a space, ?, #, %, ;, \\ or beyond ASCII",
             );
         }
         None
@@ -60,6 +69,17 @@ mod tests {
 
     fn rule(path: &str) -> PathRule {
         PathRule { path: path.to_owned(), action: Action::Allow }
+    }
+
+    #[test]
+    fn what_is_denied_is_denied_in_either_case() {
+        let denied = PathRule { action: Action::Deny, ..rule("/Admin") };
+        for path in ["/Admin", "/admin", "/ADMIN/x"] {
+            assert!(denied.covers(path), "{path}");
+        }
+        for path in ["/admins", "/adm", "/adminä", "/ädmin"] {
+            assert!(!denied.covers(path), "{path}");
+        }
     }
 
     #[test]
@@ -79,9 +99,11 @@ mod tests {
 
     #[test]
     fn what_is_never_asked_for_is_refused() {
-        for path in ["", "v1", "/v1/", "/a//b", "/a/../b", "/a?b", "/a%2fb", "/ä", "/a b", "/a\\b", "/a\n"] {
+        for path in
+            ["", "v1", "/v1/", "/a//b", "/a/../b", "/a?b", "/a%2fb", "/ä", "/a b", "/a\\b", "/a\n", "/a;x=1"]
+        {
             assert!(rule(path).problem().is_some(), "{path:?}");
         }
-        assert_eq!(rule("/v1/keys;x=1").problem(), None);
+        assert_eq!(rule("/v1/keys,x=1").problem(), None);
     }
 }

@@ -93,6 +93,27 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// The first rule of a list whose path rules nobody would ever be held to, since earlier ones that say otherwise have all
+    /// its ports: its place, and what is wrong with it.
+    #[must_use]
+    pub fn without_effect(rules: &[Self]) -> Option<(usize, String)> {
+        rules.iter().enumerate().find_map(|(place, rule)| {
+            let earlier =
+                || rules.iter().take(place).filter(|one| one.dst == rule.dst && one.proto == rule.proto);
+            let has = |port| earlier().any(|one| one.ports.range().contains(&port));
+            let says = |one: &Self| one.path_rules == rule.path_rules && one.path_default == rule.path_default;
+            let lost = rule.proto.has_requests() && !earlier().all(says) && rule.ports.range().all(has);
+            lost.then(|| {
+                let Self { dst, proto, ports, .. } = rule;
+                (place, format!(
+                    "{proto} to {dst}, port {ports}: its path rules have no effect, for an earlier rule has the same destination and ports; make one rule of both"
+                ))
+            })
+        })
+    }
+}
+
 impl TryFrom<Written> for Rule {
     type Error = String;
 
