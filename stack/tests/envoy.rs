@@ -117,13 +117,16 @@ fn served() -> Result<(), Failed> {
         "cluster http one is still served",
         "listener tcp:new.test:22 is not served yet",
         "listener http is still served",
-        "listener https is served as it was before",
+        "filter chain one 0 of https is served as it was before",
         "route table https-one is served as it was before",
     ] {
         assert!(told.iter().any(|one| one == line), "{line}: {told:#?}");
     }
-    let untouched = "route table https-two is served as it was before";
-    assert!(!told.iter().any(|one| one == untouched || one.contains("cluster https one")), "{told:#?}");
+    for untouched in
+        ["route table https-two", "cluster https one", "listener https", "chain two 0", "of tcp:new"]
+    {
+        assert!(!told.iter().any(|one| one.contains(untouched)), "{untouched}: {told:#?}");
+    }
     let mut refused = dump(&after);
     refused["configs"][1]["dynamic_listeners"][0]["error_state"] = json!({"details": "no such port"});
     assert_eq!(after.unserved(&refused), ["Envoy refuses a listener: no such port"]);

@@ -115,6 +115,9 @@ impl Envoy {
                 "-c",
                 "/etc/envoy/bootstrap.json",
                 "--disable-hot-restart",
+                // As short as a cell: what is cut when others' rules change is cut within it.
+                "--drain-time-s",
+                "1",
                 // So that its log is in the order of what happened.
                 "--concurrency",
                 "1",

@@ -3,8 +3,13 @@
 /// Numbers, and addresses without their ports. What Envoy does not know is `-`, or empty.
 pub(super) fn statements() -> Vec<String> {
     // Envoy hands bytes of requests on as they are, and cuts within a letter; what is no UTF-8 no receiver of OTLP takes.
-    let mut statements =
-        vec![format!(r#"replace_all_patterns(attributes, "value", "{NO_TEXT}", "{}")"#, '\u{fffd}')];
+    let of_requests = |key| {
+        format!(
+            r#"replace_pattern(attributes["{key}"], "{NO_TEXT}", "{}") where attributes["{key}"] != nil"#,
+            '\u{fffd}'
+        )
+    };
+    let mut statements: Vec<String> = OF_REQUESTS.iter().map(of_requests).collect();
     for key in ["src", "actual_dst"] {
         // A link-local address has its link behind it.
         let pattern = format!(r#"^\\[?(?P<{key}_ip>[^\\]%]+?)(?:%[^\\]]*)?\\]?:(?P<{key}_port>\\d+)$"#);
@@ -69,6 +74,18 @@ fn nowhere() -> Vec<String> {
 
 /// What Envoy's own answers are called: names, look-ups, memory.
 const OVERFLOWS: &str = "^(dns_cache_overflow|dynamic_forward_proxy_pending_request_overflow|overload)$";
+
+/// What a request, or a server's answer, has a part in. Labels are as they are.
+const OF_REQUESTS: [&str; 8] = [
+    "method",
+    "path",
+    "request_host",
+    "upgrade",
+    "content_type",
+    "sni",
+    "response_code_details",
+    "termination",
+];
 
 /// A byte that is no part of a letter, which the pattern's engine takes for U+FFFD. With two it is no literal, which would
 /// be looked for by its bytes.

@@ -120,8 +120,15 @@ pub(super) fn names(names: Names, container: &Container, upstream: &Upstream) ->
         Names::OfRequests => "requests",
         Names::OfRules => "rules",
     };
+    let mut cache = looked_up(names, upstream);
+    if let Some(cache) = cache.as_object_mut() {
+        cache.insert("name".to_owned(), json!(format!("{of} {}", container.container_id)));
+    }
+    cache
+}
+
+fn looked_up(names: Names, upstream: &Upstream) -> Value {
     let mut cache = json!({
-        "name": format!("{of} {}", container.container_id),
         "dns_lookup_family": "ALL",
         "typed_dns_resolver_config": resolver(upstream),
         "resolved_address_filter": addresses::filter(&upstream.own),
@@ -130,6 +137,11 @@ pub(super) fn names(names: Names, container: &Container, upstream: &Upstream) ->
     });
     limits::bound_names(&mut cache, names);
     cache
+}
+
+/// How names are looked up, whoever's they are.
+pub(super) fn ways(upstream: &Upstream) -> Value {
+    [Names::OfRequests, Names::OfRules].into_iter().map(|kind| looked_up(kind, upstream)).collect()
 }
 
 fn resolver(upstream: &Upstream) -> Value {

@@ -37,7 +37,7 @@ pub const PROXY_MEMORY: u32 = 1024;
 const HEAP: u64 = (PROXY_MEMORY as u64) / 8 * 7 * (1 << 20);
 /// Requests with entries of the access log that wait for the collector at once, of all containers. Each has 16 KiB and an entry at
 /// most. Of itself, Envoy lets three be sent again at a time, and throws the others' entries away.
-const LOGGED: u32 = 4_096;
+const LOGGED: u32 = 16_384;
 /// How long a request's head may take, from its first byte.
 const HEAD: &str = "30s";
 

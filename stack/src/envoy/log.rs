@@ -53,7 +53,7 @@ pub(super) fn requests(container: &Container, l7_proto: &str) -> Value {
         ("verdict", "%METADATA(ROUTE:clawker:verdict)%".to_owned()),
         ("reason", "%METADATA(ROUTE:clawker:reason)%".to_owned()),
         ("dst_port", "%METADATA(ROUTE:clawker:dst_port)%".to_owned()),
-        ("method", "%REQ(:METHOD)%".to_owned()),
+        ("method", "%REQ(:METHOD):64%".to_owned()),
         // Cut at the source: a path may be as long as the sender likes.
         ("path", "%REQ(:PATH):1024%".to_owned()),
         ("request_host", "%REQ(:AUTHORITY):255%".to_owned()),

@@ -149,9 +149,11 @@ impl<'a> Envoy<'a> {
         self.names().into_iter().chain([telemetry::SECRET.to_owned()]).map(secret).collect()
     }
 
+    /// How names are looked up cannot change while it runs, for it would take no cluster or listener that does it otherwise: so
+    /// that is in here as well, and `stack up` starts it anew.
     fn bootstrap(&self) -> Value {
         json!({
-            "node": {"id": "clawker", "cluster": "clawker"},
+            "node": {"id": "clawker", "cluster": "clawker", "metadata": {"names": served::digest(&clusters::ways(self.upstream))}},
             "admin": {"address": admin::address()},
             "overload_manager": limits::of_all(),
             "dynamic_resources": {

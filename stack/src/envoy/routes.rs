@@ -80,11 +80,11 @@ fn host<'r>(rule: &'r Rule, cluster: &str, taken: &mut BTreeSet<(&'r Destination
     }))
 }
 
-/// Paths that a host may read otherwise than they are compared: parameters of a part, which some leave out, and what is
-/// escaped twice.
-const OTHERWISE_READ: &str = "[^?#]*(;|%25).*";
-/// Headers that some hosts take the path from.
-const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+/// Paths that a host may read otherwise than they are compared: parameters of a part, which some leave out, also escaped, and
+/// what is escaped twice.
+const OTHERWISE_READ: &str = "[^?#]*(;|%3[Bb]|%25).*";
+/// Headers that some hosts take the path from. Those that are programs of their own cannot tell `-` from `_`.
+const PATHS: [&str; 4] = ["x-original-url", "x-rewrite-url", "x_original_url", "x_rewrite_url"];
 
 /// The longest path first, since Envoy takes the first that fits.
 fn routes(rule: &Rule, cluster: &str) -> Vec<Value> {
@@ -98,7 +98,14 @@ fn routes(rule: &Rule, cluster: &str) -> Vec<Value> {
     if !paths.is_empty() {
         routes.push(route(rule, cluster, json!({"safe_regex": {"regex": OTHERWISE_READ}}), Action::Deny));
     }
-    routes.extend(paths.iter().map(|path| route(rule, cluster, at(&path.path), path.action)));
+    routes.extend(paths.iter().map(|path| {
+        let mut when = at(&path.path);
+        // To some hosts both are one: what is denied is denied in either case.
+        if let (Action::Deny, Some(when)) = (path.action, when.as_object_mut()) {
+            when.insert("case_sensitive".to_owned(), json!(false));
+        }
+        route(rule, cluster, when, path.action)
+    }));
     routes.push(route(rule, cluster, json!({"prefix": "/"}), rule.path_default()));
     routes
 }

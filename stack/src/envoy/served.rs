@@ -13,14 +13,31 @@ pub const DUMP: &str = "/config_dump";
 
 const DIGEST: &str = "/metadata/filter_metadata/clawker/digest";
 
-/// A resource with the digest of its content.
+/// A resource with the digest of its content. Each filter chain of a listener has its own: Envoy leaves a listener and the
+/// chains in it alone, with their connections, as long as nothing of it differs but other chains.
 pub(super) fn stamped(mut resource: Value) -> Value {
-    let digest = Sha256::digest(resource.to_string().as_bytes());
-    let text = digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    if let Some(fields) = resource.as_object_mut() {
-        fields.insert("metadata".to_owned(), json!({"filter_metadata": {"clawker": {"digest": text}}}));
+    let chains = resource.as_object_mut().and_then(|fields| fields.remove("filter_chains"));
+    stamp(&mut resource);
+    if let (Some(Value::Array(mut chains)), Some(fields)) = (chains, resource.as_object_mut()) {
+        chains.iter_mut().for_each(stamp);
+        fields.insert("filter_chains".to_owned(), chains.into());
     }
     resource
+}
+
+/// A short word for the content of a value.
+pub(super) fn digest(value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string().as_bytes());
+    digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+fn stamp(value: &mut Value) {
+    let text = digest(value);
+    let Some(fields) = value.as_object_mut() else { return };
+    let metadata = fields.entry("metadata").or_insert_with(|| json!({"filter_metadata": {"clawker": {}}}));
+    if let Some(ours) = metadata.pointer_mut("/filter_metadata/clawker").and_then(Value::as_object_mut) {
+        ours.insert("digest".to_owned(), json!(text));
+    }
 }
 
 impl Envoy<'_> {
@@ -33,6 +50,9 @@ impl Envoy<'_> {
             digests(file.and_then(|(_, content)| content.get("resources")?.as_array()).into_iter().flatten())
         };
         let (clusters, listeners) = (of_file("cds.json"), of_file("lds.json"));
+        let in_file = files.iter().filter(|(file, _)| file == "lds.json");
+        let mut chains =
+            chains(in_file.filter_map(|(_, content)| content.get("resources")?.as_array()).flatten());
         let in_files = files.iter().filter(|(name, _)| name.starts_with("rds-"));
         let routes = digests(in_files.filter_map(|(_, content)| content.pointer("/resources/0")));
         let mut missing = Vec::new();
@@ -44,6 +64,18 @@ impl Envoy<'_> {
         );
         let served = digests(active(dump, "dynamic_listeners", "/active_state/listener"));
         compare("listener", &listeners, &served, &mut missing);
+        let mut there = self::chains(active(dump, "dynamic_listeners", "/active_state/listener"));
+        // Those of a listener that is not there, or should not be, go without saying.
+        chains.retain(|(listener, _), _| served.contains_key(listener));
+        there.retain(|(listener, _), _| listeners.contains_key(listener));
+        let called =
+            |chains: BTreeMap<(String, String), Option<String>>| -> BTreeMap<String, Option<String>> {
+                chains
+                    .into_iter()
+                    .map(|((listener, chain), digest)| (format!("{chain} of {listener}"), digest))
+                    .collect()
+            };
+        compare("filter chain", &called(chains), &called(there), &mut missing);
         // Of those that no listener has there is none; of a container that is gone, while its last connections are.
         let mut served = digests(active(dump, "dynamic_route_configs", "/route_config"));
         let wanted: BTreeMap<_, _> =
@@ -84,6 +116,16 @@ fn digests<'v>(resources: impl Iterator<Item = &'v Value>) -> BTreeMap<String, O
         Some((resource.get("name")?.as_str()?.to_owned(), digest.map(str::to_owned)))
     };
     resources.filter_map(of).collect()
+}
+
+/// Digests of filter chains, by listener and name.
+fn chains<'v>(listeners: impl Iterator<Item = &'v Value>) -> BTreeMap<(String, String), Option<String>> {
+    let of = |listener: &'v Value| {
+        let name = listener.get("name")?.as_str()?.to_owned();
+        let chains = digests(listener.get("filter_chains")?.as_array()?.iter());
+        Some(chains.into_iter().map(move |(chain, digest)| ((name.clone(), chain), digest)))
+    };
+    listeners.filter_map(of).flatten().collect()
 }
 
 fn active<'v>(dump: &'v Value, list: &'v str, at: &'v str) -> impl Iterator<Item = &'v Value> {
