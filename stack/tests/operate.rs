@@ -185,6 +185,7 @@ fn whole() -> Result<Completion, Failed> {
     same("lost", stack.ends(0, &["lost"])?.contains("nothing was handed to it"), true)?;
     stack.ends(0, &["keep"])?;
     templates(&stack)?;
+    settings(&stack)?;
     // What is dead is told, and made to run again.
     ended(0, docker(&["kill", &format!("{}-collector", stack.name)])?)?;
     let status = stack.status(3)?;
@@ -209,6 +210,7 @@ fn whole() -> Result<Completion, Failed> {
     let status = stack.status(3)?;
     let damaged = |lane: &str| status["lanes"]["Ok"][lane]["damaged"].clone();
     same("damaged files", [damaged("cp"), damaged("envoy")], [json!(1), json!(0)])?;
+    stack.ends(0, &["down", "--remove-data"])?;
     stack.ends(0, &["down", "--remove-data"])?;
     same("data", stack.at("data").exists(), false)?;
     same("containers at the end", stack.containers()?, Vec::new())?;
@@ -241,6 +243,24 @@ fn templates(stack: &Stack) -> Result<(), Failed> {
         same(&told, of_template(&told), Some(expected))?;
     }
     same("the template", read()?, ours)
+}
+
+/// What may be said anew, and what may not while it runs.
+fn settings(stack: &Stack) -> Result<(), Failed> {
+    let (before, files) = (stack.containers()?, || fs::read(stack.at("stack.json")));
+    let said = files()?;
+    for (option, other) in [("--plane", "198.18.255.0/24"), ("--name", "clawker-other")] {
+        let refused = ended(2, stack.run(&["up", option, other])?)?;
+        same(&refused, refused.contains("`stack down` removes it, and no data"), true)?;
+    }
+    same("settings after what was refused", files()?, said)?;
+    same("containers after what was refused", stack.containers()?, before.clone())?;
+    // Envoy would take no way of looking names up but the one that it began with.
+    ended(0, stack.up(&["--dns", "198.51.100.53:53"])?)?;
+    let after = stack.containers()?;
+    let anew: Vec<&String> = before.iter().filter(|one| !after.contains(one)).collect();
+    same("containers made anew", anew.len(), 1)?;
+    ended(0, stack.up(&["--dns", "127.0.0.11:53"])?).map(drop)
 }
 
 /// Lists of containers, some of which cannot be.

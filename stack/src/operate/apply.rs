@@ -42,25 +42,31 @@ pub fn apply(folder: &Path, file: &Path) -> anyhow::Result<Outcome> {
     configure::certificates(folder, &folder.join("envoy/certificates"), &plan, &settings)?;
     configure::containers(folder, &next, &plan, &settings)?;
     configure::rules(folder, &plan)?;
+    serves(&docker, &settings, &next, &plan)?;
+    print!("{}", commands(&docker, folder, &settings, &next, &plan)?);
+    Ok(Outcome::Good)
+}
+
+/// Waits until proxy and resolver serve what is kept.
+pub fn serves(docker: &Docker, settings: &Settings, kept: &Kept, plan: &Plan) -> anyhow::Result<()> {
     let name = settings.container("envoy");
     if docker.running(&name)?.is_some() {
-        let upstream = configure::upstream(&settings)?;
-        ready::wait_until_served(&docker, &name, &Envoy::new(&plan, &upstream))?;
+        let upstream = configure::upstream(settings)?;
+        ready::wait_until_served(docker, &name, &Envoy::new(plan, &upstream))?;
     } else {
         eprintln!("stack: the proxy does not run: `stack up` starts it, with what was applied");
     }
     let name = settings.container("coredns");
     if docker.running(&name)?.is_some() {
         let resolver = host(settings.agents, TO_RESOLVER);
-        let ports = next.containers.iter().filter_map(|container| next.dns(container));
+        let ports = kept.containers.iter().filter_map(|container| kept.dns(container));
         let addresses: Vec<SocketAddr> = ports.map(|port| (resolver, port).into()).collect();
-        let corefile = configure::corefile_of(&next, &plan, &settings);
-        ready::wait_until_resolved(&docker, &name, &corefile, &addresses)?;
+        let corefile = configure::corefile_of(kept, plan, settings);
+        ready::wait_until_resolved(docker, &name, &corefile, &addresses)?;
     } else {
         eprintln!("stack: the resolver does not run: `stack up` starts it, with what was applied");
     }
-    print!("{}", commands(folder, &settings, &next, &plan));
-    Ok(Outcome::Good)
+    Ok(())
 }
 
 /// What the list alone does not say: that containers are where the proxy can tell them apart.
@@ -146,21 +152,40 @@ fn tried(docker: &Docker, folder: &Path, settings: &Settings, plan: &Plan) -> an
     Ok(())
 }
 
+/// The cgroup of a container that runs.
+fn cgroup(docker: &Docker, container: &Container) -> anyhow::Result<Option<String>> {
+    let runs = docker.anybodys(&container.container_id)?.filter(|there| there.is_running());
+    let Some(pid) = runs.and_then(|there| there.pid()) else { return Ok(None) };
+    // It may have ended by now.
+    let Ok(of) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Ok(None) };
+    Ok(of.lines().find_map(|line| Some(format!("/sys/fs/cgroup{}", line.strip_prefix("0::")?))))
+}
+
 /// How the kernel is told, for each container.
-fn commands(folder: &Path, settings: &Settings, kept: &Kept, plan: &Plan) -> String {
+fn commands(
+    docker: &Docker,
+    folder: &Path,
+    settings: &Settings,
+    kept: &Kept,
+    plan: &Plan,
+) -> anyhow::Result<String> {
     let machine = host(settings.agents, MACHINE);
     let (proxy, resolver) = (host(settings.agents, TO_PROXY), host(settings.agents, TO_RESOLVER));
     let mut text = format!(
         "{} containers are served. The kernel is told by, for one that is enrolled already,\n",
         plan.containers.len()
     );
+    // Within the proxy's container it may be Docker's own, which is nobody on the machine.
+    let dns = if settings.dns.ip().is_loopback() { "DNS:53".to_owned() } else { settings.dns.to_string() };
     text.push_str("    ebpf-manager rules apply RULES --cgroup-id ID      # `ebpf-manager status` has the id\nand else by\n");
     for container in &plan.containers {
         let rules = folder.join(format!("rules/{}.yaml", container.container_id));
-        let dns = kept.dns(container).unwrap_or_default();
+        let port = kept.dns(container).unwrap_or_default();
+        // One that does not run has none yet.
+        let cgroup = cgroup(docker, container)?.map_or_else(|| "CGROUP".to_owned(), |path| quoted(&path));
         text.push_str(&format!(
-            "    ebpf-manager enrol CGROUP --container-id {id} --agent {agent} --project {project} \\\n        \
-             --rules {rules} --resolver {resolver}:{dns} --view {machine}:{dns} --upstream DNS:53 \\\n        \
+            "    ebpf-manager enrol {cgroup} --container-id {id} --agent {agent} --project {project} \\\n        \
+             --rules {rules} --resolver {resolver}:{port} --view {machine}:{port} --upstream {dns} \\\n        \
              --proxy {proxy} --catch-all {catch_all} --infrastructure {proxy}:{telemetry} --subnet {subnet} --gateway {machine}\n",
             id = container.container_id,
             agent = quoted(&container.agent),
@@ -171,7 +196,10 @@ fn commands(folder: &Path, settings: &Settings, kept: &Kept, plan: &Plan) -> Str
             subnet = settings.agents,
         ));
     }
-    text
+    if dns == "DNS:53" {
+        text.push_str("DNS:53 stands for the name server that names are looked up at, such as one of /etc/resolv.conf.\n");
+    }
+    Ok(text)
 }
 
 /// As a shell takes it for one word. Labels may be anything.

@@ -110,6 +110,12 @@ impl Docker {
         Ok(true)
     }
 
+    /// Whether there is such a network, of ours.
+    pub fn has_network(&self, name: &str) -> anyhow::Result<bool> {
+        let there = self.find_network(name)?;
+        Ok(there.is_some_and(|there| self.is_ours(there.labels.as_ref(), "network", name).is_ok()))
+    }
+
     /// Removes a network of ours. Who else is in it keeps it: their names.
     pub fn remove_network(&self, name: &str) -> anyhow::Result<Option<Vec<String>>> {
         let Some(there) = self.find_network(name)? else { return Ok(None) };
@@ -134,17 +140,19 @@ impl Docker {
 
     /// The container of this name, if there is one and it is the stack's.
     pub fn container(&self, name: &str) -> anyhow::Result<Option<Container>> {
-        let found = match self
-            .runtime
-            .block_on(self.client.inspect_container(name, None::<InspectContainerOptions>))
-        {
-            Ok(found) => found,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("cannot look at the container {name}")),
-        };
-        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+        let Some(found) = self.anybodys(name)? else { return Ok(None) };
+        let labels = found.0.config.as_ref().and_then(|config| config.labels.as_ref());
         self.is_ours(labels, "container", name)?;
-        Ok(Some(Container(found)))
+        Ok(Some(found))
+    }
+
+    /// The container of this name or identifier, whoever's it is.
+    pub fn anybodys(&self, name: &str) -> anyhow::Result<Option<Container>> {
+        match self.runtime.block_on(self.client.inspect_container(name, None::<InspectContainerOptions>)) {
+            Ok(found) => Ok(Some(Container(found))),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot look at the container {name}")),
+        }
     }
 
     /// The first process of a container that runs, on this machine.

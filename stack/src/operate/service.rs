@@ -188,6 +188,9 @@ pub fn all(settings: &Settings) -> Vec<Service> {
                 "-c",
                 "/etc/envoy/bootstrap.json",
                 "--disable-hot-restart",
+                // A connection whose chain of filters an apply changed, or removed, goes on for a day.
+                "--drain-time-s",
+                "86400",
                 "--log-level",
                 "warning",
                 // It finds one of its own messages unfinished, and says so for each container.

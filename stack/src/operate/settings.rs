@@ -121,6 +121,11 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Whether what belongs to it is called the same, and in the same networks.
+    pub fn is_where(&self, other: &Self) -> bool {
+        (&self.name, self.agents, self.plane) == (&other.name, other.agents, other.plane)
+    }
+
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         files::write(&folder.join(FILE), &serde_json::to_vec_pretty(self)?, 0o644, None).map(drop)
     }

@@ -14,7 +14,7 @@ use stack::{
 };
 
 use super::{
-    Outcome, configure,
+    Outcome, Wrong, apply, configure,
     docker::{Docker, Place},
     files,
     plan::Kept,
@@ -32,11 +32,24 @@ pub fn up(folder: &Path, given: &Given, overwrite: bool) -> anyhow::Result<Outco
     files::folder(folder, 0o755, None)?;
     let folder = &folder.canonicalize().with_context(|| folder.display().to_string())?;
     let _lock = files::lock(folder)?;
-    let settings = Settings::read(folder)?.unwrap_or_default().with(given)?;
+    let before = Settings::read(folder)?;
+    let settings = before.clone().unwrap_or_default().with(given)?;
+    if let Some(before) = before.filter(|before| !settings.is_where(before)) {
+        nothing_is_left_of(&before)?;
+    }
     let docker = Docker::connect(&settings.name)?;
     let services = service::all(&settings);
     let images: Vec<String> =
         services.iter().map(|service| docker.image(&image(service, &settings))).collect::<Result<_, _>>()?;
+    // Before anything is written: what runs goes on if they cannot be.
+    for (name, subnet, internal) in [
+        (settings.agents_network(), settings.agents, false),
+        (settings.plane_network(), settings.plane, true),
+    ] {
+        if docker.network(&name, subnet, internal)? {
+            tell(&format!("network {name}: made, {subnet}"));
+        }
+    }
     settings.write(folder)?;
     configure::fixed(folder, &settings)?;
     let mut made = trust::ready(folder, &settings)?;
@@ -47,14 +60,6 @@ pub fn up(folder: &Path, given: &Given, overwrite: bool) -> anyhow::Result<Outco
     configure::rules(folder, &plan)?;
     if !made.is_empty() {
         tell(&format!("certificates made: {}", made.join(", ")));
-    }
-    for (name, subnet, internal) in [
-        (settings.agents_network(), settings.agents, false),
-        (settings.plane_network(), settings.plane, true),
-    ] {
-        if docker.network(&name, subnet, internal)? {
-            tell(&format!("network {name}: made, {subnet}"));
-        }
     }
     for (service, image) in services.iter().zip(&images) {
         let did = start(&docker, folder, &settings, service, image)?;
@@ -75,8 +80,28 @@ pub fn up(folder: &Path, given: &Given, overwrite: bool) -> anyhow::Result<Outco
             tell(&format!("{}: ready", service.name));
         }
     }
+    apply::serves(&docker, &settings, &kept, &plan)?;
     print!("{}", to_give(folder, &settings));
     Ok(Outcome::Good)
+}
+
+/// What is called otherwise, or has other networks, is another stack: it would not find what is there.
+fn nothing_is_left_of(before: &Settings) -> anyhow::Result<()> {
+    let docker = Docker::connect(&before.name)?;
+    let mut left = docker.containers()?;
+    for network in [before.agents_network(), before.plane_network()] {
+        left.extend(docker.has_network(&network)?.then_some(network));
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let Settings { name, agents, plane, .. } = before;
+    Err(Wrong(format!(
+        "the stack that is there is --name {name} --agents {agents} --plane {plane}, and {} of it are left: `stack down` removes it, and no \
+         data; nothing was changed",
+        left.join(", ")
+    ))
+    .into())
 }
 
 fn tell(what: &str) {
