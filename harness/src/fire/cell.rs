@@ -18,7 +18,7 @@ use super::{
     servers::Servers,
     settle,
     steps::{self, Script},
-    telemetry,
+    streams, telemetry,
 };
 use crate::{
     docker::DockerError,
@@ -247,7 +247,7 @@ fn in_world<'c>(
     let Script { world, enrolled, agents: mut evidence, fired, servers, .. } = script;
     let Servers { envoy, coredns, .. } = servers;
 
-    let mut streams = settle::streams(case, world, &mut evidence)?;
+    let mut streams = streams::streams(case, world, &mut evidence)?;
     let telling = lab.plane().filter(|_| cell.scenario.tells());
     let mut series = Vec::new();
     if let Some(plane) = telling {
@@ -263,7 +263,7 @@ fn in_world<'c>(
         _ => Vec::new(),
     };
     drop(envoy);
-    let repeated = settle::repeated(lab, &evidence);
+    let repeated = streams::repeated(lab, &evidence);
     for agent in &mut evidence {
         agent.ledger = risen(&agent.ledger, &lab.manager.ledger(agent.cgroup_id)?);
     }

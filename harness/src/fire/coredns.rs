@@ -22,7 +22,7 @@ use super::{
     cell::Case,
     containers,
     server::Server,
-    settle::{STREAM_LIMIT, once},
+    streams::{STREAM_LIMIT, once},
 };
 use crate::{
     docker::{Network, Order},

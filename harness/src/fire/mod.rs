@@ -12,6 +12,7 @@ mod server;
 mod servers;
 mod settle;
 mod steps;
+mod streams;
 mod telemetry;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -14,7 +14,7 @@ use super::{
     cell::Case,
     enrol::Enrolled,
     servers::Servers,
-    settle, telemetry, understood,
+    streams, telemetry, understood,
 };
 use crate::{
     actor::Action,
@@ -187,7 +187,7 @@ impl Script<'_, '_> {
             attribute(document, "container_id") == container.container_id.as_str()
                 && matches(document, &until.filter)
         };
-        if settle::arrives(lab, &until.stream, is_meant)? {
+        if streams::arrives(lab, &until.stream, is_meant)? {
             return Ok(());
         }
         let why = lab.explain(container.cgroup_id);

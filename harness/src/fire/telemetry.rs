@@ -9,7 +9,7 @@ use stack::{Lane, Listeners};
 use super::{
     FireError,
     cell::Case,
-    settle::{arrived, arrives, undisturbed},
+    streams::{arrived, arrives, undisturbed},
 };
 use crate::{
     actor::{Action, Delivery},
