@@ -11,9 +11,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rules::{Destination, Rule};
-use sha2::{Digest as _, Sha256};
 
-use crate::Container;
+use crate::{Container, digest};
 
 /// First word of each of our lines.
 pub const LINE: &str = "clawker";
@@ -52,8 +51,7 @@ pub fn corefile(addresses: &[IpAddr], port: u16, views: &[View<'_>], metrics: Op
     }
     text.extend([head(port), format!("    reload {RELOAD}\n"), nobody]);
     if let Some(metrics) = metrics {
-        let digest = Sha256::digest(text.as_bytes());
-        let digest = digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let digest = digest::short(text.as_bytes());
         // Writing to a string does not fail.
         // A zone that nobody asks for, on a loopback where nobody asks: it is among what is served, or it is not.
         let _ = write!(

@@ -9,6 +9,7 @@ pub mod certificates;
 mod collector;
 mod container;
 pub mod coredns;
+pub mod digest;
 mod envoy;
 pub mod lost;
 mod plan;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use serde_json::Value;
 use stack::{
     Listeners,
-    lost::{Document, Emitter, Flow, Tally, Window, compare},
+    lost::{Document, EXACT, Emitter, Flow, Tally, Window, compare},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -14,9 +14,6 @@ use crate::{
     event::{Class, Failure},
     scenario::types::{LostCount, LostExpectation},
 };
-
-/// How exactly the kernel's time and the proxy's agree, milliseconds, as in the operator's report.
-const EXACT: i64 = 1000;
 
 /// Of each server that the case says it of, as many as it says; and of whatever the server told, the flow is there.
 pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use rules::Destination;
 use serde_json::{Value, json};
 
-use crate::{Handed, Plan};
+use crate::{Handed, Plan, digest};
 pub use admin::{AdminError, ask};
 pub use limits::PROXY_MEMORY;
 pub use lost::{LOG_LOST, LogLost};
@@ -153,7 +153,7 @@ impl<'a> Envoy<'a> {
     /// that is in here as well, and `stack up` starts it anew.
     fn bootstrap(&self) -> Value {
         json!({
-            "node": {"id": "clawker", "cluster": "clawker", "metadata": {"names": served::digest(&clusters::ways(self.upstream))}},
+            "node": {"id": "clawker", "cluster": "clawker", "metadata": {"names": digest::short(clusters::ways(self.upstream).to_string().as_bytes())}},
             "admin": {"address": admin::address()},
             "overload_manager": limits::of_all(),
             "dynamic_resources": {

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::Envoy;
+use crate::digest;
 
 /// What its administration is asked for what it serves.
 pub const DUMP: &str = "/config_dump";
@@ -25,14 +25,8 @@ pub(super) fn stamped(mut resource: Value) -> Value {
     resource
 }
 
-/// A short word for the content of a value.
-pub(super) fn digest(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string().as_bytes());
-    digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-}
-
 fn stamp(value: &mut Value) {
-    let text = digest(value);
+    let text = digest::short(value.to_string().as_bytes());
     let Some(fields) = value.as_object_mut() else { return };
     let metadata = fields.entry("metadata").or_insert_with(|| json!({"filter_metadata": {"clawker": {}}}));
     if let Some(ours) = metadata.pointer_mut("/filter_metadata/clawker").and_then(Value::as_object_mut) {

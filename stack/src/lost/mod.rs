@@ -16,6 +16,9 @@ pub use report::{Lost, Row, Tally};
 
 use crate::{Lane, Listeners};
 
+/// How exactly the kernel's time and an emitter's agree, milliseconds: one machine's clock, read at two places.
+pub const EXACT: i64 = 1000;
+
 /// Whose documents are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Emitter {

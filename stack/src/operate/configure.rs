@@ -136,7 +136,7 @@ pub fn certificates(
     let mut made = Vec::new();
     for Shown { file, names } in Envoy::new(plan, &upstream).certificates() {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if trust::keep(&authority, &certificates.join(file), &names, Role::Server, Some(USER))? {
+        if trust::renew(&authority, &certificates.join(file), &names, Role::Server, Some(USER))? {
             made.push(names.join(", "));
         }
     }

@@ -66,7 +66,7 @@ const fn reads(from: &'static str, at: &'static str) -> Mount {
     Mount { from, at, writable: false }
 }
 
-const fn keeps(from: &'static str, at: &'static str) -> Mount {
+const fn writes(from: &'static str, at: &'static str) -> Mount {
     Mount { from, at, writable: true }
 }
 
@@ -125,7 +125,7 @@ pub fn all(settings: &Settings) -> Vec<Service> {
                 ("DISABLE_SECURITY_PLUGIN", "true".to_owned()),
                 ("DISABLE_INSTALL_DEMO_CONFIG", "true".to_owned()),
             ],
-            mounts: vec![keeps("data/opensearch", "/usr/share/opensearch/data")],
+            mounts: vec![writes("data/opensearch", "/usr/share/opensearch/data")],
             // It makes a key store beside its configuration.
             writes_root: true,
             memory_mib: 2048,
@@ -142,7 +142,7 @@ pub fn all(settings: &Settings) -> Vec<Service> {
             mounts: vec![
                 reads("relay/relay", "/usr/local/bin/relay"),
                 reads("relay/certificates", "/etc/relay"),
-                keeps("data/relay", "/var/lib/relay"),
+                writes("data/relay", "/var/lib/relay"),
             ],
             plane: plane(RELAY),
             ready: Ready::Listens(RELAY_METRICS),
@@ -157,7 +157,7 @@ pub fn all(settings: &Settings) -> Vec<Service> {
                 reads("collector/config.yaml", "/etc/otelcol/config.yaml"),
                 reads("collector/certificates", "/etc/otelcol/certificates"),
                 reads("data/coredns", "/etc/otelcol/coredns"),
-                keeps("data/collector", "/etc/otelcol/state"),
+                writes("data/collector", "/etc/otelcol/state"),
             ],
             plane: plane(COLLECTOR),
             ready: Ready::Answers(HEALTH, "/"),
@@ -211,7 +211,7 @@ pub fn all(settings: &Settings) -> Vec<Service> {
             name: "coredns",
             image: "coredns",
             command: told(&["-conf", "/etc/coredns/Corefile"]),
-            mounts: vec![reads("coredns", "/etc/coredns"), keeps("data/coredns", "/var/log/coredns")],
+            mounts: vec![reads("coredns", "/etc/coredns"), writes("data/coredns", "/var/log/coredns")],
             agents: agents(TO_RESOLVER),
             scratch: vec!["/tmp"],
             ready: Ready::Listens(DNS),
@@ -225,7 +225,7 @@ pub fn all(settings: &Settings) -> Vec<Service> {
                 "--storage.tsdb.path=/prometheus",
                 "--storage.tsdb.retention.time=90d",
             ]),
-            mounts: vec![reads("prometheus", "/etc/prometheus"), keeps("data/prometheus", "/prometheus")],
+            mounts: vec![reads("prometheus", "/etc/prometheus"), writes("data/prometheus", "/prometheus")],
             memory_mib: 1024,
             plane: plane(PROMETHEUS),
             ready: Ready::Answers(9090, "/-/ready"),

@@ -46,7 +46,7 @@ pub fn ready(folder: &Path, settings: &Settings) -> anyhow::Result<Vec<String>> 
     }
     let mut made = Vec::new();
     let mut issue = |authority: &Authority, to: &str, names: &[&str], role, user| {
-        if keep(authority, &at(to), names, role, user)? {
+        if renew(authority, &at(to), names, role, user)? {
             made.push(to.to_owned());
         }
         anyhow::Ok(())
@@ -103,7 +103,7 @@ pub fn proxy(folder: &Path) -> anyhow::Result<Authority> {
 }
 
 /// Has `<to>.crt` and `<to>.key` be a good certificate. Says whether it was not.
-pub fn keep(
+pub fn renew(
     authority: &Authority,
     to: &Path,
     names: &[&str],

@@ -7,9 +7,8 @@ use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
     Mount as Bind, MountType, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
-use sha2::{Digest as _, Sha256};
 use stack::{
-    Lane, Listeners,
+    Lane, Listeners, digest,
     store::{Store, Wanted},
 };
 
@@ -211,13 +210,8 @@ fn digest(
     body: &ContainerCreateBody,
     places: &[Place],
 ) -> anyhow::Result<String> {
-    let mut hash = Sha256::new();
-    let mut body = serde_json::to_value(body)?;
-    // Maps have no order of their own.
-    body.sort_all_objects();
-    hash.update(body.to_string());
-    hash.update(image);
-    hash.update(format!("{places:?}"));
+    let mut all =
+        vec![digest::of_value(&serde_json::to_value(body)?), image.to_owned(), format!("{places:?}")];
     for name in &service.read_once {
         let mut paths = vec![folder.join(name)];
         if let Ok(entries) = std::fs::read_dir(folder.join(name)) {
@@ -225,11 +219,11 @@ fn digest(
             paths.sort();
         }
         for path in paths {
-            hash.update(path.to_string_lossy().as_bytes());
-            hash.update(std::fs::read(&path).with_context(|| path.display().to_string())?);
+            let content = std::fs::read(&path).with_context(|| path.display().to_string())?;
+            all.extend([path.to_string_lossy().into_owned(), digest::of_bytes(&content)]);
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest::of_bytes(all.join("\n").as_bytes()))
 }
 
 /// What others need to know to be part of it.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Lane, Listeners,
-    lost::{Document, Emitter, Flow, Lost, Window, compare},
+    lost::{Document, EXACT, Emitter, Flow, Lost, Window, compare},
 };
 
 /// What is compared.
@@ -36,9 +36,6 @@ impl Default for Asked {
         }
     }
 }
-
-/// How exactly the kernel's time and an emitter's agree, milliseconds: one machine's clock, read at two places.
-const EXACT: i64 = 1000;
 
 impl Store {
     /// What `emitter` has told of the flows that were handed to it, and what it has not.

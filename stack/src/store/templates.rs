@@ -2,13 +2,13 @@
 
 use documents::Stream;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::{
     Error, Outcome,
     mappings::differences,
     server::{Server, needed},
 };
+use crate::digest;
 
 /// Puts a stream's template there. One that somebody changed stays, unless it is to be overwritten.
 pub(super) fn ready(server: &Server, stream: &Stream, overwrite: bool) -> Result<Outcome, Error> {
@@ -24,7 +24,7 @@ pub(super) fn ready(server: &Server, stream: &Stream, overwrite: bool) -> Result
             let (there, written) = content(there);
             if there == wanted {
                 Outcome::AsItIs
-            } else if overwrite || written == Some(digest(&there)) {
+            } else if overwrite || written == Some(digest::of_value(&there)) {
                 // As we wrote it once, or so it is meant. A template makes the next index, and changes none.
                 let how = differences(&there, &wanted).join("; ");
                 put(server, &path, &wanted)?;
@@ -43,7 +43,7 @@ pub(super) fn ready(server: &Server, stream: &Stream, overwrite: bool) -> Result
 fn put(server: &Server, path: &str, wanted: &Value) -> Result<(), Error> {
     let mut body = wanted.clone();
     if let Some(body) = body.as_object_mut() {
-        body.insert("_meta".to_owned(), json!({"written_by": "clawker", "digest": digest(wanted)}));
+        body.insert("_meta".to_owned(), json!({"written_by": "clawker", "digest": digest::of_value(wanted)}));
     }
     server.put(path, Some(&body))?.done().map(drop)
 }
@@ -62,39 +62,6 @@ fn content(there: &Value) -> (Value, Option<String>) {
     (there, written)
 }
 
-/// Of a value, whatever the order of its keys.
-fn digest(value: &Value) -> String {
-    let mut text = String::new();
-    canonical(value, &mut text);
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn canonical(value: &Value, text: &mut String) {
-    match value {
-        Value::Object(object) => {
-            let mut keys: Vec<_> = object.iter().collect();
-            keys.sort_by_key(|(key, _)| *key);
-            text.push('{');
-            for (key, value) in keys {
-                text.push_str(&Value::String(key.clone()).to_string());
-                text.push(':');
-                canonical(value, text);
-                text.push(',');
-            }
-            text.push('}');
-        }
-        Value::Array(list) => {
-            text.push('[');
-            for value in list {
-                canonical(value, text);
-                text.push(',');
-            }
-            text.push(']');
-        }
-        scalar => text.push_str(&scalar.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,11 +71,11 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
         let one = read(r#"{"a": [1, {"b": "x", "c": null}], "d": true}"#);
         let same = read(r#"{"d": true, "a": [1, {"c": null, "b": "x"}]}"#);
-        assert_eq!(digest(&one), digest(&same));
+        assert_eq!(digest::of_value(&one), digest::of_value(&same));
         for other in
             [r#"{"a": [{"b": "x", "c": null}, 1], "d": true}"#, r#"{"a": [1, {"b": "x"}], "d": true}"#]
         {
-            assert_ne!(digest(&one), digest(&read(other)), "{other}");
+            assert_ne!(digest::of_value(&one), digest::of_value(&read(other)), "{other}");
         }
     }
 
@@ -117,16 +84,16 @@ mod tests {
         let wanted = documents::template(&documents::EGRESS);
         let stored = |priority: u32| {
             let mut there = wanted.as_object().expect("an object").clone();
-            there.insert("_meta".to_owned(), json!({"digest": digest(&wanted)}));
+            there.insert("_meta".to_owned(), json!({"digest": digest::of_value(&wanted)}));
             there.insert("composed_of".to_owned(), json!([]));
             there.insert("priority".to_owned(), json!(priority));
             content(&Value::Object(there))
         };
         let (read, written) = stored(500);
         assert_eq!(read, wanted);
-        assert_eq!(written, Some(digest(&read)));
+        assert_eq!(written, Some(digest::of_value(&read)));
         let (read, written) = stored(1);
-        assert_ne!(written, Some(digest(&read)));
+        assert_ne!(written, Some(digest::of_value(&read)));
         assert_eq!(differences(&wanted, &read), ["priority: 500 is 1"]);
     }
 }
