@@ -1,14 +1,15 @@
 //! Enrolling and retiring containers, and their rules.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use abi::{Budget, Container, Enrolment, Identity, Ledger};
 use emitter::{Event, What};
-use rules::Rule;
+use ipnet::IpNet;
+use rules::{Rule, forbidden};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -45,6 +46,8 @@ pub struct EnrolRequest {
     pub rules: Vec<Rule>,
     /// Its own network.
     pub network: Network,
+    /// Networks that no name leads it to, beside those of [`rules::forbidden`]: of the stack itself.
+    pub forbidden: Vec<IpNet>,
     /// The proxy that flows are handed to.
     pub proxy: Proxy,
     /// Its resolver view. Without one, DNS is denied.
@@ -78,6 +81,7 @@ impl EnrolRequest {
             project: String::new(),
             rules: Vec::new(),
             network: Network::default(),
+            forbidden: Vec::new(),
             proxy: Proxy::default(),
             resolver: None,
             dns_ttl_floor: Self::DNS_TTL_FLOOR,
@@ -102,8 +106,27 @@ pub(crate) struct View {
     pub dns_ttl_floor_ms: u64,
     /// The container's own network.
     pub network: Network,
+    /// Networks that no name leads it to.
+    #[serde(default)]
+    pub forbidden: Vec<IpNet>,
     /// The egress rules.
     pub rules: Vec<Rule>,
+}
+
+impl View {
+    /// What makes `address` one that no name leads the container to; `None` if it is none.
+    ///
+    /// In its own network no name permits anything either, but there it is the kernel that denies: the attempt is recorded, with
+    /// the name that led there, and infrastructure has names. Behind a translator the kernel would not know that network again.
+    pub(crate) fn forbids(&self, address: IpAddr) -> Option<&'static str> {
+        if self.network.holds(address) {
+            return None;
+        }
+        let gateways = self.network.gateways.iter().copied().map(IpNet::from);
+        let own: Vec<IpNet> =
+            self.forbidden.iter().chain(&self.network.subnets).copied().chain(gateways).collect();
+        forbidden::why(address, &own)
+    }
 }
 
 impl Manager {
@@ -231,6 +254,7 @@ impl Manager {
             resolver: request.resolver,
             dns_ttl_floor_ms: u64::try_from(request.dns_ttl_floor.as_millis()).unwrap_or(u64::MAX),
             network: request.network.clone(),
+            forbidden: request.forbidden.clone(),
             rules: Vec::new(),
         };
         write_json(&self.view_path(cgroup_id), &view)?;

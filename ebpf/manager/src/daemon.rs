@@ -35,6 +35,9 @@ pub struct Daemon {
     /// Questions that views had too many of at once, by cgroup id.
     #[serde(default)]
     pub(crate) put_off: BTreeMap<u64, u64>,
+    /// Answers that views left addresses out of, by cgroup id.
+    #[serde(default)]
+    pub(crate) withheld: BTreeMap<u64, u64>,
 }
 
 impl Manager {
@@ -83,8 +86,8 @@ impl Manager {
                     let states = serving.states();
                     let view = |cgroup_id| states.get(&cgroup_id).cloned().unwrap_or(ViewState::Starting);
                     readying.note(self.refresh_ready(view));
-                    let (pid, put_off) = (std::process::id(), serving.put_off());
-                    let daemon = Daemon { pid, views: states, put_off };
+                    let (put_off, withheld) = (serving.put_off(), serving.withheld());
+                    let daemon = Daemon { pid: std::process::id(), views: states, put_off, withheld };
                     if told.as_ref() != Some(&daemon) && telling.note(write_json(&self.run_file(), &daemon)) {
                         told = Some(daemon);
                     }

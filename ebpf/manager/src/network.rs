@@ -46,7 +46,7 @@ impl Network {
     }
 
     /// Whether an address is of this network.
-    fn holds(&self, ip: IpAddr) -> bool {
+    pub(crate) fn holds(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.gateways.iter().any(|gateway| gateway.to_canonical() == ip)
             || self.subnets.iter().any(|subnet| subnet.contains(&ip))

@@ -170,6 +170,10 @@ pub struct EnrolArgs {
     /// What it may reach in its own network, as address:port. May be given several times.
     #[arg(long)]
     pub infrastructure: Vec<SocketAddr>,
+    /// A network of the stack itself, which no name leads it to: addresses in it are left out of what its names resolve to, as
+    /// loopback and metadata services always are. May be given several times.
+    #[arg(long, value_name = "PREFIX")]
+    pub forbidden: Vec<IpNet>,
     /// The proxy's IPv4 address. Rules with a `listener` hand their flows to it.
     #[arg(long)]
     pub proxy: Option<Ipv4Addr>,
@@ -208,6 +212,7 @@ impl EnrolArgs {
         request.resolver = self.upstream.map(addresses).transpose()?;
         request.network =
             Network { subnets: self.subnet, gateways: self.gateway, infrastructure: self.infrastructure };
+        request.forbidden = self.forbidden;
         request.proxy = Proxy { v4: self.proxy, v6: self.proxy6, catch_all: self.catch_all };
         request.dns_ttl_floor = self.dns_ttl_floor.0;
         request.udp_idle = self.udp_idle.0;

@@ -2,14 +2,18 @@
 //! and writes each answer into the maps before the container has it, so that the connection that
 //! follows is decided by name.
 //!
+//! Addresses that no name leads to ([`rules::forbidden`]) it leaves out: whoever serves a name would choose else where the rules
+//! for that name lead.
+//!
 //! Whoever stands in front of it, and keeps a log, tells from the flags whose an answer is: authoritative is what it says
-//! of its own, without asking.
+//! by policy.
 //!
 //! Everything it reads is hostile: the container's questions, and the upstream's answers.
 
 mod addresses;
 mod tcp;
 mod upstream;
+mod withheld;
 
 use std::{
     net::IpAddr,
@@ -35,7 +39,10 @@ use tokio::{
 };
 
 pub use self::addresses::ResolverAddresses;
-use self::upstream::Upstream;
+use self::{
+    upstream::Upstream,
+    withheld::{Forbidden, Withheld},
+};
 use crate::{
     Manager,
     clock::{boot_ns, nanoseconds},
@@ -53,6 +60,7 @@ pub struct Resolver {
     _udp: Server<Handler>,
     _tcp: JoinSet<()>,
     upstream: Arc<Upstream>,
+    withheld: Arc<Withheld>,
 }
 
 impl Resolver {
@@ -64,11 +72,13 @@ impl Resolver {
         let view = manager.view(cgroup_id)?.ok_or(Error::NotEnrolled(cgroup_id))?;
         let addresses = view.resolver.ok_or(Error::NotEnrolled(cgroup_id))?;
         let upstream = Arc::new(Upstream::new(addresses.upstream));
+        let withheld = Arc::new(Withheld::default());
         let handler = Handler {
             manager: manager.clone(),
             cgroup_id,
             upstream: Arc::clone(&upstream),
             names: Arc::new(Mutex::new(Names::open(manager, cgroup_id)?)),
+            withheld: Arc::clone(&withheld),
         };
         let (mut udp, mut tcp) = (Server::new(handler.clone()), JoinSet::new());
         for address in addresses.listen() {
@@ -77,13 +87,19 @@ impl Resolver {
             let listener = TcpListener::bind(address).await.map_err(bound)?;
             tcp.spawn(tcp::serve(listener, handler.clone()));
         }
-        Ok(Self { _udp: udp, _tcp: tcp, upstream })
+        Ok(Self { _udp: udp, _tcp: tcp, upstream, withheld })
     }
 
     /// Questions that were answered SERVFAIL, because more were under way than it asks at once.
     #[must_use]
     pub fn put_off(&self) -> u64 {
         self.upstream.put_off()
+    }
+
+    /// Answers that addresses were left out of, because no name leads to them.
+    #[must_use]
+    pub fn withheld(&self) -> u64 {
+        self.withheld.answers()
     }
 }
 
@@ -93,13 +109,14 @@ struct Handler {
     cgroup_id: u64,
     upstream: Arc<Upstream>,
     names: Arc<Mutex<Names>>,
+    withheld: Arc<Withheld>,
 }
 
 /// What a client gets.
 struct Answer {
     code: ResponseCode,
     records: Vec<Record>,
-    /// Whether it is by policy, and no other server was to be asked.
+    /// Whether it is by policy, whatever another server says.
     own: bool,
 }
 
@@ -204,17 +221,51 @@ impl Handler {
             None => return Answer::empty(ResponseCode::ServFail),
         };
         let (addresses, ttl) = addresses(&reply.answers);
-        if !addresses.is_empty() {
+        let led = match self.led(addresses) {
+            Ok(led) => led,
+            Err(error) => return self.failed(name, &error),
+        };
+        if !led.addresses.is_empty() {
             let validity = Duration::from_secs(ttl.into()).max(floor).min(TTL_CEILING.max(floor));
             let expires_ns = boot_ns().saturating_add(nanoseconds(validity));
-            let stamped =
-                self.names.lock().unwrap_or_else(PoisonError::into_inner).stamp(name, &addresses, expires_ns);
+            let stamped = self.names.lock().unwrap_or_else(PoisonError::into_inner).stamp(
+                name,
+                &led.addresses,
+                expires_ns,
+            );
             // An answer that is not stamped would lead to a connection denied without its name.
             if let Err(error) = stamped {
                 return self.failed(name, &error);
             }
         }
-        Answer { code: reply.metadata.response_code, records: reply.answers, own: false }
+        let (code, mut records) = (reply.metadata.response_code, reply.answers);
+        let Some(first) = led.withheld.first() else { return Answer { code, records, own: false } };
+        self.withheld.note(self.cgroup_id, name, *first);
+        records
+            .retain(|record| !led.withheld.iter().any(|(forbidden, _)| address(record) == Some(*forbidden)));
+        // Of a name that is there, for its addresses of the other kind may be others: what is left of its records. It is by
+        // policy that nothing is left of the addresses, and a log is to say so.
+        Answer { code, records, own: led.addresses.is_empty() }
+    }
+
+    /// Which of these addresses a name leads the container to now.
+    fn led(&self, addresses: Vec<IpAddr>) -> Result<Led> {
+        let mut led = Led::default();
+        if addresses.is_empty() {
+            return Ok(led);
+        }
+        let view = self.manager.view(self.cgroup_id)?.ok_or(Error::NotEnrolled(self.cgroup_id))?;
+        for address in addresses {
+            match view.forbids(address) {
+                Some(why) => led.withheld.push((address, why)),
+                None => led.addresses.push(address),
+            }
+        }
+        // The agent may go anywhere now, and so may know of it. What is stamped would permit when the bypass is over.
+        if !led.withheld.is_empty() && self.manager.bypass_left(self.cgroup_id)?.is_some() {
+            led.withheld.clear();
+        }
+        Ok(led)
     }
 
     fn failed(&self, name: &str, error: &Error) -> Answer {
@@ -222,6 +273,15 @@ impl Handler {
         tracing::error!(target: OTHERS_WORDS, event = "resolver_failed", cgroup_id = self.cgroup_id, name, %error);
         Answer::empty(ResponseCode::ServFail)
     }
+}
+
+/// Where a name leads.
+#[derive(Default)]
+struct Led {
+    /// To be stamped.
+    addresses: Vec<IpAddr>,
+    /// Not to be told.
+    withheld: Vec<Forbidden>,
 }
 
 /// A name as rules and maps have it: lower case, without the final dot. `None` if its text is not its
@@ -234,15 +294,17 @@ fn plain(presentation: &str) -> Option<String> {
 
 /// The addresses of an answer, and the shortest life among its records.
 fn addresses(answers: &[Record]) -> (Vec<IpAddr>, u32) {
-    let addresses = answers
-        .iter()
-        .filter_map(|record| match record.data {
-            RData::A(address) => Some(IpAddr::from(address.0)),
-            RData::AAAA(address) => Some(IpAddr::from(address.0)),
-            _ => None,
-        })
-        .collect();
+    let addresses = answers.iter().filter_map(address).collect();
     (addresses, answers.iter().map(|record| record.ttl).min().unwrap_or(0))
+}
+
+/// The address of a record that has one.
+const fn address(record: &Record) -> Option<IpAddr> {
+    match &record.data {
+        RData::A(address) => Some(IpAddr::V4(address.0)),
+        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub struct ContainerStatus {
     pub dns: Option<ResolverAddresses>,
     /// Questions that its view answered SERVFAIL because too many were under way at once, since the daemon serves it.
     pub questions_put_off: u64,
+    /// Answers that its view left addresses out of because no name leads to them, since the daemon serves it.
+    pub answers_withheld: u64,
     /// What its bypass has left.
     pub bypass_left_ms: Option<u64>,
     /// Attempts denied.
@@ -87,15 +89,16 @@ impl Manager {
                 retired.totals.add(ledger);
                 continue;
             }
+            let counted = |of: fn(&Daemon, u64) -> Option<u64>| {
+                daemon.as_ref().and_then(|daemon| of(daemon, cgroup_id)).unwrap_or_default()
+            };
             let dns = self.view(cgroup_id)?.and_then(|view| view.resolver);
             containers.push(ContainerStatus {
                 attached: (self.attached(cgroup_id)?, Program::ALL.len()),
                 resolver: dns.map_or(ViewState::None, |_| view_state(cgroup_id, daemon.as_ref())),
                 dns,
-                questions_put_off: daemon
-                    .as_ref()
-                    .and_then(|daemon| daemon.put_off.get(&cgroup_id).copied())
-                    .unwrap_or_default(),
+                questions_put_off: counted(|daemon, id| daemon.put_off.get(&id).copied()),
+                answers_withheld: counted(|daemon, id| daemon.withheld.get(&id).copied()),
                 bypass_left_ms: self
                     .bypass_left(cgroup_id)?
                     .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
@@ -201,6 +204,13 @@ impl std::fmt::Display for Status {
                     f,
                     "resolver view of {cgroup_id}: {} questions answered SERVFAIL, for more were under way than it asks at once",
                     container.questions_put_off
+                )?;
+            }
+            if container.answers_withheld > 0 {
+                writeln!(
+                    f,
+                    "resolver view of {cgroup_id}: {} answers had addresses where no name leads, which were left out (docs/firewall.md)",
+                    container.answers_withheld
                 )?;
             }
             if let ViewState::Failed { cause } = &container.resolver {

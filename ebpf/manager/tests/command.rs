@@ -6,7 +6,7 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Child, Command, Stdio},
@@ -227,6 +227,139 @@ fn a_view_stands_behind_another_server() {
     drop(asker.stdin.take());
     assert_eq!(lines.collect::<Vec<_>>(), ["stranger", "-"]);
     assert!(asker.wait().unwrap().success());
+}
+
+/// In such a network: an upstream whose names resolve to the addresses that they spell, with an alias first; then how each
+/// question is answered: its flags and code, and the addresses.
+const LED: &str = r#"
+import socket, struct, sys, threading
+def bound(address, port=0):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind((address, port))
+    s.settimeout(30)
+    return s
+def record(kind, data):
+    return b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 60, len(data)) + data
+def upstream(s):
+    while True:
+        question, peer = s.recvfrom(512)
+        texts = question[13:13 + question[12]].decode().replace("_", ":").replace("-", ".").split("x")
+        kinds = [(28 if ":" in text else 1, text) for text in texts]
+        packed = [record(k, socket.inet_pton(socket.AF_INET6 if k == 28 else socket.AF_INET, t)) for k, t in kinds]
+        answers = [record(5, b"\x05alias\xc0\x0c")] + packed
+        s.sendto(question[:2] + b"\x85\x80" + question[4:6] + struct.pack(">HHH", len(answers), 0, 0) + question[12:] + b"".join(answers), peer)
+def addresses(answer):
+    at = 12
+    while answer[at]:
+        at += answer[at] + 1
+    at += 5
+    for _ in range(struct.unpack(">H", answer[6:8])[0]):
+        while answer[at] not in (0, 0xc0):
+            at += answer[at] + 1
+        at += 1 if answer[at] == 0 else 2
+        kind, _, _, length = struct.unpack(">HHIH", answer[at:at + 10])
+        data = answer[at + 10:at + 10 + length]
+        at += 10 + length
+        yield "alias" if kind == 5 else socket.inet_ntop(socket.AF_INET6 if kind == 28 else socket.AF_INET, data)
+threading.Thread(target=upstream, args=(bound("203.0.113.53", 53),), daemon=True).start()
+front = bound("198.18.0.3")
+for line in sys.stdin:
+    texts, kind = line.split()
+    name = texts.replace(":", "_").replace(".", "-").replace("+", "x").encode()
+    head = struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0)
+    question = head + bytes([len(name)]) + name + b"\x03led\x04test\0" + struct.pack(">HH", int(kind), 1)
+    front.sendto(question, ("198.18.0.1", 5301))
+    answer = front.recv(4096)
+    print(answer[2:4].hex(), *addresses(answer), flush=True)
+"#;
+
+/// Whoever serves a ruled name does not choose where its rules lead: such addresses are left out, and it is told.
+#[test]
+fn a_name_leads_nobody_where_none_leads() {
+    const A: u16 = 1;
+    const AAAA: u16 = 28;
+    const ANY: u16 = 255;
+    let set = Set::new("led");
+    assert_eq!(set.run(&["load"]).1, Some(0));
+    let rules = set.state.path().join("rules.yaml");
+    fs::write(&rules, "- {dst: '*.led.test', proto: udp, port: 1-65535}").unwrap();
+    let enrol = [
+        &["--resolver", "198.18.0.3:53", "--upstream", "203.0.113.53:53", "--view", "198.18.0.1:5301"][..],
+        &["--subnet", "198.18.0.0/24", "--gateway", "198.18.0.1", "--infrastructure", "198.18.0.2:9"],
+        &["--forbidden", "198.18.1.0/24", "--forbidden", "2001:db8:1::/64"],
+        &["--rules", rules.to_str().unwrap()],
+    ];
+    let (text, code) = set.enrol(&enrol.concat());
+    assert_eq!(code, Some(0), "{text}");
+    // What was enrolled by a version that knew of no such networks is served as it was.
+    let cgroup_id = set.status()["containers"][0]["cgroup_id"].as_u64().unwrap();
+    let view = set.state.path().join("views").join(format!("{cgroup_id}.json"));
+    let written = fs::read(&view).unwrap();
+    let mut old: Value = serde_json::from_slice(&written).unwrap();
+    let networks = old.as_object_mut().unwrap().remove("forbidden").unwrap();
+    assert_eq!(networks, serde_json::json!(["198.18.1.0/24", "2001:db8:1::/64"]));
+    fs::write(&view, old.to_string()).unwrap();
+
+    let daemon = Daemon::start(&set);
+    for address in ["198.18.0.1", "198.18.0.3", "203.0.113.53"] {
+        daemon.in_its_network(&format!("ip address add {address}/32 dev lo"));
+    }
+    daemon.events_until("view_started");
+    let pid = daemon.child.id().to_string();
+    let mut asker = Command::new("nsenter");
+    asker.args(["-t", &pid, "-n", "python3", "-c", LED]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut asker = asker.spawn().unwrap();
+    let mut question = asker.stdin.take().unwrap();
+    let mut lines = BufReader::new(asker.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut ask = |addresses: &str, kind: u16| {
+        writeln!(question, "{addresses} {kind}").unwrap();
+        lines.next().unwrap()
+    };
+    assert_eq!(ask("198.18.1.1", A), "8180 alias 198.18.1.1", "the old state says nothing of it");
+    fs::write(&view, written).unwrap();
+    // `aa`: it is by policy. The name is there all the same, and says so.
+    for address in ["198.18.1.1", "169.254.169.254", "100.100.100.200", "127.0.0.11", "0.0.0.0"] {
+        assert_eq!(ask(address, A), "8580 alias", "{address}");
+    }
+    for address in [
+        "::ffff:169.254.169.254",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b::c612:101",
+        "2001:db8:1::7",
+        "fd00:ec2::254",
+        "fe80::1",
+        // A neighbour, by way of a translator: the kernel would not know it.
+        "64:ff9b::c612:9",
+    ] {
+        assert_eq!(ask(address, AAAA), "8580 alias", "{address}");
+    }
+    // Of several, the others are there, and it is the upstream's answer.
+    assert_eq!(ask("169.254.169.254+203.0.113.7+198.18.1.1", A), "8180 alias 203.0.113.7");
+    assert_eq!(ask("10.0.0.7+::1+2001:db8:2::7", ANY), "8180 alias 10.0.0.7 2001:db8:2::7");
+    // In its own network the kernel decides, and records.
+    assert_eq!(ask("198.18.0.9+198.18.0.2", A), "8180 alias 198.18.0.9 198.18.0.2");
+    let status = set.until(|status| status["containers"][0]["answers_withheld"] == 14);
+    assert_eq!(status["containers"][0]["questions_put_off"], 0);
+    let shown = set.run(&["status"]).0;
+    assert!(shown.contains("14 answers had addresses where no name leads"), "{shown}");
+    let dump = set.run(&["dump"]).0;
+    assert!(dump.contains("203.0.113.7") && !dump.contains("169.254.169.254"), "{dump}");
+
+    // Under a bypass it may go anywhere; what is stamped would outlive that.
+    let id = cgroup_id.to_string();
+    assert_eq!(set.run(&["bypass", "on", &id, "--for", "600"]).1, Some(0));
+    assert_eq!(ask("169.254.169.254", A), "8180 alias 169.254.169.254");
+    assert!(!set.run(&["dump"]).0.contains("169.254.169.254"));
+    assert_eq!(set.run(&["bypass", "off", &id]).1, Some(0));
+    assert_eq!(ask("169.254.169.254", A), "8580 alias");
+    drop(question);
+    assert!(asker.wait().unwrap().success());
+    let told = daemon.log.try_iter().filter(|line| line["fields"]["event"] == "resolver_forbidden_address");
+    let told: Vec<Value> = told.collect();
+    let [told] = told.as_slice() else { panic!("one line a minute, at most: {told:?}") };
+    let said = |name: &str| told["fields"][name].as_str().unwrap_or_default();
+    assert_eq!((said("name"), said("address")), ("198-18-1-1.led.test", "198.18.1.1"), "{told}");
+    assert_eq!((said("why"), &told["level"]), ("in a network of the stack itself", &"WARN".into()), "{told}");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn is_denial(cell: &Cell, step: &Step) -> bool {
     let host = step.resolve.as_ref().is_none_or(|name| cell.scenario.host(name).is_some());
     match step.outcome.as_deref() {
         Some("EPERM") => true,
-        Some("NXDOMAIN") => host,
+        Some("NXDOMAIN" | "NODATA") => host,
         _ => false,
     }
 }

@@ -255,7 +255,10 @@ fn verdicts<'a>(cell: &'a Cell, agent: &mut Situation<'a>, clock: Duration, step
         .map(|dst| {
             let leads = |(name, v6): &&(&str, Option<bool>)| {
                 v6.is_none_or(|v6| dst.to_canonical().is_ipv6() == v6)
-                    && cell.scenario.host(name).is_some_and(|h| h.addr.contains(&dst.to_canonical()))
+                    && cell
+                        .scenario
+                        .host(name)
+                        .is_some_and(|host| cell.scenario.leads(host, dst.to_canonical()))
             };
             let mut names: Vec<String> =
                 agent.names.iter().filter(leads).map(|(name, _)| (*name).to_owned()).collect();

@@ -35,7 +35,7 @@ pub(super) fn control(
 ) -> Result<Option<Control>, FireError> {
     let is_denial = |fired: &&Fired| match fired.expected.as_str() {
         "EPERM" => recorded,
-        "NXDOMAIN" => cell.step(&fired.path).is_some_and(|step| names_host(cell, step)),
+        "NXDOMAIN" | "NODATA" => cell.step(&fired.path).is_some_and(|step| names_host(cell, step)),
         _ => false,
     };
     let denied: Vec<&Fired> = fired.iter().filter(is_denial).collect();

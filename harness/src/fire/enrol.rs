@@ -137,6 +137,7 @@ fn request(
     }
     request.resolver = Some(addresses);
     request.network = network(scenario, &end.subnets, &end.gateways);
+    request.forbidden = scenario.forbidden().collect();
     request.proxy = proxy(scenario.proxy.as_ref());
     request.accept_unobserved = true;
     request.leave_out = case.lab.leave_out.clone();

@@ -27,8 +27,6 @@ use crate::{
 const INSIDE: &str = "/etc/envoy";
 /// How long it may take until it serves what it was told.
 const SERVE_LIMIT: Duration = Duration::from_secs(30);
-/// Network of the plane of a stack that was told of no other: cases may name addresses in it, as a hostile name server does.
-const BY_DEFAULT: &str = "198.18.1.0/24";
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Longer than any run.
@@ -192,7 +190,7 @@ async fn dump(pid: u32) -> anyhow::Result<Value> {
 /// The networks that its stack is in: those of the agents, and of the plane, where this `server` is.
 fn own(server: Option<IpAddr>) -> Vec<IpNet> {
     let of_server = server.and_then(|address| IpNet::new(address, 24).ok()).map(|network| network.trunc());
-    address::of_the_world().chain(of_server).chain(BY_DEFAULT.parse().ok()).collect()
+    address::of_the_world().chain(of_server).chain(address::plane()).collect()
 }
 
 /// The plan for the agents of a world.

@@ -148,7 +148,7 @@ fn names(evidence: &Evidence<'_>, dst: IpAddr, time: SystemTime) -> Vec<String> 
     let dst = dst.to_canonical();
     let mut names = Vec::new();
     for (name, host) in &evidence.cell.scenario.hosts {
-        if !host.addr.contains(&dst) {
+        if !evidence.cell.scenario.leads(host, dst) {
             continue;
         }
         let ttl = Duration::from_secs(host.ttl.into());

@@ -70,7 +70,7 @@ fn control(evidence: &Evidence<'_>) -> Vec<Failure> {
     let Some(control) = &evidence.control else { return Vec::new() };
     let mut failures = Vec::new();
     for fired in &control.fired {
-        let denied = matches!(fired.report.outcome.as_str(), "EPERM" | "NXDOMAIN");
+        let denied = matches!(fired.report.outcome.as_str(), "EPERM" | "NXDOMAIN" | "NODATA");
         let action = evidence.cell.step(&fired.path).and_then(Action::of);
         let transport = action.as_ref().and_then(Transport::of);
         let unreached = fired.report.dst.filter(|dst| {

@@ -57,6 +57,11 @@ pub fn permitted_in_answers(address: IpAddr) -> Result<(), Refused> {
     if is_near { Ok(()) } else { permitted(address) }
 }
 
+/// Network of the plane of a stack that was told of no other: cases may name addresses in it, as a hostile name server does.
+pub(crate) fn plane() -> Option<IpNet> {
+    "198.18.1.0/24".parse().ok()
+}
+
 /// Networks of the world's own side.
 pub(crate) fn of_the_world() -> impl Iterator<Item = IpNet> {
     WORLD.iter().filter_map(|range| range.parse().ok())

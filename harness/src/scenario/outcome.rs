@@ -14,13 +14,17 @@ pub enum StepOutcome {
     Errno(Errno),
     /// The resolver answered that the name does not exist.
     Nxdomain,
+    /// The resolver answered that the name has no address.
+    Nodata,
     /// The program ended with this code.
     Exit(u8),
 }
 
 /// A text that is no outcome.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an outcome: `ok`, the name of an error such as `EPERM`, `NXDOMAIN`, or `exit 7`")]
+#[error(
+    "`{0}` is not an outcome: `ok`, the name of an error such as `EPERM`, `NXDOMAIN`, `NODATA`, or `exit 7`"
+)]
 pub struct UnknownOutcome(pub String);
 
 impl std::str::FromStr for StepOutcome {
@@ -31,6 +35,7 @@ impl std::str::FromStr for StepOutcome {
         match text {
             "ok" => Ok(Self::Ok),
             "NXDOMAIN" => Ok(Self::Nxdomain),
+            "NODATA" => Ok(Self::Nodata),
             _ => match text.strip_prefix("exit ") {
                 Some(code) => code.parse().map(Self::Exit).map_err(|_| unknown()),
                 None => {
@@ -47,6 +52,7 @@ impl fmt::Display for StepOutcome {
             Self::Ok => f.write_str("ok"),
             Self::Errno(errno) => write!(f, "{errno:?}"),
             Self::Nxdomain => f.write_str("NXDOMAIN"),
+            Self::Nodata => f.write_str("NODATA"),
             Self::Exit(code) => write!(f, "exit {code}"),
         }
     }
@@ -67,9 +73,17 @@ mod tests {
 
     #[test]
     fn texts_are_read_and_written_back() {
-        for text in
-            ["ok", "EPERM", "ETIMEDOUT", "ECONNREFUSED", "EHWPOISON", "NXDOMAIN", "exit 0", "exit 255"]
-        {
+        for text in [
+            "ok",
+            "EPERM",
+            "ETIMEDOUT",
+            "ECONNREFUSED",
+            "EHWPOISON",
+            "NXDOMAIN",
+            "NODATA",
+            "exit 0",
+            "exit 255",
+        ] {
             assert_eq!(text.parse::<StepOutcome>().unwrap().to_string(), text);
         }
         for text in ["", "OK", "eperm", "exit", "exit 256", "exit -1", "EPERN", "UnknownErrno"] {

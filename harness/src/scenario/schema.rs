@@ -185,7 +185,7 @@ pub(super) fn server_port(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn outcome(_: &mut SchemaGenerator) -> Schema {
     let names: Vec<String> = errnos().map(|(name, _)| name).collect();
     let words = words(
-        ["ok", "EPERM", "NXDOMAIN"]
+        ["ok", "EPERM", "NXDOMAIN", "NODATA"]
             .into_iter()
             .chain(names.iter().map(String::as_str).filter(|n| *n != "EPERM")),
     );

@@ -21,11 +21,13 @@ use std::{
 };
 
 use indexmap::IndexMap;
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stack::Listeners;
 
 use super::{
+    address,
     needs::{Requirement, UnknownRequirement},
     schema,
 };
@@ -121,6 +123,21 @@ impl Scenario {
         let telemetry = gateways.iter().filter(|_| self.has_envoy());
         let telemetry = telemetry.map(|far| SocketAddr::new(*far, Listeners::default().telemetry));
         self.network.infrastructure.iter().copied().chain(telemetry).collect()
+    }
+
+    /// Networks that no name leads an agent to: what is written, and beside Envoy that of its stack.
+    pub fn forbidden(&self) -> impl Iterator<Item = IpNet> {
+        self.network
+            .forbidden
+            .iter()
+            .copied()
+            .chain(address::plane().into_iter().filter(|_| self.has_envoy()))
+    }
+
+    /// Whether a host's name leads an agent to this address.
+    #[must_use]
+    pub fn leads(&self, host: &Host, address: IpAddr) -> bool {
+        host.addr.contains(&address) && !self.forbidden().any(|network| network.contains(&address))
     }
 
     /// Whether what agents tell of themselves is looked at.

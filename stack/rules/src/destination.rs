@@ -79,7 +79,7 @@ impl From<Destination> for String {
 }
 
 /// A prefix of v4-mapped addresses is the IPv4 case.
-fn canonical(prefix: IpNet) -> IpNet {
+pub(crate) fn canonical(prefix: IpNet) -> IpNet {
     if let IpNet::V6(v6) = prefix
         && let (Some(v4), Some(bits)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
         && let Ok(mapped) = Ipv4Net::new(v4, bits)

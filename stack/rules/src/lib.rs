@@ -6,6 +6,7 @@
 
 mod destination;
 mod file;
+pub mod forbidden;
 mod path;
 mod ports;
 mod proto;

@@ -1,9 +1,10 @@
 //! Where Envoy connects to.
 
-use rules::Proto;
+use ipnet::IpNet;
+use rules::{Proto, forbidden};
 use serde_json::{Value, json};
 
-use super::{Telemetry, Upstream, addresses, limits, listeners, routes, socket_address};
+use super::{Telemetry, Upstream, limits, listeners, routes, socket_address};
 use crate::{Container, Plan};
 
 /// The collector's lane for the access log.
@@ -131,7 +132,7 @@ fn looked_up(names: Names, upstream: &Upstream) -> Value {
     let mut cache = json!({
         "dns_lookup_family": "ALL",
         "typed_dns_resolver_config": resolver(upstream),
-        "resolved_address_filter": addresses::filter(&upstream.own),
+        "resolved_address_filter": left_out(&upstream.own),
         // Else a name would keep the addresses that it had when a look-up failed (envoyproxy/envoy#46402).
         "dns_failure_refresh_rate": {"base_interval": "1s", "max_interval": "10s"},
     });
@@ -142,6 +143,13 @@ fn looked_up(names: Names, upstream: &Upstream) -> Value {
 /// How names are looked up, whoever's they are.
 pub(super) fn ways(upstream: &Upstream) -> Value {
     [Names::OfRequests, Names::OfRules].into_iter().map(|kind| looked_up(kind, upstream)).collect()
+}
+
+/// What Envoy leaves out of each answer of a name server.
+fn left_out(own: &[IpNet]) -> Value {
+    let written =
+        |range: IpNet| json!({"address_prefix": range.addr().to_string(), "prefix_len": range.prefix_len()});
+    json!({"ranges": forbidden::ranges(own).map(written).collect::<Vec<_>>()})
 }
 
 fn resolver(upstream: &Upstream) -> Value {

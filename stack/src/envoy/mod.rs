@@ -3,7 +3,6 @@
 //! One filter chain for each container, matched by its address, so that its labels are literals of every access log
 //! entry. Routes are files of their own: a change of rules touches no listener, and cuts no connection.
 
-mod addresses;
 mod admin;
 mod clusters;
 mod limits;
@@ -20,7 +19,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use rules::Destination;
+use rules::{Destination, forbidden};
 use serde_json::{Value, json};
 
 use crate::{Handed, Plan, digest};
@@ -116,7 +115,7 @@ impl<'a> Envoy<'a> {
     /// Addresses that rules name and the proxy connects to for nobody, with what they are.
     pub fn refused(&self) -> Vec<(&'a Handed, &'static str)> {
         let why = |handed: &Handed| match &handed.dst {
-            Destination::Prefix(prefix) => addresses::why(prefix.addr(), &self.upstream.own),
+            Destination::Prefix(prefix) => forbidden::why(prefix.addr(), &self.upstream.own),
             Destination::Domain(_) | Destination::Below(_) => None,
         };
         self.plan.handed.keys().filter_map(|handed| Some((handed, why(handed)?))).collect()

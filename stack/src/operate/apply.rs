@@ -43,7 +43,7 @@ pub fn apply(folder: &Path, file: &Path) -> anyhow::Result<Outcome> {
     configure::containers(folder, &next, &plan, &settings)?;
     configure::rules(folder, &plan)?;
     serves(&docker, &settings, &next, &plan)?;
-    print!("{}", commands(&docker, folder, &settings, &next, &plan)?);
+    print!("{}", commands(|container| cgroup(&docker, container), folder, &settings, &next, &plan)?);
     Ok(Outcome::Good)
 }
 
@@ -163,7 +163,7 @@ fn cgroup(docker: &Docker, container: &Container) -> anyhow::Result<Option<Strin
 
 /// How the kernel is told, for each container.
 fn commands(
-    docker: &Docker,
+    cgroup: impl Fn(&Container) -> anyhow::Result<Option<String>>,
     folder: &Path,
     settings: &Settings,
     kept: &Kept,
@@ -182,11 +182,12 @@ fn commands(
         let rules = folder.join(format!("rules/{}.yaml", container.container_id));
         let port = kept.dns(container).unwrap_or_default();
         // One that does not run has none yet.
-        let cgroup = cgroup(docker, container)?.map_or_else(|| "CGROUP".to_owned(), |path| quoted(&path));
+        let cgroup = cgroup(container)?.map_or_else(|| "CGROUP".to_owned(), |path| quoted(&path));
         text.push_str(&format!(
             "    ebpf-manager enrol {cgroup} --container-id {id} --agent {agent} --project {project} \\\n        \
              --rules {rules} --resolver {resolver}:{port} --view {machine}:{port} --upstream {dns} \\\n        \
-             --proxy {proxy} --catch-all {catch_all} --infrastructure {proxy}:{telemetry} --subnet {subnet} --gateway {machine}\n",
+             --proxy {proxy} --catch-all {catch_all} --infrastructure {proxy}:{telemetry} --subnet {subnet} --gateway {machine} \\\n        \
+             --forbidden {plane}\n",
             id = container.container_id,
             agent = quoted(&container.agent),
             project = quoted(&container.project),
@@ -194,6 +195,7 @@ fn commands(
             catch_all = plan.listeners.catch_all,
             telemetry = plan.listeners.telemetry,
             subnet = settings.agents,
+            plane = settings.plane,
         ));
     }
     if dns == "DNS:53" {
@@ -229,6 +231,25 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_is_told_of_both_networks() {
+        let one = "- {container_id: one, agent: a, project: p, addresses: [198.18.0.130], rules: [{dst: a.test, proto: ssh}]}";
+        let (kept, plan) = Kept::default().with(stack::containers(one).expect("containers")).expect("a plan");
+        let text = commands(|_| Ok(None), Path::new("/stack"), &Settings::default(), &kept, &plan)
+            .expect("commands");
+        let command = text.split_once("ebpf-manager enrol ").map(|(_, command)| command.replace("\\\n", ""));
+        let words: Vec<&str> = command.as_deref().unwrap_or_default().split_whitespace().collect();
+        for (flag, value) in [
+            ("--rules", "/stack/rules/one.yaml"),
+            ("--view", "198.18.0.1:5301"),
+            ("--subnet", "198.18.0.0/24"),
+            ("--gateway", "198.18.0.1"),
+            ("--forbidden", "198.18.1.0/24"),
+        ] {
+            assert!(words.windows(2).any(|pair| pair == [flag, value]), "{flag} {value}: {text}");
+        }
+    }
 
     #[test]
     fn a_shell_reads_a_label_as_it_is() {

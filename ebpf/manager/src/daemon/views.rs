@@ -136,8 +136,17 @@ impl Serving {
 
     /// Questions that each had too many of at once, since it serves; those that had any.
     pub(super) fn put_off(&self) -> BTreeMap<u64, u64> {
+        self.counts(Resolver::put_off)
+    }
+
+    /// Answers that each left addresses out of, since it serves; those that did.
+    pub(super) fn withheld(&self) -> BTreeMap<u64, u64> {
+        self.counts(Resolver::withheld)
+    }
+
+    fn counts(&self, of: impl Fn(&Resolver) -> u64) -> BTreeMap<u64, u64> {
         let of = |(cgroup_id, entry): (&u64, &Entry)| match &entry.state {
-            State::Serving { resolver } => Some((*cgroup_id, resolver.put_off())),
+            State::Serving { resolver } => Some((*cgroup_id, of(resolver))),
             State::Failed { .. } => None,
         };
         self.views.iter().filter_map(of).filter(|(_, count)| *count > 0).collect()

@@ -115,6 +115,10 @@ pub struct Network {
     /// What the agent may reach there, as `address:port`: over TCP and UDP, and the address over ICMP.
     #[serde(default)]
     pub infrastructure: Vec<SocketAddr>,
+    /// Networks that no name leads the agent to, beside loopback and its like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub forbidden: Vec<IpNet>,
 }
 
 /// A proxy on the far side.

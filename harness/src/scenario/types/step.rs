@@ -110,7 +110,7 @@ pub struct Step {
     #[serde(default)]
     pub cgroup: Place,
     /// What the agent's own call must return: `ok` (default), an errno name such as `EPERM`,
-    /// `NXDOMAIN`, `exit 7`.
+    /// `NXDOMAIN`, `NODATA` (the name has no address), `exit 7`.
     #[serde(default)]
     #[schemars(schema_with = "schema::outcome")]
     pub outcome: Option<String>,

@@ -304,15 +304,16 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
         Ok(outcome) => outcome,
         Err(unknown) => {
             let names: Vec<String> = errnos().map(|(name, _)| name).collect();
-            let known = names.iter().map(String::as_str).chain(["ok", "NXDOMAIN"]);
+            let known = names.iter().map(String::as_str).chain(["ok", "NXDOMAIN", "NODATA"]);
             // A capital away is likelier than a letter away.
             let upper = text.to_uppercase();
             let help =
                 known.clone().find(|name| name.to_uppercase() == upper).or_else(|| nearest(text, known));
             let message = format!("`{}` is not an outcome", printable(&unknown.0));
             let fault = check.fault(&path, message);
-            fault.expected =
-                ["ok", "EPERM and other error names", "NXDOMAIN", "exit N"].map(str::to_owned).to_vec();
+            fault.expected = ["ok", "EPERM and other error names", "NXDOMAIN", "NODATA", "exit N"]
+                .map(str::to_owned)
+                .to_vec();
             fault.help = help.map(|name| format!("did you mean `{name}`?"));
             return;
         }
@@ -320,7 +321,9 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
     let possible = match outcome {
         StepOutcome::Ok => true,
         StepOutcome::Errno(_) => !matches!(action, "resolve" | "exec"),
-        StepOutcome::Nxdomain => match action {
+        // A question alone is asked, whatever comes of it.
+        StepOutcome::Nodata if action == "ask" => false,
+        StepOutcome::Nxdomain | StepOutcome::Nodata => match action {
             "resolve" | "ask" => true,
             "connect" => step.connect.as_ref().is_some_and(|connect| is_name(&connect.to)),
             "send" => step.send.as_ref().is_some_and(|send| is_name(&send.to)),
@@ -333,7 +336,7 @@ fn outcome(check: &mut Check<'_>, path: &str, step: &Step, action: &str) {
     if !possible {
         let what = match (outcome, action) {
             (
-                StepOutcome::Nxdomain,
+                StepOutcome::Nxdomain | StepOutcome::Nodata,
                 "connect" | "send" | "ping" | "quic" | "http3" | "grpc" | "websocket" | "stun" | "flood",
             ) => "an attempt to an address".to_owned(),
             _ => format!("`{action}`"),

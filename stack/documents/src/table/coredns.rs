@@ -33,7 +33,7 @@ const FIELDS: &[Field] = &[
     keyword("qtype", WORD, "Type of the question: A, AAAA, HTTPS."),
     keyword("qclass", WORD, "Class of the question: IN."),
     keyword("rcode", WORD, "The answer's code: NOERROR, NXDOMAIN, REFUSED. None: there was no answer."),
-    keyword("flags", WORD, "Flags of the answer's header; `aa`: by policy, and no other server was asked."),
+    keyword("flags", WORD, "Flags of the answer's header; `aa`: by policy, whatever another server says."),
     number("dns_id", "", "The question's identifier."),
     number("size", "bytes", "Size of the question."),
     number("rsize", "bytes", "Size of the answer."),
