@@ -6,9 +6,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures_util::TryStreamExt as _;
 use testcontainers::{
     ContainerAsync, GenericImage,
-    bollard::{models::ContainerInspectResponse, query_parameters::StopContainerOptions},
+    bollard::{
+        models::ContainerInspectResponse,
+        query_parameters::{LogsOptions, StopContainerOptions},
+    },
     core::logs::{LogFrame, consumer::LogConsumer},
 };
 
@@ -108,6 +112,21 @@ impl Container {
     #[must_use]
     pub fn told(&self) -> String {
         self.tail.told()
+    }
+
+    /// All that it has said, which the daemon keeps on disk.
+    ///
+    /// # Errors
+    /// If the daemon does not tell.
+    pub fn log(&self) -> Result<String, DockerError> {
+        let options = LogsOptions { stdout: true, stderr: true, ..LogsOptions::default() };
+        let frames = self.docker.client.logs(&self.id, Some(options));
+        let whole = frames.try_fold(Vec::new(), |mut whole, frame| async move {
+            whole.extend_from_slice(&frame.into_bytes());
+            Ok(whole)
+        });
+        let whole = self.docker.runtime.block_on(whole).map_err(|error| self.failed(&error.to_string()))?;
+        Ok(String::from_utf8_lossy(&whole).into_owned())
     }
 
     /// A failure of this container, with what it said last.

@@ -27,7 +27,10 @@ pub(super) fn tell(cell: &Cell, text: &mut Paragraph) {
         text.row("expected", &metric(expected));
     }
     if let Some(absent) = &expect.absent_everywhere {
-        text.row("expected", &format!("{absent:?} is in no document, in no series, and on no disk between"));
+        text.row(
+            "expected",
+            &format!("{absent:?} is in no document, in no series, on no disk between, and in no log"),
+        );
     }
     for expected in &expect.wire {
         text.row("expected", &wire(expected));

@@ -121,6 +121,9 @@ pub enum FireError {
         /// What is known of the plane.
         why: String,
     },
+    /// What servers said was not read.
+    #[error("what the servers said is not known: {0}")]
+    Log(String),
     /// Prometheus was not asked.
     #[error("the series of agents' counters are not known: {0}")]
     Metrics(String),
@@ -245,7 +248,6 @@ fn in_world<'c>(
         Script { case, world, enrolled, agents: evidence, fired, early, answering: None, servers };
     script.run(&cell.scenario.steps)?;
     let Script { world, enrolled, agents: mut evidence, fired, servers, .. } = script;
-    let Servers { envoy, coredns, .. } = servers;
 
     let mut streams = streams::streams(case, world, &mut evidence)?;
     let telling = lab.plane().filter(|_| cell.scenario.tells());
@@ -254,13 +256,16 @@ fn in_world<'c>(
         streams.insert(Lane::Claude.stream(), telemetry::documents(case, plane, &evidence)?);
         series = telemetry::series(plane, &evidence)?;
     }
+    let absent = telling.zip(cell.scenario.expect.absent_everywhere.as_deref());
+    let said = if absent.is_some() { servers.logs()? } else { Vec::new() };
+    let Servers { envoy, coredns, .. } = servers;
     if let Some(coredns) = coredns {
         streams.insert(COREDNS_STREAM.to_owned(), coredns.documents(case, &evidence)?);
     }
     let settled = settle::settle(case, world, &mut evidence)?;
-    let places = match (telling, &cell.scenario.expect.absent_everywhere) {
-        (Some(plane), Some(text)) => telemetry::places(case, plane, text)?,
-        _ => Vec::new(),
+    let places = match absent {
+        Some((plane, text)) => telemetry::places(case, plane, &said, text)?,
+        None => Vec::new(),
     };
     drop(envoy);
     let repeated = streams::repeated(lab, &evidence);

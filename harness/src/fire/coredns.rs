@@ -116,6 +116,11 @@ impl Coredns {
         self.listens(world)
     }
 
+    /// All that it said on its standard output and error.
+    pub fn log(&self) -> Result<String, FireError> {
+        self.server.log()
+    }
+
     /// Kills it, and has it back after `length`.
     pub fn leave(&self, length: Duration) -> Result<(), FireError> {
         self.server.leave(length)

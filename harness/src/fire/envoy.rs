@@ -150,6 +150,11 @@ impl Envoy {
         self.is_back(world)
     }
 
+    /// All that it said on its standard output and error.
+    pub fn log(&self) -> Result<String, FireError> {
+        self.server.log()
+    }
+
     /// Kills it, and has it back after `length`.
     pub fn leave(&self, length: Duration) -> Result<(), FireError> {
         self.server.leave(length)

@@ -24,6 +24,11 @@ impl Server {
         Self { container: Arc::new(Mutex::new(container)), returning: Mutex::default() }
     }
 
+    /// All that it said.
+    pub fn log(&self) -> Result<String, FireError> {
+        self.container().log().map_err(|error| FireError::Log(error.to_string()))
+    }
+
     /// Its container, which nobody else starts or stops meanwhile.
     pub fn container(&self) -> MutexGuard<'_, Container> {
         lock(&self.container)

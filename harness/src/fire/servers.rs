@@ -1,8 +1,11 @@
 //! The servers that a case has to itself in the stack tier: the proxy, and what DNS is sent to.
 
+use serde_json::Value;
+
 use super::{FireError, cell::Case, coredns::Coredns, envoy::Envoy};
 use crate::{
     lab::Lab,
+    plane::lines,
     scenario::types::{Disturbance, Outage, Process, Rule, Stopped},
     world::World,
 };
@@ -16,6 +19,18 @@ pub(super) struct Servers {
 }
 
 impl Servers {
+    /// The lines of their logs: whose, and what.
+    pub fn logs(&self) -> Result<Vec<(String, Value)>, FireError> {
+        let mut all = Vec::new();
+        if let Some(envoy) = &self.envoy {
+            all.extend(lines("the log of Envoy", &envoy.log()?));
+        }
+        if let Some(coredns) = &self.coredns {
+            all.extend(lines("the log of CoreDNS", &coredns.log()?));
+        }
+        Ok(all)
+    }
+
     /// Starts them with the rules of the case for each of its agents. In the lab there are none.
     pub fn start(case: Case<'_, '_>, world: &World) -> Result<Self, FireError> {
         let scenario = &case.cell.scenario;

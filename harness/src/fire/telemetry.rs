@@ -82,8 +82,14 @@ pub(super) fn series(plane: &Plane, agents: &[AgentEvidence]) -> Result<Vec<Seri
         .map_err(|error| FireError::Metrics(format!("{error:#}\n{}", plane.explain())))
 }
 
-/// Where in the store, in Prometheus and on the relay's disk a text is, in any form that it can be put in.
-pub(super) fn places(case: Case<'_, '_>, plane: &Plane, text: &str) -> Result<Vec<String>, FireError> {
+/// Where in the store, in Prometheus, on the relay's disk, on the collectors' pages and in the servers' logs a text is, in any form
+/// that it can be put in. What the case's own servers `said` is not the plane's.
+pub(super) fn places(
+    case: Case<'_, '_>,
+    plane: &Plane,
+    said: &[(String, Value)],
+    text: &str,
+) -> Result<Vec<String>, FireError> {
     let mut places = Vec::new();
     let forms = forms(text);
     let has = |said: &str| forms.iter().any(|form| said.contains(form));
@@ -95,9 +101,18 @@ pub(super) fn places(case: Case<'_, '_>, plane: &Plane, text: &str) -> Result<Ve
     let series =
         series.iter().filter(|series| series.labels.iter().any(|(key, value)| has(key) || has(value)));
     places.extend(series.map(|series| format!("a series: {:?}", series.labels)));
+    let beside = plane.beside_series().map_err(|error| FireError::Metrics(format!("{error:#}")))?;
+    places.extend(told(&beside, &has));
+    let logs = plane.logs().map_err(|error| FireError::Log(error.to_string()))?;
+    places.extend(told(&logs, &has).chain(told(said, &has)));
     let files = plane.on_disk(&forms).map_err(|error| FireError::Relay(error.to_string()))?;
     places.extend(files.iter().map(|file| format!("the relay's file {}", file.display())));
     Ok(places)
+}
+
+/// The places that have it.
+fn told(all: &[(String, Value)], has: &impl Fn(&str) -> bool) -> impl Iterator<Item = String> {
+    all.iter().filter(|(_, told)| anywhere(told, has)).map(|(place, told)| format!("{place}: {told}"))
 }
 
 /// As it is, and as identifiers, bytes and JSON within a text are written: of the longer forms the beginning is enough. What
@@ -122,6 +137,31 @@ fn anywhere(value: &Value, has: &impl Fn(&str) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plane::lines;
+
+    #[test]
+    fn a_text_is_found_beside_series_and_in_logs() {
+        let text = "the launch codes";
+        let has = |said: &str| forms(text).iter().any(|form| said.contains(form));
+        // As Prometheus answers, a page is, and a collector logs.
+        let metadata = json!({"claude_code_session_count_total": [
+            {"type": "counter", "help": "say the launch codes", "unit": ""},
+        ]});
+        let exemplars = json!([{
+            "seriesLabels": {"__name__": "claude_code_session_count_total"},
+            "exemplars": [{"labels": {"prompt": "the launch codes"}, "value": "1", "timestamp": 1.5}],
+        }]);
+        let page = "# HELP a the launch codes\n# TYPE a counter\na 1\n";
+        let log = "started\n{\"error\": \"cannot parse \\\"the launch codes\\\"\"}\n";
+        let mut all = vec![("metadata".to_owned(), metadata), ("exemplars".to_owned(), exemplars)];
+        all.extend(lines("page", page));
+        all.extend(lines("log", log));
+        let found: Vec<String> = told(&all, &has).collect();
+        let places = found.iter().map(|place| place.split_once(':').expect("a place").0);
+        assert_eq!(places.collect::<Vec<_>>(), ["metadata", "exemplars", "page", "log"], "{found:?}");
+        let others = |said: &str| said.contains("the lunch codes");
+        assert_eq!(told(&all, &others).count(), 0);
+    }
 
     #[test]
     fn a_text_is_found_in_every_form_and_place() {

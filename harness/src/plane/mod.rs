@@ -10,6 +10,7 @@ mod lane;
 mod programs;
 mod prometheus;
 mod relay;
+mod said;
 mod search;
 
 use std::{
@@ -42,6 +43,7 @@ pub use follow::INDEX;
 use programs::Programs;
 use prometheus::Prometheus;
 pub use prometheus::Series;
+pub use said::lines;
 use search::Search;
 
 /// Images that it is made of, and that agents are.

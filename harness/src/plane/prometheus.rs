@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
+use serde_json::Value;
 use stack::Prometheus as Configuration;
 use ureq::Agent;
 
@@ -27,9 +28,12 @@ const LOOK_LIMIT: Duration = Duration::from_secs(15);
 /// What it has once it has asked the relay.
 const RELAYED: &str = "clawker_relay_bytes_bound";
 
+/// Back from now, exemplars are looked for in: longer than any run.
+const EXEMPLARS: u64 = 2 * 86_400;
+
 /// A running Prometheus. Dropping it ends and removes it.
 pub(super) struct Prometheus {
-    _container: Container,
+    container: Container,
     url: String,
     agent: Agent,
 }
@@ -59,6 +63,11 @@ struct Found {
     value: (f64, String),
 }
 
+/// Who asks.
+pub(super) fn agent() -> Agent {
+    Agent::config_builder().timeout_global(Some(LOOK_LIMIT)).proxy(None).build().new_agent()
+}
+
 impl Prometheus {
     /// Starts it in `folder`, and waits until it answers and has asked the relay.
     pub fn start(
@@ -78,12 +87,17 @@ impl Prometheus {
         fs::write(&file, configuration.config().to_string())
             .with_context(|| format!("cannot write {}", file.display()))?;
         let order = Order::new("prometheus", "prometheus", Network::Named(Docker::network()));
-        let container = docker.start(order.sees(&file, "/etc/prometheus/prometheus.yml"))?;
+        let order = order.sees(&file, "/etc/prometheus/prometheus.yml").told([
+            "--config.file=/etc/prometheus/prometheus.yml",
+            "--storage.tsdb.path=/prometheus",
+            // It keeps more than the one that ships, so that more is looked at.
+            "--enable-feature=exemplar-storage",
+        ]);
+        let container = docker.start(order)?;
         let address: IpAddr = container.address(&Docker::network())?;
-        let agent = Agent::config_builder().timeout_global(Some(LOOK_LIMIT)).proxy(None).build().new_agent();
         let prometheus =
-            Self { _container: container, url: format!("http://{}", SocketAddr::new(address, 9090)), agent };
-        answers(&prometheus._container, || prometheus.query(RELAYED).is_ok_and(|found| !found.is_empty()))?;
+            Self { container, url: format!("http://{}", SocketAddr::new(address, 9090)), agent: agent() };
+        answers(&prometheus.container, || prometheus.query(RELAYED).is_ok_and(|found| !found.is_empty()))?;
         Ok(prometheus)
     }
 
@@ -101,6 +115,31 @@ impl Prometheus {
     pub fn all(&self) -> anyhow::Result<Vec<Series>> {
         self.looked_since(SystemTime::now())?;
         self.query("{__name__=~\".+\"}")
+    }
+
+    /// What it keeps beside series: what is said of them (HELP, unit), and exemplars.
+    pub fn beside(&self) -> anyhow::Result<[(&'static str, Value); 2]> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let metadata = self.agent.get(format!("{}/api/v1/metadata", self.url));
+        let exemplars = self
+            .agent
+            .get(format!("{}/api/v1/query_exemplars", self.url))
+            .query("query", "{__name__=~\".+\"}")
+            .query("start", now.saturating_sub(EXEMPLARS).to_string())
+            .query("end", now.saturating_add(60).to_string());
+        let data = |mut answer: Value| match answer.get_mut("data").map(Value::take) {
+            Some(data @ (Value::Object(_) | Value::Array(_))) => Ok(data),
+            _ => bail!("Prometheus has no data in its answer {answer}"),
+        };
+        Ok([
+            ("Prometheus' metadata", data(metadata.call()?.body_mut().read_json()?)?),
+            ("Prometheus' exemplars", data(exemplars.call()?.body_mut().read_json()?)?),
+        ])
+    }
+
+    /// Its container.
+    pub const fn container(&self) -> &Container {
+        &self.container
     }
 
     /// Waits until it has asked the collector after that moment, and had an answer.

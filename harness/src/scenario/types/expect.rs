@@ -24,8 +24,8 @@ pub struct Expect {
     /// Series that Prometheus has of these agents' counters.
     #[serde(default)]
     pub metrics: Vec<MetricExpectation>,
-    /// A text that is in no document of any stream, in no series, and on no disk between, in any form: one that no other
-    /// case has.
+    /// A text that is in no document of any stream, in no series nor beside one, on no disk between and in no log of a server, in
+    /// any form: one that no other case has.
     #[serde(default)]
     pub absent_everywhere: Option<String>,
     /// What the far side saw.
