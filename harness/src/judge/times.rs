@@ -34,14 +34,18 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
             continue;
         };
         let fired = || evidence.fired.iter().filter(|fired| fired.agent == agent);
+        let is_sum = text(document, "reason") == "various";
         // Sentinels follow the steps; one that found the ring full is in the sum, and the next one's part of it begins there.
-        if text(document, "reason") == "various"
+        if is_sum
             && number(document, "event_count") <= evidence.agents[agent].sentinels
             && fired().all(|fired| fired.ended <= start)
         {
             continue;
         }
-        if !fired().any(|fired| within(start, fired)) || end > SystemTime::now() + SLACK {
+        // A sum says between when: it begins where the one before it ended, the first with the enrolment.
+        let ran =
+            |fired: &Fired| within(start, fired) || is_sum && (start..=end + SLACK).contains(&fired.started);
+        if !fired().any(ran) || end > SystemTime::now() + SLACK {
             let message = "no step of its agent ran when the document says that it began";
             failures.push(failure(document, message.to_owned()));
             continue;
@@ -143,5 +147,22 @@ mod tests {
         assert_eq!(told(&mut evidence, "various", 2), 0);
         assert_eq!(told(&mut evidence, "various", 3), 1, "more than sentinels");
         assert_eq!(told(&mut evidence, "no_rule", 1), 1, "no sum");
+    }
+
+    #[test]
+    fn a_sum_may_begin_before_the_step_that_it_is_of() {
+        let cell = sample::cell();
+        let mut evidence = sample::evidence(&cell);
+        let began = evidence.fired.iter().map(|fired| fired.started).min().unwrap();
+        for (reason, end, wrong) in
+            [("various", began + SLACK, 0), ("no_rule", began + SLACK, 1), ("various", began - SLACK * 3, 1)]
+        {
+            let mut document = sample::document();
+            document["@timestamp"] = json!(OffsetDateTime::from(end).format(&Rfc3339).unwrap());
+            document["attributes"]["duration_ms"] = json!(700);
+            document["attributes"]["reason"] = json!(reason);
+            evidence.documents = vec![document];
+            assert_eq!(judge(&evidence).len(), wrong, "{reason}");
+        }
     }
 }
