@@ -1,6 +1,10 @@
 //! The containers that were applied last, and what each destination and container was given: kept, so that they keep it.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
 
 use anyhow::Context as _;
 use rules::Destination;
@@ -61,20 +65,20 @@ impl Kept {
     /// With these containers instead, which have what they had, and the plan for them.
     pub fn with(&self, containers: Vec<Container>) -> anyhow::Result<(Self, Plan)> {
         let mut next = Self { containers, ..self.clone() };
-        next.dns.retain(|id, _| next.containers.iter().any(|container| &container.container_id == id));
         let new: Vec<String> = next
             .containers
             .iter()
             .map(|container| container.container_id.clone())
             .filter(|id| !next.dns.contains_key(id))
             .collect();
-        // One that is gone may be enrolled still, and its view serve.
-        let taken: Vec<u16> = self.dns.values().copied().collect();
+        // One that is gone may be enrolled still, and come back: the kernel sends it to the port that it had.
+        let taken: BTreeSet<u16> = self.dns.values().copied().collect();
         let mut free = (FIRST..=u16::MAX).filter(|port| !taken.contains(port));
         for id in new {
-            let port = free
-                .next()
-                .ok_or_else(|| Wrong("there are more containers than ports for their DNS".to_owned()))?;
+            let port = match free.next() {
+                Some(port) => port,
+                None => next.taken_from_one_that_is_gone()?,
+            };
             next.dns.insert(id, port);
         }
         let plan = next.plan()?;
@@ -88,6 +92,13 @@ impl Kept {
         next.handed.retain(|one| now.iter().all(|other| other.listener != one.listener));
         next.handed.extend(now);
         Ok((next, plan))
+    }
+
+    fn taken_from_one_that_is_gone(&mut self) -> anyhow::Result<u16> {
+        let is_gone = |id: &&String| self.containers.iter().all(|container| container.container_id != **id);
+        let gone = self.dns.keys().find(is_gone).cloned();
+        gone.and_then(|id| self.dns.remove(&id))
+            .ok_or_else(|| Wrong("there are more containers than ports for their DNS".to_owned()).into())
     }
 
     /// Port of a container's DNS: where the resolver serves it, and where its view is behind that, on the machine.
@@ -131,8 +142,9 @@ mod tests {
         assert_eq!(second.dns(&second.containers[0]), Some(5303));
         let (third, plan) = apply(&(of("two", 131, "z.test") + &of("one", 130, "m.test")));
         assert_eq!(listeners(&plan), ports);
-        // The first port that nobody had the last time.
-        assert_eq!(third.dns(&third.containers[0]), Some(5301));
+        // What was not listed in between has what it had.
+        assert_eq!(third.dns(&third.containers[0]), Some(5302));
+        assert_eq!(third.dns(&third.containers[1]), Some(5301));
         assert_eq!(first.dns(&first.containers[1]), Some(5302));
     }
 }
