@@ -35,13 +35,6 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Failure> {
         };
         let fired = || evidence.fired.iter().filter(|fired| fired.agent == agent);
         let is_sum = text(document, "reason") == "various";
-        // Sentinels follow the steps; one that found the ring full is in the sum, and the next one's part of it begins there.
-        if is_sum
-            && number(document, "event_count") <= evidence.agents[agent].sentinels
-            && fired().all(|fired| fired.ended <= start)
-        {
-            continue;
-        }
         // A sum says between when: it begins where the one before it ended, the first with the enrolment.
         let ran =
             |fired: &Fired| within(start, fired) || is_sum && (start..=end + SLACK).contains(&fired.started);
@@ -124,29 +117,6 @@ mod tests {
         assert_eq!(told(&mut evidence, began, 900), 1, "it is from before");
         evidence.documents = vec![sample::document()];
         assert_eq!(judge(&evidence).len(), 1, "it has no time");
-    }
-
-    #[test]
-    fn what_comes_after_the_steps_is_a_sum_of_sentinels_at_most() {
-        let cell = sample::cell();
-        let mut evidence = sample::evidence(&cell);
-        let after = evidence.fired.iter().map(|fired| fired.ended).max().unwrap() + SLACK * 2;
-        evidence.agents[0].sentinels = 2;
-        let told = |evidence: &mut Evidence<'_>, reason: &str, count: u64| {
-            let mut document = sample::document();
-            document["@timestamp"] = json!(OffsetDateTime::from(after).format(&Rfc3339).unwrap());
-            let attributes = document["attributes"].as_object_mut().unwrap();
-            attributes.extend([
-                ("duration_ms".to_owned(), json!(0)),
-                ("reason".to_owned(), json!(reason)),
-                ("event_count".to_owned(), json!(count)),
-            ]);
-            evidence.documents = vec![document];
-            judge(evidence).len()
-        };
-        assert_eq!(told(&mut evidence, "various", 2), 0);
-        assert_eq!(told(&mut evidence, "various", 3), 1, "more than sentinels");
-        assert_eq!(told(&mut evidence, "no_rule", 1), 1, "no sum");
     }
 
     #[test]

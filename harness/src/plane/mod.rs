@@ -349,8 +349,7 @@ fn configure(folder: &Path, search: &Search, relay: IpAddr) -> anyhow::Result<()
 
 /// Whether the collector there says that its pipelines run.
 fn runs(collector: IpAddr) -> bool {
-    let agent = ureq::Agent::config_builder().timeout_global(Some(LOOK)).proxy(None).build().new_agent();
-    agent.get(format!("http://{}/", SocketAddr::new(collector, HEALTH))).call().is_ok()
+    prometheus::agent().get(format!("http://{}/", SocketAddr::new(collector, HEALTH))).call().is_ok()
 }
 
 fn listens(address: SocketAddr) -> bool {

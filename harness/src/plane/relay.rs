@@ -1,19 +1,17 @@
 //! The relay as it ships, in the collector's network.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path};
 
 use anyhow::Context as _;
 use stack::Lane;
 
-use super::{Collectors, Plane, answers};
+use super::{Collectors, Plane, answers, prometheus};
 use crate::docker::{Container, Docker, Network, Order};
 
 /// Where the collectors reach it; the ports of the one beside it are others.
 pub(super) const RECEIVE: u16 = 4340;
 /// Where it says how it is.
 const PAGES: u16 = 9465;
-/// How long it may take to say so.
-const LIMIT: Duration = Duration::from_secs(5);
 /// Where it sees its files.
 const INSIDE: &str = "/relay";
 
@@ -23,9 +21,8 @@ impl Plane {
     /// # Errors
     /// If it does not say.
     pub(crate) fn waits_in_relay(&self) -> anyhow::Result<bool> {
-        let agent = ureq::Agent::config_builder().timeout_global(Some(LIMIT)).proxy(None).build().new_agent();
-        let page =
-            agent.get(format!("http://{}/metrics", self.relay_pages)).call()?.body_mut().read_to_string()?;
+        let pages = format!("http://{}/metrics", self.relay_pages);
+        let page = prometheus::agent().get(pages).call()?.body_mut().read_to_string()?;
         let pending: Vec<&str> =
             page.lines().filter(|line| line.starts_with("clawker_relay_records_pending{")).collect();
         pending.first().context("the relay does not say what waits")?;

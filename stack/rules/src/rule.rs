@@ -1,5 +1,7 @@
 //! One rule.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Action, Destination, PathRule, Ports, Proto, Transport};
@@ -91,26 +93,29 @@ impl Rule {
         let covering = self.path_rules.iter().filter(|rule| rule.covers(path));
         covering.max_by_key(|rule| rule.path.len()).map_or(self.path_default, |rule| rule.action)
     }
-}
 
-impl Rule {
     /// The first rule of a list whose path rules nobody would ever be held to, since earlier ones that say otherwise have all
     /// its ports: its place, and what is wrong with it.
     #[must_use]
     pub fn without_effect(rules: &[Self]) -> Option<(usize, String)> {
-        rules.iter().enumerate().find_map(|(place, rule)| {
-            let earlier =
-                || rules.iter().take(place).filter(|one| one.dst == rule.dst && one.proto == rule.proto);
-            let has = |port| earlier().any(|one| one.ports.range().contains(&port));
-            let says = |one: &Self| one.path_rules == rule.path_rules && one.path_default == rule.path_default;
-            let lost = rule.proto.has_requests() && !earlier().all(says) && rule.ports.range().all(has);
-            lost.then(|| {
+        let mut earlier: HashMap<(&Destination, Proto), Vec<&Self>> = HashMap::new();
+        for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.proto.has_requests()) {
+            let before = earlier.entry((&rule.dst, rule.proto)).or_default();
+            let says =
+                |one: &&Self| one.path_rules == rule.path_rules && one.path_default == rule.path_default;
+            let has = |port| before.iter().any(|one| one.ports.range().contains(&port));
+            if !before.iter().all(says) && rule.ports.range().all(has) {
                 let Self { dst, proto, ports, .. } = rule;
-                (place, format!(
-                    "{proto} to {dst}, port {ports}: its path rules have no effect, for an earlier rule has the same destination and ports; make one rule of both"
-                ))
-            })
-        })
+                return Some((
+                    place,
+                    format!(
+                        "{proto} to {dst}, port {ports}: its path rules have no effect, for an earlier rule has the same destination and ports; make one rule of both"
+                    ),
+                ));
+            }
+            before.push(rule);
+        }
+        None
     }
 }
 

@@ -158,7 +158,14 @@ fn cgroup(docker: &Docker, container: &Container) -> anyhow::Result<Option<Strin
     let Some(pid) = runs.and_then(|there| there.pid()) else { return Ok(None) };
     // It may have ended by now.
     let Ok(of) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Ok(None) };
-    Ok(of.lines().find_map(|line| Some(format!("/sys/fs/cgroup{}", line.strip_prefix("0::")?))))
+    let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
+    let root = mounts.lines().map(|line| line.split(' ')).find_map(|mut fields| {
+        let at = fields.nth(1)?;
+        (fields.next() == Some("cgroup2")).then_some(at)
+    });
+    Ok(root
+        .zip(of.lines().find_map(|line| line.strip_prefix("0::")))
+        .map(|(root, path)| format!("{root}{path}")))
 }
 
 /// How the kernel is told, for each container.
