@@ -143,7 +143,7 @@ impl Started {
     fn new() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let stranger = Authority::open(folder.path(), "egress")?;
-        let plane = Plane::start(tempfile::tempdir()?, |what| eprintln!("starting {what}"))?;
+        let plane = Plane::start(tempfile::tempdir()?, |what| eprintln!("{what}"))?;
         let (store, sink) = Endpoint::elsewhere();
         plane.follow(NODE, sink);
         Ok(Self { plane, store, runtime: Runtime::new()?, stranger })

@@ -260,6 +260,20 @@ fn html_shows_every_part_of_a_failed_cell() {
     }
 }
 
+/// A browser does not open fifty thousand rows.
+#[test]
+fn of_a_flood_html_shows_a_part_and_what_is_asserted() {
+    let mut cell = sample::cell("faults", "a flood", &[]);
+    cell.documents = (0..1000).map(|port| sample::document("DENIED", "udp", "ntp.test", port, 48)).collect();
+    cell.asserted = vec![3, 777];
+    let html = html_of(cell);
+    assert_eq!(html.matches(">asserted</small>").count(), 2);
+    assert_eq!(html.matches("198.51.100.7:199<").count(), 1, "the first 200");
+    assert_eq!(html.matches("198.51.100.7:200<").count(), 0);
+    assert_eq!(html.matches("198.51.100.7:777<").count(), 1);
+    assert!(html.contains("799 more are not shown here: `--json FILE` has them all."));
+}
+
 #[test]
 fn hostile_values_are_seen_everywhere() {
     let long = format!("{}\"\n\u{202e}end", "L".repeat(4096));

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let lab = cells::Shared::default();
     if missing.is_none() && !arguments.list {
         // Here, not in a test's thread: the reader dies with the thread that started it.
-        let started = Lab::in_stack(None, |what| eprintln!("starting {what}"));
+        let started = Lab::in_stack(None, |what| eprintln!("{what}"));
         let _ = lab.set(started.map_err(|error| format!("{error:#}")));
     }
     let options = RunOptions::new(Availability { tier: Tier::Stack, reason: "Docker is there".to_owned() });

@@ -6,7 +6,6 @@
 //! the record that it cannot take looked for ([`isolate`]).
 
 mod answer;
-mod backoff;
 mod client;
 mod dead_letters;
 mod isolate;
@@ -15,6 +14,7 @@ mod letter;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use abi::LossPoint;
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::{Bytes, BytesMut};
 use emitter::OTHERS_WORDS;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
@@ -25,7 +25,6 @@ use tokio::{
 use tonic::Status;
 
 pub use answer::Answer;
-pub use backoff::Backoff;
 pub use client::Client;
 pub use dead_letters::DeadLetters;
 
@@ -48,6 +47,10 @@ const CLOSING: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 4;
 /// Attempts before the reason is looked for in the batch.
 const TRIES: u32 = 3;
+/// The first wait after a failure, at least; ...
+const FIRST: Duration = Duration::from_millis(50);
+/// ... and the last ones. Each is up to twice as long, drawn, so that readers of many nodes do not come back at the same moment.
+const LAST: Duration = Duration::from_millis(2500);
 /// How long requests hold records of one container only, after an answer that did not say whose it rejected.
 const CAREFUL: Duration = Duration::from_secs(600);
 /// Encoded records share allocations of this many bytes.
@@ -262,7 +265,7 @@ impl Exporter {
 
     /// Sends a group again and again, until the endpoint has answered for each of its records.
     async fn insist(&mut self, mut group: Vec<Letter>, rejected: &mut Rejected) {
-        let mut backoff = Backoff::default();
+        let mut waits = waits();
         let mut tries = 1_u32;
         while !group.is_empty() {
             if tries.is_multiple_of(TRIES) {
@@ -271,7 +274,7 @@ impl Exporter {
                     return;
                 }
             }
-            let wait = backoff.next();
+            let wait = waits.next().unwrap_or(LAST);
             if self.spool.is_closed() {
                 sleep(wait.min(CLOSING)).await;
             } else {
@@ -368,4 +371,10 @@ async fn hold_up(fault: Fault) {
     if let Some(delay) = fault.delay() {
         sleep(delay).await;
     }
+}
+
+/// Waits between attempts, from [`FIRST`] to [`LAST`], twice as long each time.
+fn waits() -> ExponentialBackoff {
+    let waits = ExponentialBuilder::new().with_min_delay(FIRST).with_max_delay(LAST);
+    waits.without_max_times().with_jitter().build()
 }

@@ -25,6 +25,13 @@ pub struct Container {
     pub rules: Vec<Rule>,
 }
 
+impl Container {
+    /// The container label whose value is [`agent`](Self::agent).
+    pub const AGENT_LABEL: &str = "dev.clawker.agent";
+    /// The container label whose value is [`project`](Self::project).
+    pub const PROJECT_LABEL: &str = "dev.clawker.project";
+}
+
 /// Understands the text of a file of containers: a YAML list, or a mapping with a `containers` list.
 ///
 /// # Errors

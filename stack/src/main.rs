@@ -14,7 +14,7 @@ mod operate;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::PossibleValuesParser};
 use operate::{Given, Outcome, Wrong};
 
 const EXIT_CODES: &str = "\
@@ -69,6 +69,17 @@ enum Command {
         #[arg(long)]
         store: Option<String>,
     },
+    /// Write the documents of a stream, one a line as JSON, the oldest first: for `ebpf-manager audit --documents`, or `jq`.
+    Export {
+        #[arg(default_value = "clawker-egress", value_parser = PossibleValuesParser::new(documents::ALL.map(|stream| stream.name)))]
+        stream: String,
+        /// How far back: 90s, 30min, 1h, 7d. Default: all that is there.
+        #[arg(long, value_parser = duration)]
+        since: Option<Duration>,
+        /// A store elsewhere, as http://HOST:PORT.
+        #[arg(long)]
+        store: Option<String>,
+    },
     /// Roll over and remove what is old enough, where the store does not do so itself. To be run daily.
     Keep,
     /// End it, and remove its containers and networks. Its data stays.
@@ -86,6 +97,9 @@ fn main() -> ExitCode {
         Command::Apply { containers } => operate::apply::apply(&dir, &containers),
         Command::Status { json } => operate::status::status(&dir, json),
         Command::Lost { since, json, store } => operate::lost::lost(&dir, store.as_deref(), since, json),
+        Command::Export { stream, since, store } => {
+            operate::export::export(&dir, store.as_deref(), &stream, since)
+        }
         Command::Keep => operate::keep(&dir),
         Command::Down { remove_data } => operate::down::down(&dir, remove_data),
     };

@@ -182,19 +182,29 @@ fn transformed() -> Result<Completion, Failed> {
          2026-11-29T16:41:42.10006 [ERROR] plugin/errors: 2 api.test. A: unreachable\n",
     )?;
     let known = [
+        ("verdict", "DENIED"),
+        ("reason", "path"),
+        ("l7_proto", "https"),
+        ("method", "GET"),
+        ("request_host", "api.test"),
+        ("response_code", "403"),
         ("src", "198.18.0.2:4711"),
         ("actual_dst", "[2001:db8::7]:443"),
         ("bytes_in", "10"),
         ("path", "/v1"),
     ];
     let unknown = [
+        ("verdict", "DENIED"),
+        ("reason", "no_rule"),
+        ("l7_proto", "tcp"),
+        ("method", "-"),
         ("src", "[2001:db8::2]:4711"),
         ("actual_dst", "-"),
         ("grpc_status", "-"),
         ("sni", ""),
         ("path", "-"),
     ];
-    // What a rule permits and the proxy lets not out; the last two it did.
+    // What a rule permits and the proxy lets not out; the last three it did.
     let permitted = |more: &[(&'static str, &'static str)]| {
         [&[("verdict", "ALLOWED"), ("reason", "rule")], more].concat()
     };
@@ -207,6 +217,7 @@ fn transformed() -> Result<Completion, Failed> {
         permitted(&[("response_flags", "UH")]),
         vec![("verdict", "-"), ("response_code_details", "overload"), ("response_flags", "-")],
         permitted(&details("via_upstream", "-")),
+        permitted(&[("l7_proto", "tcp"), ("dst_host", "git.test"), ("dst_port", "22")]),
         permitted(&details("upstream_reset_before_response_started{connection_failure}", "UF,URX")),
     ];
     let entry = |fields: &[(&str, &str)]| {

@@ -197,12 +197,22 @@ fn whole() -> Result<Completion, Failed> {
     ureq::post(format!("{url}/_doc?refresh=true"))
         .header("content-type", "application/json")
         .send(document.to_string())?;
+    ureq::post(format!("{url}/_doc?refresh=true"))
+        .header("content-type", "application/json")
+        .send(json!({"@timestamp": 1_795_946_300_000_u64}).to_string())?;
+    let lines = "{\"@timestamp\":1795946300000}\n{\"@timestamp\":1795946400000}\n";
+    same("documents of a stream", stack.ends(0, &["export", "clawker-cp"])?.as_str(), lines)?;
+    same(
+        "documents of the last hour",
+        stack.ends(0, &["export", "clawker-cp", "--since", "1h"])?.as_str(),
+        "",
+    )?;
     stack.ends(0, &["down"])?;
     same("containers after down", stack.containers()?, Vec::new())?;
     ended(0, stack.up(&[])?)?;
     let found: Value =
         serde_json::from_str(&ureq::get(format!("{url}/_count")).call()?.body_mut().read_to_string()?)?;
-    same("documents", &found["count"], &json!(1))?;
+    same("documents", &found["count"], &json!(2))?;
     // What was lost for good is told, and stays so: here a file of the relay's that cannot be read any more.
     ended(0, docker(&["kill", &format!("{}-relay", stack.name)])?)?;
     fs::write(stack.at("data/relay/cp.redb"), [0x5a; 4096])?;

@@ -21,7 +21,7 @@ use crate::{
     network::{Network, Proxy},
     permit::permits,
     pins::{found, stored},
-    refuse::{cgroup_id, too_long, unobserved},
+    refuse::{cgroup_id, populated, too_long, unobserved},
     resolver::ResolverAddresses,
     routes,
     state::{read_folder, read_json, remove_file, write_json},
@@ -272,6 +272,20 @@ impl Manager {
     pub fn retire(&self, cgroup_id: u64) -> Result<()> {
         self.retire_now(cgroup_id)?;
         self.await_folds(cgroup_id)
+    }
+
+    /// As [`retire`](Self::retire), unless processes would be left without enforcement.
+    ///
+    /// # Errors
+    /// If its cgroup has any, or as there.
+    pub fn retire_unused(&self, cgroup_id: u64) -> Result<()> {
+        if found("container_map", self.pins.containers()?.get(&cgroup_id, 0))?.is_some()
+            && let Some(cgroup) = populated(cgroup_id)?
+        {
+            let event = Event::new(What::Retired).of(self.owner(cgroup_id));
+            return self.tell(event, Err(Error::Populated(cgroup)));
+        }
+        self.retire(cgroup_id)
     }
 
     /// As [`retire`](Self::retire), without the wait.

@@ -126,6 +126,11 @@ pub enum Error {
         /// How many.
         containers: usize,
     },
+    /// A container that retiring would leave without enforcement.
+    #[error(
+        "{cgroup} has processes: once it is retired, nothing of theirs is denied or recorded any more. End the container first, or retire with --force.", cgroup = .0.display()
+    )]
+    Populated(PathBuf),
     /// Not something to enrol.
     #[error("{cgroup} cannot be enrolled: {problem}", cgroup = cgroup.display())]
     Enrol {
@@ -181,6 +186,7 @@ impl Error {
             | Self::AbiVersion { .. }
             | Self::Running { .. }
             | Self::StillEnrolled { .. }
+            | Self::Populated(_)
             | Self::Enrol { .. }
             | Self::NoProxy(_)
             | Self::NotEnrolled(_) => Kind::Refused,

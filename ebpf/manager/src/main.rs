@@ -15,6 +15,7 @@ use std::{
     thread,
 };
 
+use anyhow::Context as _;
 use clap::Parser as _;
 use emitter::{Event, Owner, Telemetry, What};
 use manager::{AuditRequest, Error, Kind, LoadOptions, Manager};
@@ -80,7 +81,7 @@ fn run(cli: Cli, set: &Manager, telemetry: Option<Telemetry>) -> anyhow::Result<
                 node: cli.node,
             };
             Manager::load(&options)?;
-            println!("loaded and pinned at {}", cli.pin_dir.display());
+            say(&format!("loaded and pinned at {}", cli.pin_dir.display()))?;
         }
         Command::Enrol(args) => {
             let event = Event::new(What::Enrolled).of(Owner {
@@ -92,42 +93,46 @@ fn run(cli: Cli, set: &Manager, telemetry: Option<Telemetry>) -> anyhow::Result<
             let request = args.request().and_then(|request| check().map(|()| request));
             let request = request.map_err(|error| early(event, error))?;
             let enrolment = set.enrol(&request)?;
-            println!("enrolled cgroup {}", enrolment.cgroup_id);
+            say(&format!("enrolled cgroup {}", enrolment.cgroup_id))?;
             if request.resolver.is_some() && set.daemon()?.is_none() {
                 eprintln!("ebpf-manager: its resolver view answers once `ebpf-manager run` is running");
             }
         }
-        Command::Retire { cgroup_id } => {
+        Command::Retire { cgroup_id, force } => {
             check().map_err(|error| early(of(What::Retired, cgroup_id), error))?;
-            set.retire(cgroup_id)?;
-            println!("retired cgroup {cgroup_id}");
+            if force {
+                set.retire(cgroup_id)?
+            } else {
+                set.retire_unused(cgroup_id)?
+            }
+            say(&format!("retired cgroup {cgroup_id}"))?;
         }
         Command::Rules(RulesCommand::Apply { file, cgroup_id }) => {
             let rules = rules::read(&file).map_err(Error::Rules);
             let rules = rules.and_then(|rules| check().map(|()| rules));
             let rules = rules.map_err(|error| early(of(What::RulesApplied, cgroup_id), error))?;
             set.apply_rules(cgroup_id, &rules)?;
-            println!("{} rules applied to cgroup {cgroup_id}", rules.len());
+            say(&format!("{} rules applied to cgroup {cgroup_id}", rules.len()))?;
         }
         Command::Bypass(BypassCommand::On { cgroup_id, duration }) => {
             check().map_err(|error| early(of(What::BypassOn, cgroup_id), error))?;
             set.bypass_on(cgroup_id, duration.0)?;
-            println!("bypass on for cgroup {cgroup_id}, for {duration} s");
+            say(&format!("bypass on for cgroup {cgroup_id}, for {duration} s"))?;
         }
         Command::Bypass(BypassCommand::Off { cgroup_id }) => {
             check().map_err(|error| early(of(What::BypassOff, cgroup_id), error))?;
             let what = if set.bypass_off(cgroup_id)? { "bypass off" } else { "no bypass was on" };
-            println!("{what} for cgroup {cgroup_id}");
+            say(&format!("{what} for cgroup {cgroup_id}"))?;
         }
         Command::Dump { json } => {
             check()?;
             let dump = set.dump()?;
-            if json { println!("{}", serde_json::to_string_pretty(&dump.0)?) } else { print!("{dump}") }
+            say(&if json { serde_json::to_string_pretty(&dump.0)? } else { dump.to_string() })?;
         }
         Command::Status { json } => {
             check()?;
             let status = set.status()?;
-            if json { println!("{}", serde_json::to_string_pretty(&status)?) } else { println!("{status}") }
+            say(&if json { serde_json::to_string_pretty(&status)? } else { status.to_string() })?;
         }
         Command::Audit(args) => {
             let spool_dir = args.spool_dir.unwrap_or_else(|| cli.state_dir.join(abi::spool::FOLDER));
@@ -154,10 +159,19 @@ fn run(cli: Cli, set: &Manager, telemetry: Option<Telemetry>) -> anyhow::Result<
         }
         Command::Unload { force } => {
             let containers = if force { set.unload()? } else { set.unload_unused().map(|()| 0)? };
-            println!("unloaded; {containers} container(s) detached");
+            say(&format!("unloaded; {containers} container(s) detached"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line, or several, on standard output. A reader that has what it wanted, such as `head`, is none of our trouble.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
 }
 
 fn audit(
@@ -168,6 +182,7 @@ fn audit(
 ) -> anyhow::Result<ExitCode> {
     loop {
         let audit = manager.audit(request)?;
+        // A watch ends with whoever reads it.
         let mut out = io::stdout().lock();
         match (json, watch) {
             (true, Some(_)) => writeln!(out, "{}", serde_json::to_string(&audit)?)?,

@@ -57,6 +57,9 @@ pub enum Command {
     Retire {
         /// Its cgroup id, as `status` shows it.
         cgroup_id: u64,
+        /// Also while it has processes: nothing of theirs is denied or recorded any more.
+        #[arg(long)]
+        force: bool,
     },
     /// A container's egress rules.
     #[command(subcommand)]

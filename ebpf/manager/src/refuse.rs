@@ -1,7 +1,12 @@
 //! What an enrolment is refused for: a path that is no cgroup, one that lies above or below an enrolled
-//! one, labels too long to be read, processes that could go around the hooks.
+//! one, labels too long to be read, processes that could go around the hooks. And what an end is refused for: processes
+//! that nothing would be denied to any more.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use abi::Enrolment;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
@@ -59,6 +64,30 @@ impl Manager {
         }
         Ok(())
     }
+}
+
+/// The cgroup with this identifier, if there is one, and it or one below it has processes.
+pub(crate) fn populated(cgroup_id: u64) -> Result<Option<PathBuf>> {
+    let mounts = Path::new("/proc/self/mounts");
+    let text = fs::read_to_string(mounts).map_err(Error::file(mounts))?;
+    let mut folders: Vec<PathBuf> = text
+        .lines()
+        .map(|line| line.split(' '))
+        .filter_map(|mut fields| {
+            fields.nth(1).filter(|_| fields.next() == Some("cgroup2")).map(PathBuf::from)
+        })
+        .collect();
+    while let Some(folder) = folders.pop() {
+        // One that ended under the walk has no processes.
+        let Ok(metadata) = fs::metadata(&folder) else { continue };
+        if metadata.ino() == cgroup_id {
+            let events = fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
+            return Ok(events.lines().any(|line| line == "populated 1").then_some(folder));
+        }
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+    }
+    Ok(None)
 }
 
 /// The cgroup's identifier: its inode number on cgroup v2.

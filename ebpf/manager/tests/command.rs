@@ -129,6 +129,35 @@ fn each_failure_is_said_once_and_has_its_exit_code() {
     expect(said(&output), 1, "this is not root");
 }
 
+/// A container that runs is not let go by a slip.
+#[test]
+fn what_has_processes_is_not_retired() {
+    let set = Set::new("live");
+    assert_eq!(set.run(&["load"]).1, Some(0));
+    assert_eq!(set.enrol(&[]).1, Some(0));
+    let id = set.status()["containers"][0]["cgroup_id"].to_string();
+    // Not in the cgroup itself: an init system of the container has its processes in those below.
+    let below = set.cgroup.join("init.scope");
+    fs::create_dir(&below).unwrap();
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    fs::write(below.join("cgroup.procs"), child.id().to_string()).unwrap();
+    let refused = set.run(&["retire", &id]);
+    let attached = set.status()["containers"][0]["attached"][0].clone();
+    let forced = set.run(&["retire", &id, "--force"]);
+    let again = set.run(&["retire", &id]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_dir(below).unwrap();
+    let cgroup = set.cgroup.display().to_string();
+    assert!(
+        refused.1 == Some(3) && refused.0.contains(&cgroup) && refused.0.contains("--force"),
+        "{refused:?}"
+    );
+    assert_eq!(attached, Program::ALL.len(), "nothing was detached");
+    assert_eq!(forced.1, Some(0), "{forced:?}");
+    assert!(again.0.contains("no container with cgroup id"), "{again:?}");
+}
+
 /// What a start gate waits for is there only while every hook is attached and the resolver's view answers.
 #[test]
 fn the_sign_of_a_complete_enrolment() {

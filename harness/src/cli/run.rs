@@ -109,7 +109,7 @@ pub fn scenarios(args: &RunArgs) -> anyhow::Result<u8> {
     let lab = match tier {
         Tier::Model => None,
         Tier::Lab => Some(Lab::start(args.fault)?),
-        Tier::Stack => Some(Lab::in_stack(args.fault, |what| eprintln!("harness: starting {what}"))?),
+        Tier::Stack => Some(Lab::in_stack(args.fault, |what| eprintln!("harness: {what}"))?),
     };
     let mut report = Box::new(consumers(args));
     let options = RunOptions { tier, tier_reason, jobs: args.jobs, keep: args.keep, captures };

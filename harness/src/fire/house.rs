@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use stack::Container;
+
 use super::{FireError, cell::Case};
 use crate::{
     actor::confine::NOBODY,
@@ -37,8 +39,8 @@ pub(super) fn houses(case: Case<'_, '_>, plane: &Plane) -> Result<Vec<House>, Fi
             .told(PROGRAM);
         order.entrypoint = Some(GATE.to_owned());
         order.labels = vec![
-            ("dev.clawker.agent".to_owned(), agent.agent.clone()),
-            ("dev.clawker.project".to_owned(), agent.project.clone()),
+            (Container::AGENT_LABEL.to_owned(), agent.agent.clone()),
+            (Container::PROJECT_LABEL.to_owned(), agent.project.clone()),
         ];
         order.user = Some(agent.uid.unwrap_or(NOBODY).to_string());
         // As the world has it where it makes the room itself.

@@ -103,7 +103,7 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Starts the servers in `files`, and returns when each of them answers. `tell` hears what is waited for.
+    /// Starts the servers in `files`, and returns when each of them answers. `tell` hears what is done meanwhile.
     ///
     /// # Errors
     /// If a server does not start; the error has the end of its log.
@@ -111,18 +111,18 @@ impl Plane {
         let docker = Docker::connect()?;
         docker.has_images(&IMAGES)?;
         docker.sweep()?;
-        tell("the start gate and the relay");
+        tell("building the start gate and the relay (some minutes the first time)");
         let programs = programs::build()?;
         // The servers are other users.
         fs::set_permissions(files.path(), fs::Permissions::from_mode(0o755))?;
-        tell("opensearch");
+        tell("starting opensearch");
         let (store_place, store_address) = place(&docker, "opensearch")?;
         let within = Network::Of(store_place.id().to_owned());
         let store = docker.start(Order::new("opensearch", "opensearch", within))?;
         let search = Search::new(SocketAddr::new(store_address, 9200));
         answers(&store, || search.is_ready())?;
         Store::new(search.url(), None, None)?.bootstrap(&Wanted::default())?;
-        tell("collectors");
+        tell("starting collectors");
         // Their certificate names their addresses.
         let (collector_place, ours) = place(&docker, "the collector")?;
         let (agents_place, agents) = place(&docker, "the agents' collector")?;
@@ -146,7 +146,7 @@ impl Plane {
         of_agents.variables.push((AGENTS_VARIABLE.0.to_owned(), AGENTS_VARIABLE.1.to_owned()));
         let agents_collector = docker.start(of_agents)?;
         answers(&agents_collector, || runs(agents))?;
-        tell("prometheus");
+        tell("starting prometheus");
         let metrics = SocketAddr::new(agents, METRICS);
         let prometheus = Prometheus::start(&docker, files.path(), metrics, relay_pages)?;
         let follower = Follower::start(search.clone())?;

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, io, path::PathBuf, time::Duration};
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
@@ -14,10 +15,10 @@ use crate::{
 const BATCH: usize = 64;
 /// Between looks for events, which other processes write.
 const PERIOD: Duration = Duration::from_millis(250);
-/// The first wait after a failure, at most; twice as long after each further one ...
-const FIRST: Duration = Duration::from_millis(100);
-/// ... up to this.
-const LAST: Duration = Duration::from_secs(5);
+/// The first wait after a failure, at least; twice as long after each further one ...
+const FIRST: Duration = Duration::from_millis(50);
+/// ... up to this; and each up to twice as long as that, drawn, so that many machines do not come back at once.
+const LAST: Duration = Duration::from_millis(2500);
 /// How often an event is refused, while others are taken, before it is set aside.
 const STRIKES: u32 = 3;
 
@@ -162,31 +163,31 @@ async fn until(stop: &mut watch::Receiver<bool>, length: Duration) {
 /// That something is not shipped: logged, here alone, when it begins and when it is over.
 struct Trouble {
     what: &'static str,
-    attempts: u32,
+    /// While it lasts.
+    waits: Option<ExponentialBackoff>,
 }
 
 impl Trouble {
     const fn new(what: &'static str) -> Self {
-        Self { what, attempts: 0 }
+        Self { what, waits: None }
     }
 
     fn because(&self, why: &str) {
-        if self.attempts == 0 {
+        if self.waits.is_none() {
             tracing::warn!(event = "not_shipped", what = self.what, why, "they wait; it is tried again");
         }
     }
 
     fn over(&mut self) {
-        if self.attempts > 0 {
+        if self.waits.take().is_some() {
             tracing::info!(event = "shipped_again", what = self.what);
         }
-        self.attempts = 0;
     }
 
-    /// How long until the next attempt: between half of it and all, so that many machines do not come back at once.
+    /// How long until the next attempt.
     fn wait(&mut self) -> Duration {
-        let full = FIRST.saturating_mul(2_u32.saturating_pow(self.attempts)).min(LAST);
-        self.attempts = self.attempts.saturating_add(1);
-        full.mul_f64(0.5 + fastrand::f64() / 2.0)
+        let waits = ExponentialBuilder::new().with_min_delay(FIRST).with_max_delay(LAST);
+        let new = || waits.without_max_times().with_jitter().build();
+        self.waits.get_or_insert_with(new).next().unwrap_or(LAST)
     }
 }

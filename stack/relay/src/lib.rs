@@ -20,7 +20,6 @@
     )
 )]
 
-mod backoff;
 mod bound;
 mod client;
 mod dead_letters;

@@ -57,11 +57,12 @@ pub(super) fn statements() -> Vec<String> {
     for key in ["rcode", "flags"] {
         statements.push(format!(r#"delete_key(attributes, "{key}") where attributes["{key}"] == "-""#));
     }
-    // Its content is in the attributes; a line that was not understood stays, cut.
+    // What it is made of is in the attributes; a line that was not understood stays, cut.
     statements.extend([
         r#"set(attributes["parsed"], true) where attributes["verdict"] != nil"#.to_owned(),
         r#"set(attributes["parsed"], false) where attributes["verdict"] == nil"#.to_owned(),
-        r#"set(body, "dns") where attributes["verdict"] != nil"#.to_owned(),
+        r#"set(body, Concat([attributes["verdict"], attributes["qtype"], attributes["qname"]], " ")) where attributes["verdict"] != nil"#.to_owned(),
+        r#"set(body, Concat([body, attributes["rcode"]], " ")) where attributes["verdict"] != nil and attributes["rcode"] != nil"#.to_owned(),
         r#"set(body, Substring(body, 0, 1024)) where attributes["verdict"] == nil and Len(body) > 1024"#
             .to_owned(),
         "set(time, observed_time) where time_unix_nano == 0".to_owned(),

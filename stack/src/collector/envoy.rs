@@ -43,7 +43,30 @@ pub(super) fn statements() -> Vec<String> {
             r#"set(attributes["{key}"], Int(attributes["{key}"])) where attributes["{key}"] != nil"#
         ));
     }
+    statements.extend(line());
     statements
+}
+
+/// One line for people: verdict, request or destination, answer, and why it was denied.
+fn line() -> Vec<String> {
+    let (request, connection) = (r#"attributes["method"] != nil"#, r#"attributes["method"] == nil"#);
+    let parts = [
+        (" ", "method", request),
+        (" ", "request_host", request),
+        ("", "path", request),
+        (" ", "l7_proto", connection),
+        (" ", "dst_host", connection),
+        (":", "dst_port", r#"attributes["method"] == nil and attributes["dst_host"] != nil"#),
+        (" ", "sni", r#"attributes["method"] == nil and attributes["dst_host"] == nil"#),
+        (" ", "response_code", "true"),
+        (", ", "reason", r#"attributes["verdict"] == "DENIED""#),
+    ];
+    let more = parts.map(|(between, key, when)| {
+        format!(
+            r#"set(body, Concat([body, attributes["{key}"]], "{between}")) where {when} and attributes["{key}"] != nil"#
+        )
+    });
+    [r#"set(body, attributes["verdict"])"#.to_owned()].into_iter().chain(more).collect()
 }
 
 /// What a rule permits and the proxy did not let out: by Envoy's flags, as it writes them, and the answer that it made itself.

@@ -153,7 +153,6 @@ fn logger(fields: &BTreeMap<&str, String>) -> Value {
             },
             "log_name": "clawker-envoy",
             "disable_builtin_labels": true,
-            "body": {"string_value": "egress"},
             "attributes": attributes(fields),
         },
     })

@@ -1,7 +1,10 @@
 //! What is asked of the Docker daemon. Everything that is made carries the stack's name as a label, and nothing without it
 //! is changed.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use anyhow::{Context as _, bail};
 use bollard::{
@@ -285,9 +288,33 @@ impl Docker {
 pub struct Container(ContainerInspectResponse);
 
 impl Container {
+    /// Its whole identifier.
+    pub fn id(&self) -> &str {
+        self.0.id.as_deref().unwrap_or_default()
+    }
+
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.0.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// The container whose network namespace it lives in, if that is not its own.
+    pub fn within(&self) -> Option<&str> {
+        self.0.host_config.as_ref()?.network_mode.as_ref()?.strip_prefix("container:")
+    }
+
+    /// Its addresses in every network; none while it does not run.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let networks = self.0.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+        let of =
+            |network: &EndpointSettings| [network.ip_address.clone(), network.global_ipv6_address.clone()];
+        let texts = networks.into_iter().flat_map(HashMap::values).flat_map(of).flatten();
+        // Empty where the network has none of that family.
+        texts.filter_map(|text| text.parse().ok()).collect()
+    }
+
     /// What it was made of.
     pub fn digest(&self) -> Option<&str> {
-        self.0.config.as_ref()?.labels.as_ref()?.get(DIGEST).map(String::as_str)
+        self.label(DIGEST)
     }
 
     pub fn is_running(&self) -> bool {

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, fs, io::ErrorKind, path::Path};
 
 use anyhow::Context as _;
 
-use super::{Outcome, docker::Docker, files, ready, service, settings::Settings};
+use super::{Outcome, docker::Docker, files, ready, say, service, settings::Settings};
 
 /// Ends the stack in `folder`; with `remove_data` also removes documents, metrics, what waits to be sent, and logs.
 pub fn down(folder: &Path, remove_data: bool) -> anyhow::Result<Outcome> {
@@ -19,15 +19,15 @@ pub fn down(folder: &Path, remove_data: bool) -> anyhow::Result<Outcome> {
     names.sort_by_key(|name| Reverse(started.iter().position(|one| one == name)));
     for name in names {
         docker.remove(&name)?;
-        println!("{name}: removed");
+        say(&format!("{name}: removed\n"))?;
     }
     let mut outcome = Outcome::Good;
     for name in [settings.agents_network(), settings.plane_network()] {
         match docker.remove_network(&name)? {
             None => {}
-            Some(inside) if inside.is_empty() => println!("network {name}: removed"),
+            Some(inside) if inside.is_empty() => say(&format!("network {name}: removed\n"))?,
             Some(inside) => {
-                println!("network {name}: left, for it has {} in it", inside.join(", "));
+                say(&format!("network {name}: left, for it has {} in it\n", inside.join(", ")))?;
                 outcome = Outcome::Bad;
             }
         }
@@ -38,10 +38,10 @@ pub fn down(folder: &Path, remove_data: bool) -> anyhow::Result<Outcome> {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", data.display()));
             }
-            _ => println!("{}: removed", data.display()),
+            _ => say(&format!("{}: removed\n", data.display()))?,
         }
     } else {
-        println!("{}: left; --remove-data removes it", data.display());
+        say(&format!("{}: left; --remove-data removes it\n", data.display()))?;
     }
     Ok(outcome)
 }

@@ -8,7 +8,7 @@ use stack::{
     store::{Asked, Store},
 };
 
-use super::{Outcome, settings::Settings, store};
+use super::{Outcome, say, settings::Settings, store};
 
 /// What the table's words mean.
 const WORDS: &str = "\
@@ -28,20 +28,21 @@ pub fn lost(folder: &Path, url: Option<&str>, since: Duration, json: bool) -> an
         .into_iter()
         .map(|emitter| Ok((emitter, store.lost(emitter, &asked)?)))
         .collect::<anyhow::Result<_>>()?;
-    if json {
+    let text = if json {
         let rows = found.iter().map(|(emitter, lost)| (emitter.lane().stream(), json!(lost.rows())));
-        println!("{}", serde_json::to_string_pretty(&rows.collect::<Map<_, _>>())?);
+        serde_json::to_string_pretty(&rows.collect::<Map<_, _>>())?
     } else {
-        for (emitter, lost) in &found {
-            println!("{}", emitter.lane().stream());
+        let tables = found.iter().map(|(emitter, lost)| {
+            let stream = emitter.lane().stream();
             if lost.rows().is_empty() {
-                println!("  nothing was handed to it");
+                format!("{stream}\n  nothing was handed to it\n")
             } else {
-                println!("{lost}\n");
+                format!("{stream}\n{lost}\n\n")
             }
-        }
-        println!("{WORDS}");
-    }
+        });
+        tables.collect::<String>() + WORDS
+    };
+    say(&(text + "\n"))?;
     let closed = found.iter().all(|(_, lost)| lost.is_closed());
     Ok(if closed { Outcome::Good } else { Outcome::Bad })
 }

@@ -1,10 +1,13 @@
 //! What the `stack` command does.
 
 pub mod apply;
+mod commands;
 mod configure;
 mod docker;
 pub mod down;
+pub mod export;
 mod files;
+mod listed;
 pub mod lost;
 mod plan;
 mod ready;
@@ -15,6 +18,9 @@ mod store;
 mod trust;
 pub mod up;
 
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
 pub use settings::Given;
 pub use store::keep;
 
@@ -25,6 +31,20 @@ pub enum Outcome {
     Good,
     /// Answered, and something is not as it should be.
     Bad,
+}
+
+/// Prints text on standard output.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout();
+    unless_closed(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// A reader of standard output that has what it wanted, such as `head`, is none of our trouble.
+fn unless_closed(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
 }
 
 /// What a person has to change: the command line or a file.

@@ -18,7 +18,7 @@ use super::{
     Outcome,
     docker::Docker,
     plan::Kept,
-    ready,
+    ready, say,
     service::{self, Service},
     settings::{Settings, host},
     store, trust,
@@ -94,31 +94,32 @@ struct Ending {
 pub fn status(folder: &Path, json: bool) -> anyhow::Result<Outcome> {
     let settings = Settings::needed(folder)?;
     let docker = Docker::connect(&settings.name)?;
-    let services = service::all(&settings)
+    let services: Vec<Running> = service::all(&settings)
         .iter()
         .map(|service| running(&docker, &settings, service))
         .collect::<Result<_, _>>()?;
+    // Who does not run is not asked: that would take until it is clear that nobody answers.
+    let asked = |name: &str| {
+        let runs = services.iter().any(|service| service.name == name && service.since.is_some());
+        if runs { Ok(()) } else { Err("it does not run".to_owned()) }
+    };
     let store = store::of(&settings)?;
-    let retention = match store.keeps_itself() {
-        Ok(true) => Retention::Policy,
-        Ok(false) => Retention::Keep,
-        Err(_) => Retention::Unknown,
+    let retention = match asked("opensearch").map(|()| store.keeps_itself()) {
+        Ok(Ok(true)) => Retention::Policy,
+        Ok(Ok(false)) => Retention::Keep,
+        Ok(Err(_)) | Err(_) => Retention::Unknown,
     };
     let status = Status {
-        services,
-        streams: store.overview().map_err(|error| error.to_string()),
+        streams: asked("opensearch").and_then(|()| store.overview().map_err(|error| error.to_string())),
         retention,
-        lanes: lanes(&settings).map_err(|error| format!("{error:#}")),
+        lanes: asked("relay").and_then(|()| lanes(&settings).map_err(|error| format!("{error:#}"))),
         log: log(&docker, &settings).map_err(|error| format!("{error:#}")),
         dropped: dropped(&docker, &settings, &Kept::read(folder)?)?,
         certificates: ending(folder)?,
+        services,
         now: seconds(SystemTime::now()),
     };
-    if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-    } else {
-        println!("{status}");
-    }
+    say(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { format!("{status}\n") })?;
     Ok(if status.is_good() { Outcome::Good } else { Outcome::Bad })
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use stack::store::Store;
 
-use super::{Outcome, configure, settings::Settings};
+use super::{Outcome, configure, say, settings::Settings};
 
 /// That of these settings.
 pub fn of(settings: &Settings) -> anyhow::Result<Store> {
@@ -17,14 +17,14 @@ pub fn keep(folder: &Path) -> anyhow::Result<Outcome> {
     let settings = Settings::needed(folder)?;
     let store = of(&settings)?;
     if store.keeps_itself()? {
-        println!("the store's own policy is in force, and removes what is old: nothing was done");
+        say("the store's own policy is in force, and removes what is old: nothing was done\n")?;
         return Ok(Outcome::Good);
     }
     let report = store.keep(&settings.retention())?;
     if report.lines.is_empty() {
-        println!("nothing is old enough");
+        say("nothing is old enough\n")?;
     } else {
-        println!("{report}");
+        say(&format!("{report}\n"))?;
     }
     Ok(Outcome::Good)
 }

@@ -7,20 +7,17 @@ use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
     Mount as Bind, MountType, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
-use stack::{
-    Lane, Listeners, digest,
-    store::{Store, Wanted},
-};
+use stack::{Lane, Listeners, digest, store::Wanted};
 
 use super::{
     Outcome, Wrong, apply, configure,
     docker::{Docker, Place},
     files,
     plan::Kept,
-    ready,
+    ready, say,
     service::{self, COLLECTOR, Service, TO_PROXY, TO_RESOLVER},
     settings::{Given, Settings, host},
-    trust,
+    store, trust,
 };
 
 const MIB: i64 = 1 << 20;
@@ -65,7 +62,7 @@ pub fn up(folder: &Path, given: &Given, overwrite: bool) -> anyhow::Result<Outco
         tell(&format!("{}: {did}", service.name));
         ready::wait(&docker, &settings, service)?;
         if service.name == "opensearch" {
-            let store = Store::new(&configure::store_url(&settings), None, None)?;
+            let store = store::of(&settings)?;
             let wanted = Wanted {
                 retention: settings.retention(),
                 // Nobody but the others reaches the store: whoever writes to it shows nothing.
@@ -80,7 +77,7 @@ pub fn up(folder: &Path, given: &Given, overwrite: bool) -> anyhow::Result<Outco
         }
     }
     apply::serves(&docker, &settings, &kept, &plan)?;
-    print!("{}", to_give(folder, &settings));
+    say(&to_give(folder, &settings))?;
     Ok(Outcome::Good)
 }
 
@@ -236,11 +233,12 @@ fn to_give(folder: &Path, settings: &Settings) -> String {
     let listeners = Listeners::default();
     format!(
         "\
-Our own programs' events and logs, with `ebpf-manager run` and `reader`:
-    --events-endpoint https://{collector}:{overseer} --logs-endpoint https://{collector}:{cp} --lane-certificates {given}
-The reader:
+Our own programs, once `ebpf-manager load` has been run:
+    ebpf-manager run --events-endpoint https://{collector}:{overseer} --logs-endpoint https://{collector}:{cp} \\
+        --lane-certificates {given}
     reader --endpoint https://{collector}:{egress} --listen {machine}:9464 \\
-        --tls-ca {given}/collector-ca.crt --tls-cert {given}/egress.crt --tls-key {given}/egress.key
+        --tls-ca {given}/collector-ca.crt --tls-cert {given}/egress.crt --tls-key {given}/egress.key \\
+        --events-endpoint https://{collector}:{overseer} --logs-endpoint https://{collector}:{cp} --lane-certificates {given}
 Agents: `docker run --network {network}`, with {given}/proxy-ca.crt among the authorities they trust; list them for
     stack apply CONTAINERS.yaml
 which says how each is enrolled. The proxy is {proxy}, its catch-all {catch_all}; the resolver is {resolver}, with a port for each container.

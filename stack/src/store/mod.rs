@@ -3,6 +3,7 @@
 //! All of it may be done again at any time, and destroys nothing. What is there and is not as it should be is told, and
 //! changed only where that is safe: a template as we wrote it, a field that a mapping does not have yet.
 
+mod export;
 mod lost;
 mod mappings;
 mod overview;

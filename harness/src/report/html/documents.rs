@@ -9,8 +9,15 @@ use crate::report::{tally::attribute, visible::visible};
 /// Bytes from which on text scrolls in a box of its own.
 const LONG: usize = 240;
 
+/// Documents that are shown of one cell, and as many again of those that an expectation names: a browser takes no more of
+/// a flood.
+const MOST: usize = 200;
+
 /// A cell's documents, as the store holds them; marked are those that an expectation names.
 pub fn render(documents: &[Value], asserted: &[usize]) -> Markup {
+    let named = asserted.get(..MOST).unwrap_or(asserted);
+    let is_shown = |at: usize| at < MOST || named.contains(&at);
+    let left_out = (0..documents.len()).filter(|at| !is_shown(*at)).count();
     html! {
         h3 { "Documents: what was recorded" }
         @if documents.is_empty() {
@@ -21,8 +28,11 @@ pub fn render(documents: &[Value], asserted: &[usize]) -> Markup {
                     th { "verdict" } th { "reason" } th { "agent" } th { "transport" } th { "from" } th { "to" }
                     th.n { "out" } th.n { "in" } th { "end" } th.n { "events" } th { "process" } th { "attribution" }
                 } }
-                @for (at, document) in documents.iter().enumerate() { (row(document, asserted.contains(&at))) }
+                @for (at, document) in documents.iter().enumerate().filter(|(at, _)| is_shown(*at)) {
+                    (row(document, asserted.contains(&at)))
+                }
             } }
+            @if left_out > 0 { p.quiet { (left_out) " more are not shown here: `--json FILE` has them all." } }
         }
     }
 }

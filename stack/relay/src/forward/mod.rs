@@ -15,11 +15,12 @@ use std::{
     time::Duration,
 };
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use tokio::{sync::watch, time::sleep};
 use tonic::Status;
 
-use crate::{backoff::Backoff, client::Client, dead_letters::DeadLetters, lane::Lane, store::Kept};
+use crate::{client::Client, dead_letters::DeadLetters, lane::Lane, store::Kept};
 
 /// Records of a request, at most.
 const BATCH: usize = 1000;
@@ -27,6 +28,10 @@ const BATCH: usize = 1000;
 const BYTES: usize = 4 << 20;
 /// Attempts before the reason is looked for in the batch.
 const TRIES: u32 = 3;
+/// The first wait after a failure, at least; ...
+const FIRST: Duration = Duration::from_millis(50);
+/// ... and the last ones. Each is up to twice as long, drawn, so that lanes do not come back at the same moment.
+const LAST: Duration = Duration::from_millis(2500);
 /// How often the file is looked at while nobody says that there is something new.
 const IDLE: Duration = Duration::from_secs(1);
 /// Longest wait between attempts once the relay ends.
@@ -89,13 +94,13 @@ impl Forwarder {
 
     /// Forwards until `stop` says so and nothing is left, or it is cancelled.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let (mut tries, mut backoff) = (0_u32, Backoff::default());
+        let (mut tries, mut waits) = (0_u32, waits());
         loop {
             let batch = match self.oldest().await {
                 Ok(batch) => batch,
                 Err(problem) => {
                     self.state.set(Some(problem));
-                    wait(backoff.next(), &mut stop).await;
+                    wait(waits.next().unwrap_or(LAST), &mut stop).await;
                     continue;
                 }
             };
@@ -113,7 +118,7 @@ impl Forwarder {
             let mut answered = Answered::default();
             let taken = self.ask(&batch, &mut answered).await.is_ok();
             if taken {
-                (tries, backoff) = (0, Backoff::default());
+                (tries, waits) = (0, self::waits());
                 self.limit = self.limit.saturating_add(self.limit / 16).saturating_add(1).min(BATCH);
             } else {
                 tries = tries.saturating_add(1);
@@ -124,7 +129,7 @@ impl Forwarder {
             let progress = !answered.sequences.is_empty();
             self.settle(answered).await;
             if !progress {
-                wait(backoff.next(), &mut stop).await;
+                wait(waits.next().unwrap_or(LAST), &mut stop).await;
             }
         }
     }
@@ -205,4 +210,10 @@ async fn wait(length: Duration, stop: &mut watch::Receiver<bool>) {
         () = sleep(length) => {}
         _ = stop.changed() => {}
     }
+}
+
+/// Waits between attempts, from [`FIRST`] to [`LAST`], twice as long each time.
+fn waits() -> ExponentialBackoff {
+    let waits = ExponentialBuilder::new().with_min_delay(FIRST).with_max_delay(LAST);
+    waits.without_max_times().with_jitter().build()
 }
