@@ -181,6 +181,7 @@ fn whole() -> Result<Completion, Failed> {
     ended(0, stack.up(&[])?)?;
     same("containers after a second up", stack.containers()?, made.clone())?;
     applied(&stack)?;
+    asked_docker(&stack)?;
     same("containers after the lists", stack.containers()?, made)?;
     same("lost", stack.ends(0, &["lost"])?.contains("nothing was handed to it"), true)?;
     stack.ends(0, &["keep"])?;
@@ -320,6 +321,42 @@ fn applied(stack: &Stack) -> Result<(), Failed> {
     stack.ends(0, &["apply", &listed(stack.folder.path(), &next)?])?;
     let kept = "- {\"dst\":\"z.test\",\"proto\":\"ssh\",\"listener\":16001}\n- {\"dst\":\"a.test\",\"proto\":\"ssh\",\"listener\":16002}\n";
     same("rules that are left", rules()?, vec![kept.to_owned()])
+}
+
+/// What Docker says otherwise of a container is refused; of one that runs, both commands are whole.
+fn asked_docker(stack: &Stack) -> Result<(), Failed> {
+    let (network, address) = (format!("{}-agents", stack.name), format!("198.18.{}.72", stack.number));
+    let run = ["run", "--detach", "--rm", "--network", &network, "--ip", &address];
+    let run =
+        [&run[..], &["--label", "dev.clawker.agent=it's", "clawker/agent:local", "sleep", "600"]].concat();
+    let id = ended(0, docker(&run)?)?.trim().to_owned();
+    let apply = |container_id: &str, agent: &str, address: u8| -> Result<(Option<i32>, String), Failed> {
+        let address = format!("198.18.{}.{address}", stack.number);
+        let list = json!([{"container_id": container_id, "agent": agent, "project": "", "addresses": [address], "rules": []}]);
+        let output = stack.run(&["apply", &listed(stack.folder.path(), &list)?])?;
+        let told = [&output.stdout[..], &output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&told).into_owned()))
+    };
+    let short = id.get(..12).unwrap_or_default();
+    let told = [
+        (apply(short, "it's", 72)?, 2, format!("{short} is the container {id}: list it by that")),
+        (
+            apply(&id, "its", 72)?,
+            2,
+            "has the label dev.clawker.agent=\"it's\", and is listed with \"its\"".to_owned(),
+        ),
+        (
+            apply(&id, "it's", 73)?,
+            2,
+            format!("the container {id} has {address}, and is listed with the address "),
+        ),
+        (apply(&id, "it's", 72)?, 0, format!("/{id}.yaml --cgroup-id ")),
+    ];
+    ended(0, docker(&["kill", &id])?)?;
+    for ((code, said), expected, words) in told {
+        same(&said, (code, said.contains(&words)), (Some(expected), true))?;
+    }
+    Ok(())
 }
 
 fn refused() -> Result<Completion, Failed> {
