@@ -3,7 +3,7 @@
 //! A container exists before it can be enrolled, and until then nothing stands between it and the network. So its first
 //! process is this one. It waits for a file that `ebpf-manager run` makes when the enrolment is complete (every hook
 //! attached, the resolver's view serving), named after the container's cgroup id, in a folder that is mounted
-//! read-only. Then it is replaced by the agent, with the same process id, user, environment and signals.
+//! read-only. The file holds the boot that it is of; one of an earlier boot is another container's. Then it is replaced by the agent, with the same process id, user, environment and signals.
 
 mod cgroup;
 mod options;
@@ -28,6 +28,8 @@ const NOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 /// The container was not enrolled in time.
 const NOT_ENROLLED: u8 = 124;
+/// Where the kernel says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Between two looks: what an agent waits longer than it must.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -56,7 +58,11 @@ fn main() -> ExitCode {
         );
         return end(MISUSED, &problem);
     }
-    if !appears(&sign, timeout) {
+    let boot = match fs::read_to_string(BOOT_ID) {
+        Ok(boot) => boot,
+        Err(error) => return end(MISUSED, &format!("cannot read {BOOT_ID}: {error}")),
+    };
+    if !appears(&sign, &boot, timeout) {
         let problem = format!(
             "cgroup {id} was not enrolled within {} s: {} is not there. Enrol it (`ebpf-manager enrol`), and see that \
              `ebpf-manager run` runs. The program was not started.",
@@ -70,11 +76,11 @@ fn main() -> ExitCode {
     end(code, &format!("cannot run {}: {error}", program.display()))
 }
 
-/// Waits for a file; false if it is not there in time.
-fn appears(sign: &Path, timeout: Duration) -> bool {
+/// Waits for a file of this boot; false if it is not there in time.
+fn appears(sign: &Path, boot: &str, timeout: Duration) -> bool {
     let began = Instant::now();
     loop {
-        if sign.exists() {
+        if fs::read_to_string(sign).is_ok_and(|of| of == boot) {
             return true;
         }
         if began.elapsed() >= timeout {

@@ -49,6 +49,11 @@ impl World {
     }
 }
 
+/// What a sign holds.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap()
+}
+
 fn name_of(child: &Child) -> String {
     fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap()
 }
@@ -59,7 +64,7 @@ fn the_agent_is_held_until_the_sign_is_there_and_is_then_the_same_process() {
     let child = world.gate("20", &["sh", "-c", "echo $$ $WHO; exit 7"]).env("WHO", "scout").spawn().unwrap();
     thread::sleep(Duration::from_millis(200));
     assert_eq!(name_of(&child).trim(), "clawker-gate", "nothing else was started");
-    fs::write(world.sign(), "").unwrap();
+    fs::write(world.sign(), boot()).unwrap();
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{pid} scout\n"));
@@ -69,7 +74,9 @@ fn the_agent_is_held_until_the_sign_is_there_and_is_then_the_same_process() {
 #[test]
 fn another_container_s_sign_is_none_and_the_agent_does_not_start() {
     let world = world();
-    fs::write(world.sign().with_file_name((world.id + 1).to_string()), "").unwrap();
+    // A cgroup id is given again after the next boot.
+    fs::write(world.sign(), "0b0a7c1e-0000-4000-8000-000000000000\n").unwrap();
+    fs::write(world.sign().with_file_name((world.id + 1).to_string()), boot()).unwrap();
     let output = world.gate("1", &["echo", "started"]).output().unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(124), &b""[..]));
     let said = String::from_utf8(output.stderr).unwrap();
@@ -82,7 +89,7 @@ fn signals_end_it_while_it_waits_and_reach_the_agent_afterwards() {
     for ready in [false, true] {
         let world = world();
         if ready {
-            fs::write(world.sign(), "").unwrap();
+            fs::write(world.sign(), boot()).unwrap();
         }
         let mut child = world.gate("20", &["sleep", "20"]).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -98,7 +105,7 @@ fn signals_end_it_while_it_waits_and_reach_the_agent_afterwards() {
 #[test]
 fn what_cannot_be_run_is_said() {
     let world = world();
-    fs::write(world.sign(), "").unwrap();
+    fs::write(world.sign(), boot()).unwrap();
     let file = world.folder.path().join("text");
     fs::write(&file, "no program").unwrap();
     for (program, code, words) in [

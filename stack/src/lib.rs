@@ -1,8 +1,9 @@
 //! The telemetry plane around the evidence chain: what its parts are told, made from one list of containers and their
 //! rules.
 //!
-//! It knows `rules` and `documents`, and nothing of records. All of it is text that the parts read themselves; their own checkers (Envoy's
-//! validate mode, CoreDNS's start) have the last word.
+//! It knows `rules` and `documents`, and nothing of the kernel's records. What parts are told is text that they read themselves; their own
+//! checkers (Envoy's validate mode, CoreDNS's start) have the last word. The store alone is asked: it is made ready, and what servers
+//! lost is found in it.
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
 pub mod certificates;

@@ -46,7 +46,8 @@ enum Command {
         #[arg(long)]
         overwrite_templates: bool,
     },
-    /// Have the proxy and the resolver serve these containers, and no others. Cuts no connection.
+    /// Have the proxy and the resolver serve these containers, and no others. Connections go on: those that a change replaces the
+    /// way of for a day, the others for as long as they like.
     Apply {
         /// YAML: a list of containers, each with container_id, agent, project, addresses and rules.
         containers: PathBuf,

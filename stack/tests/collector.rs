@@ -170,13 +170,13 @@ fn transformed() -> Result<Completion, Failed> {
     // The labels are `a "q" }` and nothing, of the container `one`. What was written before the log was rotated is read too.
     fs::write(
         at("coredns/@400000006aeb1234.s"),
-        "2026-11-29T16:41:41.00001 [INFO] clawker ruled =YSAicSIgfQ== = =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra 32 48 0.5s api.test.\n",
+        "2026-11-29T16:41:41.00001 [INFO] clawker container =YSAicSIgfQ== = =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra 32 48 0.5s api.test.\n",
     )?;
     fs::write(
         at("coredns/current"),
-        "2026-11-29T16:41:42.10001 [INFO] clawker unruled =YQ== =cA== =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa,rd,ra 32 48 0.5s a\\\"b\\007.test.\n\
-         2026-11-29T16:41:42.10002 [INFO] clawker unruled =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra 32 48 0.5s open.test.\n\
-         2026-11-29T16:41:42.10003 [INFO] clawker unruled =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN SERVFAIL qr,rd 32 32 0.5s dead.test.\n\
+        "2026-11-29T16:41:42.10001 [INFO] clawker container =YQ== =cA== =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa,rd,ra 32 48 0.5s a\\\"b\\007.test.\n\
+         2026-11-29T16:41:42.10002 [INFO] clawker container =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra,cd 32 48 0.5s open.test.\n\
+         2026-11-29T16:41:42.10003 [INFO] clawker container =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN SERVFAIL qr,rd,cd 32 32 0.5s dead.test.\n\
          2026-11-29T16:41:42.10004 [INFO] clawker nobody = = = 198.18.0.9 4000 udp 7 A IN REFUSED qr,aa,rd 32 32 0.5s api.test.\n\
          2026-11-29T16:41:42.10005 [INFO] clawker nobody = = = [2001:db8::9] 4000 udp 7 A IN - - 32 0 0.5s api.test.\n\
          2026-11-29T16:41:42.10006 [ERROR] plugin/errors: 2 api.test. A: unreachable\n",
@@ -204,9 +204,9 @@ fn transformed() -> Result<Completion, Failed> {
         ("sni", ""),
         ("path", "-"),
     ];
-    // What a rule permits and the proxy lets not out; the last three it did.
+    // What a rule permits and the proxy lets not out; the last four it did.
     let permitted = |more: &[(&'static str, &'static str)]| {
-        [&[("verdict", "ALLOWED"), ("reason", "rule")], more].concat()
+        [&[("verdict", "ALLOWED"), ("reason", "rule"), ("sent", "0")], more].concat()
     };
     let details = |details, flags| [("response_code_details", details), ("response_flags", flags)];
     let kept_in = [
@@ -215,7 +215,17 @@ fn transformed() -> Result<Completion, Failed> {
         permitted(&details("upstream_reset_before_response_started{overflow}", "URX,UO")),
         permitted(&details("dns_cache_overflow", "-")),
         permitted(&[("response_flags", "UH")]),
-        vec![("verdict", "-"), ("response_code_details", "overload"), ("response_flags", "-")],
+        vec![("verdict", "-"), ("sent", "0"), ("response_code_details", "overload"), ("response_flags", "-")],
+        permitted(&details("upgrade_failed", "-")),
+        permitted(&details("cluster_not_found", "NC")),
+        // It was ended on the way: what was sent went out.
+        vec![
+            ("verdict", "ALLOWED"),
+            ("reason", "rule"),
+            ("sent", "9"),
+            ("response_code_details", "overload"),
+            ("response_flags", "-"),
+        ],
         permitted(&details("via_upstream", "-")),
         permitted(&[("l7_proto", "tcp"), ("dst_host", "git.test"), ("dst_port", "22")]),
         permitted(&details("upstream_reset_before_response_started{connection_failure}", "UF,URX")),

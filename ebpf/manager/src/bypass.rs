@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use abi::Bypass;
-use aya::maps::MapError;
 use emitter::{Event, What};
 
 use crate::{
@@ -77,10 +76,9 @@ impl Manager {
     pub fn end_bypasses(&self) -> Result<usize> {
         let mut over = Vec::new();
         for pair in self.pins.bypass()?.iter() {
-            match pair {
-                Ok((cgroup_id, bypass)) if boot_ns() >= bypass.deadline_ns => over.push(cgroup_id),
-                Ok(_) | Err(MapError::KeyNotFound) => {}
-                Err(cause) => return Err(Error::Map { map: "bypass_map", cause }),
+            let (cgroup_id, bypass) = pair.map_err(Error::map("bypass_map"))?;
+            if boot_ns() >= bypass.deadline_ns {
+                over.push(cgroup_id);
             }
         }
         let mut ended = 0_usize;

@@ -13,12 +13,18 @@ pub(crate) fn boot_ns() -> u64 {
     nanoseconds(now)
 }
 
+/// Where the kernel says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Which boot this is, as the kernel numbers them.
 pub(crate) fn boot_id() -> Result<u128> {
-    const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    let text = fs::read_to_string(PATH).map_err(Error::file(PATH))?;
-    u128::from_str_radix(&text.trim().replace('-', ""), 16)
-        .map_err(|error| Error::file(PATH)(io::Error::other(error)))
+    u128::from_str_radix(&boot()?.trim().replace('-', ""), 16)
+        .map_err(|error| Error::file(BOOT_ID)(io::Error::other(error)))
+}
+
+/// The same, as the kernel writes it.
+pub(crate) fn boot() -> Result<String> {
+    fs::read_to_string(BOOT_ID).map_err(Error::file(BOOT_ID))
 }
 
 /// A time as the maps hold it; what does not fit is for ever.

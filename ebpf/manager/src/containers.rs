@@ -1,7 +1,7 @@
-//! Enrolling and retiring containers, and their rules.
+//! Enrolling and retiring containers.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,8 +9,7 @@ use std::{
 use abi::{Budget, Container, Enrolment, Identity, Ledger};
 use emitter::{Event, What};
 use ipnet::IpNet;
-use rules::{Rule, forbidden};
-use serde::{Deserialize, Serialize};
+use rules::Rule;
 
 use crate::{
     Manager,
@@ -20,16 +19,14 @@ use crate::{
     lock::Lock,
     network::{Network, Proxy},
     permit::permits,
-    pins::{found, stored},
+    pins::{all, found, stored},
     refuse::{cgroup_id, populated, too_long, unobserved},
     resolver::ResolverAddresses,
     routes,
     state::{read_folder, read_json, remove_file, write_json},
     tell::with_rules,
+    view::View,
 };
-
-/// Folder of views below the state directory.
-pub(crate) const VIEWS: &str = "views";
 
 /// What to enrol, and how.
 #[derive(Clone, Debug)]
@@ -90,42 +87,6 @@ impl EnrolRequest {
             accept_unobserved: false,
             leave_out: Vec::new(),
         }
-    }
-}
-
-/// A container's resolver view and rules, as the state file `views/<cgroup id>.json` holds them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct View {
-    /// Whose.
-    pub cgroup_id: u64,
-    /// When that was enrolled: a cgroup id is used again.
-    pub enrolled_ns: u64,
-    /// Where it listens and asks; absent: no DNS.
-    pub resolver: Option<ResolverAddresses>,
-    /// Shortest time an answer permits its addresses, milliseconds.
-    pub dns_ttl_floor_ms: u64,
-    /// The container's own network.
-    pub network: Network,
-    /// Networks that no name leads it to.
-    #[serde(default)]
-    pub forbidden: Vec<IpNet>,
-    /// The egress rules.
-    pub rules: Vec<Rule>,
-}
-
-impl View {
-    /// What makes `address` one that no name leads the container to; `None` if it is none.
-    ///
-    /// In its own network no name permits anything either, but there it is the kernel that denies: the attempt is recorded, with
-    /// the name that led there, and infrastructure has names. Behind a translator the kernel would not know that network again.
-    pub(crate) fn forbids(&self, address: IpAddr) -> Option<&'static str> {
-        if self.network.holds(address) {
-            return None;
-        }
-        let gateways = self.network.gateways.iter().copied().map(IpNet::from);
-        let own: Vec<IpNet> =
-            self.forbidden.iter().chain(&self.network.subnets).copied().chain(gateways).collect();
-        forbidden::why(address, &own)
     }
 }
 
@@ -314,98 +275,14 @@ impl Manager {
             found("route_map", routes.remove(&domain))?;
         }
         let mut cache = self.pins.dns_cache()?;
-        let stamped: Vec<_> =
-            cache.keys().filter_map(|key| key.ok()).filter(|key| key.cgroup_id == cgroup_id).collect();
-        for key in stamped {
-            found("dns_cache", cache.remove(&key))?;
+        let stamped = all("dns_cache", cache.keys())?;
+        for key in stamped.iter().filter(|key| key.cgroup_id == cgroup_id) {
+            found("dns_cache", cache.remove(key))?;
         }
         found("bypass_map", self.pins.bypass()?.remove(&cgroup_id))?;
         found("budgets", self.pins.budgets()?.remove(&cgroup_id))?;
         found("container_map", self.pins.containers()?.remove(&cgroup_id))?;
         remove_file(&self.view_path(cgroup_id))
-    }
-
-    /// Replaces a container's rules, for new flows; open flows go on as they were decided.
-    ///
-    /// # Errors
-    /// If it is not enrolled, or a rule cannot be: nothing has changed then. If a map has no room,
-    /// some of the new rules may hold already; apply a shorter list.
-    pub fn apply_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
-        let event = with_rules(Event::new(What::RulesApplied).of(self.owner(cgroup_id)), rules);
-        let apply = || {
-            let _lock = self.lock_changes()?;
-            self.replace_rules(cgroup_id, rules)
-        };
-        self.tell(event, apply())
-    }
-
-    fn replace_rules(&self, cgroup_id: u64, rules: &[Rule]) -> Result<()> {
-        let permits = permits(rules)?;
-        routes::fit(&permits)?;
-        let _lock = self.lock_view(cgroup_id)?;
-        let Some(mut view) = self.view(cgroup_id)? else { return Err(Error::NotEnrolled(cgroup_id)) };
-        let prefixes = routes::of_prefixes(&permits, &view.network, cgroup_id)?;
-        view.rules = rules.to_vec();
-
-        let mut containers = self.pins.containers()?;
-        let Some(mut settings) = found("container_map", containers.get(&cgroup_id, 0))? else {
-            return Err(Error::NotEnrolled(cgroup_id));
-        };
-        if settings.proxy == [0; 16] && permits.iter().any(|permit| permit.range.listener != 0) {
-            return Err(Error::NoProxy(cgroup_id));
-        }
-        settings.kinds = permits.iter().fold(0, |kinds, permit| kinds | permit.kinds);
-        stored(
-            "container_map",
-            || format!("container {cgroup_id}"),
-            containers.insert(cgroup_id, settings, 0),
-        )?;
-
-        let mut route_map = self.pins.routes()?;
-        for (domain, name) in self.domain_names(cgroup_id)? {
-            let routes = routes::of_name(&permits, &name)?;
-            stored("route_map", || format!("what {name} is permitted"), route_map.insert(domain, routes, 0))?;
-        }
-        let stale = self.prefixes_of(cgroup_id)?;
-        let mut prefix_map = self.pins.prefixes()?;
-        for (key, prefix) in &prefixes {
-            stored("prefix_map", || "an address range".to_owned(), prefix_map.insert(key, prefix, 0))?;
-        }
-        for key in stale {
-            if !prefixes.iter().any(|(kept, _)| routes::same_key(kept, &key)) {
-                found("prefix_map", prefix_map.remove(&key))?;
-            }
-        }
-        write_json(&self.view_path(cgroup_id), &view)
-    }
-
-    fn clear_prefixes(&self, cgroup_id: u64) -> Result<()> {
-        let mut prefix_map = self.pins.prefixes()?;
-        for key in self.prefixes_of(cgroup_id)? {
-            found("prefix_map", prefix_map.remove(&key))?;
-        }
-        Ok(())
-    }
-
-    fn prefixes_of(&self, cgroup_id: u64) -> Result<Vec<aya::maps::lpm_trie::Key<abi::PrefixKey>>> {
-        let owner = cgroup_id.to_be_bytes();
-        Ok(self
-            .pins
-            .prefixes()?
-            .keys()
-            .filter_map(|key| key.ok())
-            .filter(|key| key.data().cgroup_id_be == owner)
-            .collect())
-    }
-
-    /// A container's view and rules; `None` if it is not enrolled.
-    pub(crate) fn view(&self, cgroup_id: u64) -> Result<Option<View>> {
-        read_json(&self.view_path(cgroup_id))
-    }
-
-    /// Every view there is.
-    pub(crate) fn views(&self) -> Result<Vec<View>> {
-        read_folder(&self.state_dir.join(VIEWS))
     }
 
     /// Every enrolment file there is, retired ones included.
@@ -418,11 +295,6 @@ impl Manager {
         Lock::take(&self.state_dir.join("manager.lock"))
     }
 
-    /// Holds a view's rules still, across processes, while the maps are brought in line with them.
-    pub(crate) fn lock_view(&self, cgroup_id: u64) -> Result<Lock> {
-        Lock::take_of(&self.state_dir.join("views.lock"), cgroup_id)
-    }
-
     /// A container's counters in the kernel.
     ///
     /// # Errors
@@ -433,10 +305,6 @@ impl Manager {
 
     pub(crate) fn state_dir(&self) -> &Path {
         &self.state_dir
-    }
-
-    fn view_path(&self, cgroup_id: u64) -> PathBuf {
-        self.state_dir.join(VIEWS).join(format!("{cgroup_id}.json"))
     }
 
     pub(crate) fn enrolment_path(&self, cgroup_id: u64) -> PathBuf {

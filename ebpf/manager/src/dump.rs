@@ -129,12 +129,8 @@ fn rows<K, V>(
 ) -> Result<Rows> {
     let mut rows = Vec::new();
     for pair in pairs {
-        match pair {
-            Ok((key, value)) => rows.extend(row(key, value).as_object().cloned()),
-            // The entry went away while it was read.
-            Err(MapError::KeyNotFound) => {}
-            Err(cause) => return Err(Error::Map { map, cause }),
-        }
+        let (key, value) = pair.map_err(Error::map(map))?;
+        rows.extend(row(key, value).as_object().cloned());
     }
     Ok(rows)
 }

@@ -5,6 +5,8 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use emitter::chain;
+
 /// Any failure of the manager.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -216,21 +218,6 @@ impl Error {
     pub(crate) fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
         move |cause| Self::Map { map, cause }
     }
-}
-
-/// An error and what lies beneath it, each layer that says something new.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut beneath = error.source();
-    while let Some(error) = beneath {
-        let layer = error.to_string();
-        if !text.contains(&layer) {
-            text.push_str(": ");
-            text.push_str(&layer);
-        }
-        beneath = error.source();
-    }
-    text
 }
 
 /// What every operation returns.

@@ -1,7 +1,8 @@
 //! Owns the kernel side: loads, pins and attaches the programs, enrols containers, turns egress
 //! rules into maps, switches bypass, answers DNS and sweeps flows.
 //!
-//! It knows `abi`, `policy`, `rules` and, to tell what it did, `emitter`; nothing of readers or documents. Everything lives in
+//! It knows `abi`, `policy`, `rules` and, to tell what it did, `emitter`; of readers and documents only what its audit counts: the
+//! spool's files and an export's lines. Everything lives in
 //! pins and in small state files, so that any command can be its own process and enforcement
 //! outlives them all.
 #![cfg_attr(
@@ -15,6 +16,7 @@
     )
 )]
 
+mod apply;
 mod attach;
 pub mod audit;
 mod bypass;
@@ -39,6 +41,7 @@ mod state;
 mod status;
 mod sweep;
 mod tell;
+mod view;
 
 pub use attach::Program;
 pub use audit::{Audit, AuditRequest};

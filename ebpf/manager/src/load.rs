@@ -13,9 +13,9 @@ use nix::sys::resource::{Resource, setrlimit};
 use crate::{
     Manager, OBJECT, Pins,
     attach::Program,
-    containers::VIEWS,
     error::{Error, Result},
     tell::COMPONENT,
+    view::VIEWS,
 };
 
 /// How to load.

@@ -10,14 +10,13 @@ use std::{
 };
 
 use abi::{DnsEntry, DnsKey, DnsName, DomainName, NAME_LEN};
-use aya::maps::MapError;
 
 use crate::{
     Manager,
     error::{Error, Result},
     lock::Lock,
     permit::permits,
-    pins::{found, stored},
+    pins::{all, found, stored},
     routes,
 };
 
@@ -41,14 +40,10 @@ impl Names {
     pub(crate) fn open(manager: &Manager, cgroup_id: u64) -> Result<Self> {
         let known =
             manager.domain_names(cgroup_id)?.into_iter().map(|(domain, name)| (name, domain)).collect();
-        let addresses = manager
-            .pins
-            .dns_cache()?
-            .keys()
-            .filter_map(|key| key.ok())
-            .filter(|key| key.cgroup_id == cgroup_id)
-            .map(|key| ip(key.addr))
-            .collect();
+        let cache = manager.pins.dns_cache()?;
+        let keys = all("dns_cache", cache.keys())?;
+        let addresses =
+            keys.iter().filter(|key| key.cgroup_id == cgroup_id).map(|key| ip(key.addr)).collect();
         Ok(Self { manager: manager.clone(), cgroup_id, known, addresses, searched_ns: 0 })
     }
 
@@ -145,12 +140,7 @@ impl Manager {
     pub(crate) fn domain_names(&self, cgroup_id: u64) -> Result<Vec<(u32, String)>> {
         let mut names = Vec::new();
         for pair in self.pins.domain_names()?.iter() {
-            let (domain, name) = match pair {
-                Ok(pair) => pair,
-                // Another process removed the key the iteration stood on; what is left is found next time.
-                Err(MapError::KeyNotFound) => break,
-                Err(cause) => return Err(Error::Map { map: "domain_names", cause }),
-            };
+            let (domain, name) = pair.map_err(Error::map("domain_names"))?;
             if name.cgroup_id == cgroup_id {
                 names.push((domain, text(&name)));
             }
@@ -167,12 +157,13 @@ impl Manager {
     fn purge_retired_names(&self) -> Result<()> {
         let live: HashSet<u64> = self.views()?.into_iter().map(|view| view.cgroup_id).collect();
         let mut map = self.pins.domain_names()?;
-        let gone: Vec<u32> = map
-            .iter()
-            .filter_map(|pair| pair.ok())
-            .filter(|(_, name)| !live.contains(&name.cgroup_id))
-            .map(|(domain, _)| domain)
-            .collect();
+        let mut gone = Vec::new();
+        for pair in map.iter() {
+            let (domain, name) = pair.map_err(Error::map("domain_names"))?;
+            if !live.contains(&name.cgroup_id) {
+                gone.push(domain);
+            }
+        }
         for domain in gone {
             found("domain_names", map.remove(&domain))?;
         }

@@ -157,6 +157,14 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
     fs::remove_dir(dir).map_err(Error::file(dir))
 }
 
+/// What an iteration over a map gives. One under which entries go away is aya's to go on with; this is for what fails.
+pub(crate) fn all<T>(
+    map: &'static str,
+    items: impl Iterator<Item = std::result::Result<T, MapError>>,
+) -> Result<Vec<T>> {
+    items.map(|item| item.map_err(Error::map(map))).collect()
+}
+
 /// Turns "no such key" into `None`.
 pub(crate) fn found<T>(map: &'static str, result: std::result::Result<T, MapError>) -> Result<Option<T>> {
     match result {

@@ -1,17 +1,13 @@
 //! The sign that an enrolment is complete, for the start gate in the container: a file named after its cgroup id, in a
-//! folder that says nothing else, so that a container may see it.
+//! folder that says nothing else, so that a container may see it. It holds the boot that it is of: cgroup ids begin anew with the
+//! next one, and a folder on a disk does not.
 
-use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    io,
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use crate::{
     Manager,
     attach::Program,
+    clock::boot,
     daemon::ViewState,
     error::{Error, Result},
     state::remove_file,
@@ -37,15 +33,17 @@ impl Manager {
                 wanted.insert(cgroup_id.to_string());
             }
         }
+        let boot = boot()?;
         for entry in fs::read_dir(&folder).map_err(Error::file(&folder))? {
             let entry = entry.map_err(Error::file(&folder))?;
-            if !entry.file_name().to_str().is_some_and(|name| wanted.remove(name)) {
+            let is_of_now = fs::read_to_string(entry.path()).is_ok_and(|of| of == boot);
+            if !is_of_now || !entry.file_name().to_str().is_some_and(|name| wanted.remove(name)) {
                 remove_file(&entry.path())?;
             }
         }
         for name in wanted {
             let path = folder.join(name);
-            File::create(&path).map_err(Error::file(&path))?;
+            fs::write(&path, &boot).map_err(Error::file(&path))?;
         }
         Ok(())
     }
@@ -60,7 +58,7 @@ impl Manager {
         let complete = self.is_complete(cgroup_id, |_| view.clone())?;
         if complete {
             let path = self.ready_folder()?.join(cgroup_id.to_string());
-            File::create(&path).map_err(Error::file(&path))?;
+            fs::write(&path, boot()?).map_err(Error::file(&path))?;
         }
         Ok(complete)
     }

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::{self, ErrorKind},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -67,6 +68,9 @@ impl Manager {
 }
 
 /// The cgroup with this identifier, if there is one, and it or one below it has processes.
+///
+/// # Errors
+/// If that cannot be told.
 pub(crate) fn populated(cgroup_id: u64) -> Result<Option<PathBuf>> {
     let mounts = Path::new("/proc/self/mounts");
     let text = fs::read_to_string(mounts).map_err(Error::file(mounts))?;
@@ -77,17 +81,37 @@ pub(crate) fn populated(cgroup_id: u64) -> Result<Option<PathBuf>> {
             fields.nth(1).filter(|_| fields.next() == Some("cgroup2")).map(PathBuf::from)
         })
         .collect();
+    if folders.is_empty() {
+        return Err(Error::file(mounts)(io::Error::new(ErrorKind::NotFound, "no cgroup v2 is mounted")));
+    }
     while let Some(folder) = folders.pop() {
-        // One that ended under the walk has no processes.
-        let Ok(metadata) = fs::metadata(&folder) else { continue };
+        let Some(metadata) = there(&folder, fs::metadata(&folder))? else { continue };
         if metadata.ino() == cgroup_id {
-            let events = fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
-            return Ok(events.lines().any(|line| line == "populated 1").then_some(folder));
+            let events = there(&folder, fs::read_to_string(folder.join("cgroup.events")))?;
+            let has = events.is_some_and(|events| events.lines().any(|line| line == "populated 1"));
+            return Ok(has.then_some(folder));
         }
-        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        folders.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+        for entry in there(&folder, fs::read_dir(&folder))?.into_iter().flatten() {
+            let Some(entry) = there(&folder, entry)? else { continue };
+            if there(&folder, entry.file_type())?.is_some_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            }
+        }
     }
     Ok(None)
+}
+
+/// What was asked of a cgroup; `None` of one that has ended meanwhile, which has no processes.
+fn there<T>(folder: &Path, asked: io::Result<T>) -> Result<Option<T>> {
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error)
+            if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(Error::file(folder)(error)),
+    }
 }
 
 /// The cgroup's identifier: its inode number on cgroup v2.

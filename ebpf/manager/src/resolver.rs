@@ -46,10 +46,9 @@ use self::{
 use crate::{
     Manager,
     clock::{boot_ns, nanoseconds},
-    containers::View,
     error::{Error, Result},
     names::Names,
-    permit::permits,
+    view::{Current, View},
 };
 
 /// Longest time an answer permits its addresses.
@@ -69,13 +68,15 @@ impl Resolver {
     /// # Errors
     /// If the container is not enrolled or has no resolver, or an address is taken.
     pub async fn start(manager: &Manager, cgroup_id: u64) -> Result<Self> {
-        let view = manager.view(cgroup_id)?.ok_or(Error::NotEnrolled(cgroup_id))?;
-        let addresses = view.resolver.ok_or(Error::NotEnrolled(cgroup_id))?;
+        let current = Current::new(manager, cgroup_id);
+        let permitted = current.get()?.ok_or(Error::NotEnrolled(cgroup_id))?;
+        let addresses = permitted.view.resolver.ok_or(Error::NotEnrolled(cgroup_id))?;
         let upstream = Arc::new(Upstream::new(addresses.upstream));
         let withheld = Arc::new(Withheld::default());
         let handler = Handler {
             manager: manager.clone(),
             cgroup_id,
+            current: Arc::new(current),
             upstream: Arc::clone(&upstream),
             names: Arc::new(Mutex::new(Names::open(manager, cgroup_id)?)),
             withheld: Arc::clone(&withheld),
@@ -107,6 +108,7 @@ impl Resolver {
 struct Handler {
     manager: Manager,
     cgroup_id: u64,
+    current: Arc<Current>,
     upstream: Arc<Upstream>,
     names: Arc<Mutex<Names>>,
     withheld: Arc<Withheld>,
@@ -118,17 +120,19 @@ struct Answer {
     records: Vec<Record>,
     /// Whether it is by policy, whatever another server says.
     own: bool,
+    /// Whether it is for a bypass alone that another server was asked.
+    bypassed: bool,
 }
 
 impl Answer {
     /// Nothing of a name that may be asked for.
     const fn empty(code: ResponseCode) -> Self {
-        Self { code, records: Vec::new(), own: false }
+        Self { code, records: Vec::new(), own: false, bypassed: false }
     }
 
     /// A refusal by policy.
     const fn own(code: ResponseCode) -> Self {
-        Self { code, records: Vec::new(), own: true }
+        Self { code, records: Vec::new(), own: true, bypassed: false }
     }
 }
 
@@ -149,6 +153,8 @@ impl RequestHandler for Handler {
         metadata.response_code = answer.code;
         metadata.recursion_available = true;
         metadata.authoritative = answer.own;
+        // Whatever the question says: CoreDNS's log has the flags, and no other that clients take no notice of.
+        metadata.checking_disabled = answer.bypassed;
         let none: [Record; 0] = [];
         let response = MessageResponseBuilder::from_message_request(request).build(
             metadata,
@@ -170,11 +176,11 @@ impl RequestHandler for Handler {
 impl Handler {
     /// Whether the container asks, or the server that it asks and that asks here.
     fn asked_by_its_own(&self, source: IpAddr) -> bool {
-        let Ok(Some(View { network, resolver: Some(addresses), .. })) = self.manager.view(self.cgroup_id)
-        else {
-            return false;
-        };
-        if addresses.view.is_some() { addresses.is_front(source) } else { network.may_ask_from(source) }
+        let Ok(Some(permitted)) = self.current.get() else { return false };
+        let View { network, resolver, .. } = &permitted.view;
+        resolver.is_some_and(|addresses| {
+            if addresses.view.is_some() { addresses.is_front(source) } else { network.may_ask_from(source) }
+        })
     }
 
     async fn answer(&self, request: &Request) -> Answer {
@@ -187,26 +193,29 @@ impl Handler {
         };
         let kind = info.query.query_type();
         match self.known(&name) {
-            Ok(Some(floor)) => {
+            Ok(Some(known)) => {
                 // Service bindings carry addresses and keys past the stamps; without them clients use A and AAAA.
-                if matches!(kind, RecordType::HTTPS | RecordType::SVCB) {
-                    return Answer::empty(ResponseCode::NoError);
-                }
-                self.forward(request, &name, floor).await
+                let answer = if matches!(kind, RecordType::HTTPS | RecordType::SVCB) {
+                    Answer::empty(ResponseCode::NoError)
+                } else {
+                    self.forward(request, &name, known.floor).await
+                };
+                Answer { bypassed: known.bypassed, ..answer }
             }
             Ok(None) => Answer::own(ResponseCode::NXDomain),
             Err(error) => Answer { own: true, ..self.failed(&name, &error) },
         }
     }
 
-    /// The shortest validity of an answer, if this container may ask for the name.
-    fn known(&self, name: &str) -> Result<Option<Duration>> {
-        let Some(View { rules, dns_ttl_floor_ms, .. }) = self.manager.view(self.cgroup_id)? else {
-            return Ok(None);
-        };
-        let named = permits(&rules)?.iter().any(|permit| permit.dst.names(name));
-        let open = named || self.manager.bypass_left(self.cgroup_id)?.is_some();
-        Ok(open.then(|| Duration::from_millis(dns_ttl_floor_ms)))
+    /// How this container may ask for the name, if it may.
+    fn known(&self, name: &str) -> Result<Option<Known>> {
+        let Some(permitted) = self.current.get()? else { return Ok(None) };
+        let floor = Duration::from_millis(permitted.view.dns_ttl_floor_ms);
+        if permitted.permits.iter().any(|permit| permit.dst.names(name)) {
+            return Ok(Some(Known { floor, bypassed: false }));
+        }
+        let bypassed = self.manager.bypass_left(self.cgroup_id)?.is_some();
+        Ok(bypassed.then_some(Known { floor, bypassed }))
     }
 
     async fn forward(&self, request: &Request, name: &str, floor: Duration) -> Answer {
@@ -239,13 +248,15 @@ impl Handler {
             }
         }
         let (code, mut records) = (reply.metadata.response_code, reply.answers);
-        let Some(first) = led.withheld.first() else { return Answer { code, records, own: false } };
+        let Some(first) = led.withheld.first() else {
+            return Answer { records, ..Answer::empty(code) };
+        };
         self.withheld.note(self.cgroup_id, name, *first);
         records
             .retain(|record| !led.withheld.iter().any(|(forbidden, _)| address(record) == Some(*forbidden)));
         // Of a name that is there, for its addresses of the other kind may be others: what is left of its records. It is by
         // policy that nothing is left of the addresses, and a log is to say so.
-        Answer { code, records, own: led.addresses.is_empty() }
+        Answer { records, own: led.addresses.is_empty(), ..Answer::empty(code) }
     }
 
     /// Which of these addresses a name leads the container to now.
@@ -254,9 +265,9 @@ impl Handler {
         if addresses.is_empty() {
             return Ok(led);
         }
-        let view = self.manager.view(self.cgroup_id)?.ok_or(Error::NotEnrolled(self.cgroup_id))?;
+        let permitted = self.current.get()?.ok_or(Error::NotEnrolled(self.cgroup_id))?;
         for address in addresses {
-            match view.forbids(address) {
+            match permitted.view.forbids(address) {
                 Some(why) => led.withheld.push((address, why)),
                 None => led.addresses.push(address),
             }
@@ -273,6 +284,14 @@ impl Handler {
         tracing::error!(target: OTHERS_WORDS, event = "resolver_failed", cgroup_id = self.cgroup_id, name, %error);
         Answer::empty(ResponseCode::ServFail)
     }
+}
+
+/// A name that may be asked for.
+struct Known {
+    /// Shortest validity of an answer.
+    floor: Duration,
+    /// Whether no rule knows it, and a bypass is on.
+    bypassed: bool,
 }
 
 /// Where a name leads.

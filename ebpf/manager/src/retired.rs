@@ -15,7 +15,6 @@ use std::{
 };
 
 use abi::{Enrolment, FoldKey, Hook, Ledger, Noted, Reason};
-use aya::maps::MapError;
 pub use gone::Gone;
 use serde::{Deserialize, Serialize};
 
@@ -217,23 +216,16 @@ impl Manager {
         let readings = self.pins.fold_readings()?;
         let mut folds: HashMap<u64, Folded> = HashMap::new();
         for pair in self.pins.folds()?.iter() {
-            let (key, fold) = match pair {
-                Ok(pair) => pair,
-                Err(MapError::KeyNotFound) => continue,
-                Err(cause) => return Err(Error::Map { map: "folds", cause }),
-            };
+            let (key, fold) = pair.map_err(Error::map("folds"))?;
             if retired.contains(&key.cgroup_id) {
                 let noted = found("fold_readings", readings.get(&key, 0))?;
                 folds.entry(key.cgroup_id).or_default().add(key, fold.count, fold.first_ns, noted);
             }
         }
         for key in readings.keys() {
-            match key {
-                Ok(key) if retired.contains(&key.cgroup_id) => {
-                    folds.entry(key.cgroup_id).or_default().noted.push(key);
-                }
-                Ok(_) | Err(MapError::KeyNotFound) => {}
-                Err(cause) => return Err(Error::Map { map: "fold_readings", cause }),
+            let key = key.map_err(Error::map("fold_readings"))?;
+            if retired.contains(&key.cgroup_id) {
+                folds.entry(key.cgroup_id).or_default().noted.push(key);
             }
         }
         Ok(folds)

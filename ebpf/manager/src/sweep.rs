@@ -3,7 +3,7 @@
 
 use abi::{Bypass, CloseReason, Container, Flow, FlowKey, TCP, flow_flag};
 use aya::{
-    maps::{HashMap, MapData, MapError},
+    maps::{HashMap, MapData},
     programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
 
@@ -44,12 +44,7 @@ impl Manager {
         let mut due = Vec::new();
         // A key that ends under the iteration starts it over, so its length is bounded.
         for pair in flows.iter().take(MOST_SEEN) {
-            let (key, flow) = match pair {
-                Ok(pair) => pair,
-                // A flow ended under the iteration; the rest is found by the next sweep.
-                Err(MapError::KeyNotFound) => continue,
-                Err(cause) => return Err(Error::Map { map: "flows", cause }),
-            };
+            let (key, flow) = pair.map_err(Error::map("flows"))?;
             if only.is_some_and(|only| only != flow.cgroup_id) {
                 continue;
             }

@@ -178,7 +178,15 @@ fn the_sign_of_a_complete_enrolment() {
         }
     };
     until(true);
-    assert_eq!(sign.metadata().unwrap().len(), 0, "it says nothing but that");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert_eq!(fs::read_to_string(&sign).unwrap(), boot, "it says nothing but that, and when");
+    // One that a folder on a disk has kept is made anew.
+    fs::write(&sign, "of another boot").unwrap();
+    let deadline = Instant::now() + LONG;
+    while fs::read_to_string(&sign).ok().as_ref() != Some(&boot) {
+        assert!(Instant::now() < deadline, "the sign is of another boot");
+        thread::sleep(Duration::from_millis(20));
+    }
     // A hook that is detached takes the sign away.
     fs::remove_file(set.pins.join("links").join(&id).join("connect4")).unwrap();
     until(false);

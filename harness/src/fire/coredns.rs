@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     thread,
     time::{Duration, Instant},
 };
@@ -12,9 +12,13 @@ use std::{
 use serde_json::Value;
 use stack::{
     Lane,
-    coredns::{LINE, View, corefile},
+    coredns::{LINE, View, corefile, is_served},
 };
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::{
     FireError,
@@ -34,12 +38,14 @@ use crate::{
 
 /// Where it serves nobody, beside the proxy; those of agents follow.
 const PORT: u16 = 5300;
+/// Its file, in its folder.
+const COREFILE: &str = "Corefile";
 /// How long it may take until it listens, or has taken up another file.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
-/// What it says once it has taken up another file.
-const TAKEN_UP: &str = "Reloading complete";
+/// Where it says what it serves, on the far side's loopback.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9153);
 
 /// A running CoreDNS.
 pub(super) struct Coredns {
@@ -90,19 +96,14 @@ impl Coredns {
             .keeps(log.path(), "/var/log/coredns");
         let server = Server::new(plane.docker().start(order)?);
         let coredns = Self { server, folder, log, rooms: rules.len() };
-        coredns.listens(world)?;
+        coredns.serves(world)?;
         Ok(coredns)
     }
 
-    /// Has it know these rules, and the containers that `world` has now, without a restart.
+    /// Has it know the containers that `world` has now, without a restart.
     pub fn apply(&self, case: Case<'_, '_>, world: &World, rules: &[Vec<Rule>]) -> Result<(), FireError> {
-        self.is_back(world)?;
-        let times = |text: &str| text.matches(TAKEN_UP).count();
-        let before = times(&self.logged()?);
-        if !configure(case, world, rules, &self.folder)? {
-            return Ok(());
-        }
-        self.until("does not take up its new file", || Ok(times(&self.logged()?) > before))
+        configure(case, world, rules, &self.folder)?;
+        self.is_back(world)
     }
 
     /// Ends it as an operator would, and starts it again.
@@ -113,7 +114,7 @@ impl Coredns {
             container.stop()?;
             container.start()?;
         }
-        self.listens(world)
+        self.serves(world)
     }
 
     /// All that it said on its standard output and error.
@@ -126,10 +127,10 @@ impl Coredns {
         self.server.leave(length)
     }
 
-    /// Waits until it listens, if it was stopped.
+    /// Waits until it serves, if it was stopped.
     pub fn is_back(&self, world: &World) -> Result<(), FireError> {
         self.server.is_back()?;
-        self.listens(world)
+        self.serves(world)
     }
 
     /// Ends it, and returns the documents of all that it logged once each of its lines has one. Those of whoever was no
@@ -187,13 +188,18 @@ impl Coredns {
         read().map_err(problem("read its log"))
     }
 
-    /// Waits until it can be asked at each of its addresses.
-    fn listens(&self, world: &World) -> Result<(), FireError> {
+    /// Waits until it serves its file, and can be asked at each of its addresses.
+    fn serves(&self, world: &World) -> Result<(), FireError> {
+        let file = fs::read_to_string(self.folder.path().join(COREFILE)).map_err(problem("read its file"))?;
+        self.until("does not serve its file", || {
+            let page = world.far().run(page()).and_then(Result::ok).unwrap_or_default();
+            Ok(is_served(&file, &page))
+        })?;
         // In whatever order it takes them.
         let agents = (0..self.rooms).flat_map(addresses);
         for at in hosts().map(|address| SocketAddr::new(address, PORT)).into_iter().chain(agents) {
             let connects = || {
-                let connected = async move { tokio::net::TcpStream::connect(at).await.is_ok() };
+                let connected = async move { TcpStream::connect(at).await.is_ok() };
                 Ok(world.far().run(connected).unwrap_or(false))
             };
             self.until(&format!("does not listen on {at}"), connects)?;
@@ -216,27 +222,32 @@ impl Coredns {
     }
 }
 
-/// Writes its file, moved into its place. `false` if it is as it was.
+/// What it says of itself.
+async fn page() -> io::Result<String> {
+    let mut stream = TcpStream::connect(METRICS).await?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    Ok(page)
+}
+
+/// Writes its file, moved into its place.
 fn configure(
     case: Case<'_, '_>,
     world: &World,
     rules: &[Vec<Rule>],
     folder: &TempDir,
-) -> Result<bool, FireError> {
+) -> Result<(), FireError> {
     let containers = containers(case, world, rules)?;
     let views: Vec<View<'_>> = containers
         .iter()
         .enumerate()
         .map(|(room, container)| View { container, port: port(room), resolver: view(room) })
         .collect();
-    let text = corefile(&hosts(), PORT, &views, None);
-    let (path, new) = (folder.path().join("Corefile"), folder.path().join("Corefile.new"));
-    if fs::read_to_string(&path).is_ok_and(|before| before == text) {
-        return Ok(false);
-    }
+    let text = corefile(&hosts(), PORT, &views, METRICS);
+    let (path, new) = (folder.path().join(COREFILE), folder.path().join("Corefile.new"));
     let write = || fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
-    write().map_err(problem("write its file"))?;
-    Ok(true)
+    write().map_err(problem("write its file"))
 }
 
 fn problem(what: &str) -> impl FnOnce(io::Error) -> FireError {
@@ -257,7 +268,7 @@ impl Line {
     /// Of a line of the log, if it is about a question.
     fn read(line: &str) -> Option<Self> {
         let (_, line) = line.split_once(&format!(" [INFO] {LINE} "))?;
-        // block agent project container address port protocol id type class code flags size size duration name
+        // asker agent project container address port protocol id type class code flags size size duration name
         let fields: Vec<&str> = line.splitn(16, ' ').collect();
         let field = |at: usize| fields.get(at).copied();
         Some(Self {
@@ -290,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_line_and_its_document_are_the_same_question() {
-        let line = r"2026-11-29T16:41:42.12345 [INFO] clawker ruled =YQ== = =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa 32 48 0.25s a\ b.test.";
+        let line = r"2026-11-29T16:41:42.12345 [INFO] clawker container =YQ== = =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa 32 48 0.25s a\ b.test.";
         let document = json!({"attributes": {
             "src_ip": "2001:db8::2", "src_port": 4000, "dns_id": 7, "qtype": "AAAA", "qname": r"a\ b.test.",
         }});

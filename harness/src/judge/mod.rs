@@ -18,6 +18,7 @@ mod outcomes;
 mod over_block;
 #[cfg(test)]
 mod sample;
+mod servers;
 mod telemetry;
 mod times;
 mod told;
@@ -47,6 +48,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judged {
     let (documents, stage) = documents::judge(evidence);
     failures.extend(documents);
     failures.extend(telemetry::judge(evidence));
+    failures.extend(servers::judge(evidence));
     failures.extend(attribution::judge(evidence));
     failures.extend(calls::judge(evidence));
     failures.extend(caller::judge(evidence));

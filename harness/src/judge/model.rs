@@ -233,7 +233,7 @@ fn answering(evidence: &Evidence<'_>) -> BTreeSet<(IpAddr, u64)> {
 }
 
 /// The `model` tier: the shipped matrix and rule compiler against the model, on every destination of
-/// a case, with and without its names, bypass on and off. Returns how many were compared.
+/// a case, with and without its names, bypass on and off. Returns what differs, and what the model says.
 pub fn steps(cell: &Cell) -> (Vec<Failure>, Vec<ModelVerdict>) {
     let mut failures = Vec::new();
     let mut verdicts = Vec::new();

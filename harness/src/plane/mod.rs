@@ -1,4 +1,4 @@
-//! The telemetry plane of a run in the stack tier: the document store, the collectors and the relay, as real servers in containers,
+//! The telemetry plane of a run in the stack tier: the document store, the collectors, the relay and Prometheus, as real servers in containers,
 //! with the configuration that ships. One a run; cells are told apart by their agents.
 //!
 //! It must not know what a document should say.

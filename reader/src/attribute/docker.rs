@@ -20,6 +20,7 @@ use bollard::{
     models::{ContainerInspectResponse, EventMessage, EventMessageTypeEnum},
     query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptions},
 };
+use emitter::with_causes;
 use futures_util::{Stream, StreamExt as _};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::{
     clock::Offset,
-    observe::{Component, Counters, Health, with_causes},
+    observe::{Component, Counters, Health},
 };
 
 /// Longest time for an answer of the daemon, seconds.

@@ -10,6 +10,7 @@ use std::{
 
 use abi::{Fold, FoldKey, Hook, Ledger, Noted, Reason};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use emitter::chain;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::{
     errno::Errno,
@@ -17,7 +18,7 @@ use nix::{
 };
 
 use super::{ConsumerLock, LockError, OpenError, Source};
-use crate::{clock::boot_ns, observe::chain};
+use crate::clock::boot_ns;
 
 /// `<pin dir>/events_ringbuf`, of an ABI that this reader knows.
 pub struct PinnedRing {

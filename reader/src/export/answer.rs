@@ -1,9 +1,8 @@
 //! What an endpoint says, cut to what is fit to be logged.
 
+use emitter::with_causes;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use tonic::Status;
-
-use crate::observe::with_causes;
 
 /// Characters of the endpoint's text that are logged.
 const MESSAGE: usize = 512;

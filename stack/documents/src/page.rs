@@ -11,8 +11,9 @@ What a document holds, by the data stream that it is in. Made from the tables in
 `UPDATE_GOLDEN=1` to write it anew.
 
 Attributes are below `attributes.`, under the same names in every stream: `attributes.agent: \"scout\"` narrows them all.
-Beside them every document has `@timestamp` (when it happened), `observedTimestamp` (when it was stored), `severity`,
-`body` (one line for people) and `resource.service.name` (the stream, as the lane says). A field that is not known is absent.
+Beside them every document has `@timestamp` (when it happened), `observedTimestamp` (when it was first sent), `severity`,
+`body` (one line for people) and `resource.service.name` (the stream, as the lane says). A field that is not known is absent,
+where its row does not say that it is empty.
 Keywords longer than their limit (in UTF-16 units) are kept and shown, and not found by their value.
 
 `dashboards.ndjson` beside this page has a view of each stream and a page with controls for agent, project and verdict:

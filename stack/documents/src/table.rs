@@ -30,5 +30,5 @@ const CONTAINER_ID: Field =
 const EVENT_ID: Field = keyword(
     "event_id",
     CUT,
-    "Identity of the event: node, spool, sequence. Delivery may repeat; count distinct values.",
+    "Identity of the event, given where it happened. Delivery may repeat; count distinct values.",
 );

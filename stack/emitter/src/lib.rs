@@ -43,9 +43,15 @@ fn now_unix_ns() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// An error and what lies beneath it, each layer that says something new.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+/// An error and what lies beneath it.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    with_causes(error.to_string(), error)
+}
+
+/// `text`, which tells of `error`, and every layer beneath it that says something new: layers often repeat each other.
+#[must_use]
+pub fn with_causes(mut text: String, error: &dyn std::error::Error) -> String {
     let mut beneath = error.source();
     while let Some(error) = beneath {
         let layer = error.to_string();

@@ -17,8 +17,6 @@ use serde_json::{Map, json};
 
 /// Bytes of the file before it is set aside, in the place of an older one.
 const MOST: u64 = 64 << 20;
-/// Records of a request that are named where it is not known which were refused.
-const NAMED: usize = 2048;
 
 /// `<lane>.dead-letters.jsonl`: one JSON object a line.
 #[derive(Clone, Debug)]
@@ -34,7 +32,7 @@ impl DeadLetters {
 
     /// `count` of these were refused; if that is not all, the endpoint does not say which.
     pub fn add(&self, records: &[Bytes], count: u64, why: &str) {
-        let documents: Vec<_> = records.iter().take(NAMED).map(document).collect();
+        let documents: Vec<_> = records.iter().map(document).collect();
         let line = json!({"rejected": count, "of": records.len(), "why": why, "documents": documents});
         if let Err(error) = self.append(&line) {
             // They are counted whether or not they are kept.

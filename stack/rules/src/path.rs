@@ -26,18 +26,6 @@ pub struct PathRule {
 }
 
 impl PathRule {
-    /// Whether it is about `path`, which has no query.
-    #[must_use]
-    pub fn covers(&self, path: &str) -> bool {
-        let below = self.path.trim_end_matches('/');
-        let Some((begin, rest)) = path.split_at_checked(below.len()) else { return false };
-        let begins = match self.action {
-            Action::Allow => begin == below,
-            Action::Deny => begin.eq_ignore_ascii_case(below),
-        };
-        begins && (rest.is_empty() || rest.starts_with('/'))
-    }
-
     /// Why it cannot be.
     pub(crate) fn problem(&self) -> Option<String> {
         let path = &self.path;
@@ -69,32 +57,6 @@ mod tests {
 
     fn rule(path: &str) -> PathRule {
         PathRule { path: path.to_owned(), action: Action::Allow }
-    }
-
-    #[test]
-    fn what_is_denied_is_denied_in_either_case() {
-        let denied = PathRule { action: Action::Deny, ..rule("/Admin") };
-        for path in ["/Admin", "/admin", "/ADMIN/x"] {
-            assert!(denied.covers(path), "{path}");
-        }
-        for path in ["/admins", "/adm", "/adminä", "/ädmin"] {
-            assert!(!denied.covers(path), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_path_is_about_what_lies_below_it() {
-        for (path, covered, not) in [
-            ("/v1", ["/v1", "/v1/", "/v1/keys"], ["/v10", "/", "/V1"]),
-            ("/", ["/", "/a", "/a/b"], ["", "a", "*"]),
-        ] {
-            for asked in covered {
-                assert!(rule(path).covers(asked), "{path} {asked}");
-            }
-            for asked in not.into_iter().filter(|asked| !asked.is_empty()) {
-                assert!(!rule(path).covers(asked), "{path} {asked}");
-            }
-        }
     }
 
     #[test]

@@ -87,13 +87,6 @@ impl Rule {
         self.path_default
     }
 
-    /// What becomes of a request for `path`, which has no query.
-    #[must_use]
-    pub fn path_action(&self, path: &str) -> Action {
-        let covering = self.path_rules.iter().filter(|rule| rule.covers(path));
-        covering.max_by_key(|rule| rule.path.len()).map_or(self.path_default, |rule| rule.action)
-    }
-
     /// The first rule of a list whose path rules nobody would ever be held to, since earlier ones that say otherwise have all
     /// its ports: its place, and what is wrong with it.
     #[must_use]
@@ -197,25 +190,6 @@ mod tests {
             let error = rule(json).expect_err(json).to_string();
             assert!(error.contains(told), "{json}: {error}");
         }
-    }
-
-    #[test]
-    fn the_longest_path_decides() {
-        let json = r#"{"dst":"a.test","proto":"https","path_rules":[
-            {"path":"/v1","action":"allow"},{"path":"/v1/admin","action":"deny"},{"path":"/v1/admin/ping","action":"allow"}]}"#;
-        let rule = rule(json).expect("a rule");
-        let actions = ["/v1/keys", "/v1/admin", "/v1/admin/x", "/v1/admin/ping", "/v2", "/"]
-            .map(|path| rule.path_action(path));
-        use Action::{Allow, Deny};
-        assert_eq!(actions, [Allow, Deny, Deny, Allow, Deny, Deny]);
-    }
-
-    #[test]
-    fn denied_paths_alone_leave_the_others() {
-        let rule =
-            rule(r#"{"dst":"a.test","proto":"http","path_rules":[{"path":"/admin","action":"deny"}]}"#)
-                .expect("a rule");
-        assert_eq!((rule.path_action("/admin/x"), rule.path_action("/")), (Action::Deny, Action::Allow));
     }
 
     #[test]

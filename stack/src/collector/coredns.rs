@@ -7,7 +7,7 @@ use crate::coredns::LINE;
 /// The resolver's log: the file that is written to, and those before it, which are followed through their renaming. A line
 /// that is not as it should be goes on whole, and is told as such.
 pub(super) fn receiver(folder: &str) -> Value {
-    let fields = "(?P<block>\\S+) =(?P<agent>\\S*) =(?P<project>\\S*) =(?P<container_id>\\S*) \
+    let fields = "(?P<asker>\\S+) =(?P<agent>\\S*) =(?P<project>\\S*) =(?P<container_id>\\S*) \
         \\[?(?P<src_ip>[^\\s\\]%]+)(?:%[^\\s\\]]*)?\\]? (?P<src_port>\\d+) (?P<l4_proto>\\S+) (?P<dns_id>\\d+) (?P<qtype>\\S+) (?P<qclass>\\S+) \
         (?P<rcode>\\S+) (?P<flags>\\S+) (?P<size>\\S+) (?P<rsize>\\S+) (?P<duration>\\S+)s (?P<qname>.*)";
     let time = json!({"parse_from": "attributes.time", "layout_type": "gotime", "layout": "2006-01-02T15:04:05.99999"});
@@ -27,9 +27,10 @@ pub(super) fn receiver(folder: &str) -> Value {
     })
 }
 
-/// Labels as they are, numbers, and the verdict: of the block that took the question, and who answered it.
+/// Labels as they are, numbers, and the verdict: of who asked, and who answered what.
 pub(super) fn statements() -> Vec<String> {
-    let parsed = r#"attributes["block"] != nil"#;
+    let flag = |flag: &str| format!(r#"IsMatch(attributes["flags"], "(^|,){flag}(,|$)")"#);
+    let parsed = r#"attributes["asker"] != nil"#;
     let mut statements = Vec::new();
     for key in ["agent", "project", "container_id"] {
         statements.push(format!(
@@ -37,12 +38,11 @@ pub(super) fn statements() -> Vec<String> {
         ));
     }
     statements.extend([
-        format!(r#"set(attributes["verdict"], "ALLOWED") where {parsed}"#),
-        // The resolver asks others about what no rule knows under a bypass alone.
-        r#"set(attributes["verdict"], "BYPASSED") where attributes["block"] == "unruled""#.to_owned(),
-        r#"set(attributes["verdict"], "DENIED") where attributes["block"] == "nobody" or (attributes["flags"] != nil and IsMatch(attributes["flags"], "(^|,)aa(,|$)"))"#.to_owned(),
-        // Where it did not answer, recursion is not available either.
-        r#"set(attributes["verdict"], "DENIED") where attributes["block"] == "unruled" and not IsMatch(attributes["flags"], "(^|,)ra(,|$)")"#.to_owned(),
+        // The view behind says by the answer's flags what it is, and it alone says that there is recursion: of a question that it did
+        // not answer nothing went out.
+        format!(r#"set(attributes["verdict"], "DENIED") where {parsed}"#),
+        format!(r#"set(attributes["verdict"], "ALLOWED") where attributes["asker"] == "container" and {} and not {}"#, flag("ra"), flag("aa")),
+        format!(r#"set(attributes["verdict"], "BYPASSED") where attributes["verdict"] == "ALLOWED" and {}"#, flag("cd")),
         format!(r#"set(attributes["duration_ms"], Double(attributes["duration"]) * 1000.0) where {parsed}"#),
     ]);
     for key in ["src_port", "dns_id", "size", "rsize"] {
@@ -50,7 +50,7 @@ pub(super) fn statements() -> Vec<String> {
             r#"set(attributes["{key}"], Int(attributes["{key}"])) where attributes["{key}"] != nil"#
         ));
     }
-    for key in ["block", "duration", "log.file.name"] {
+    for key in ["asker", "duration", "log.file.name"] {
         statements.push(format!(r#"delete_key(attributes, "{key}")"#));
     }
     // Of what was not answered.

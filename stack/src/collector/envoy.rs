@@ -23,6 +23,7 @@ pub(super) fn statements() -> Vec<String> {
     statements.push(format!(r#"set(attributes["reason"], "malformed") where {none}"#));
     statements.push(format!(r#"set(attributes["verdict"], "DENIED") where {none}"#));
     statements.extend(nowhere());
+    statements.push(r#"delete_key(attributes, "sent")"#.to_owned());
     for key in TEXT_OR_NOTHING {
         statements.push(format!(
             r#"delete_key(attributes, "{key}") where attributes["{key}"] == "-" or attributes["{key}"] == """#
@@ -69,7 +70,8 @@ fn line() -> Vec<String> {
     [r#"set(body, attributes["verdict"])"#.to_owned()].into_iter().chain(more).collect()
 }
 
-/// What a rule permits and the proxy did not let out: by Envoy's flags, as it writes them, and the answer that it made itself.
+/// What a rule permits and the proxy did not let out: by Envoy's flags, as it writes them, and the answer that it made itself. What is
+/// ended on the way, for want of memory, did go out, and no answer is a reason then.
 fn nowhere() -> Vec<String> {
     let details = |pattern: &str| format!(r#"IsMatch(attributes["response_code_details"], "{pattern}")"#);
     let flags = |pattern: &str| format!(r#"IsMatch(attributes["response_flags"], "(^|,)({pattern})(,|$)")"#);
@@ -80,13 +82,16 @@ fn nowhere() -> Vec<String> {
         // None at all; of a connection, it is not told whether there were such.
         ("no_address", format!("{asked} and {}", flags("DF"))),
         ("no_address", format!("not ({asked}) and {}", flags("UH"))),
+        // It asks for what the proxy speaks with nobody, or for what it is just about to serve.
+        ("malformed", details("^upgrade_failed$")),
+        ("no_address", flags("NC")),
         // The container has more under way than one may, or the proxy no memory.
         ("limit", format!("{} or {}", flags("UO"), details(OVERFLOWS))),
     ];
     let of = |(reason, when): (&str, String)| {
         // Without memory, no rule was looked for.
         let when = format!(
-            r#"(attributes["reason"] == "rule" or attributes["reason"] == "malformed") and ({when})"#
+            r#"attributes["sent"] == "0" and (attributes["reason"] == "rule" or attributes["reason"] == "malformed") and ({when})"#
         );
         // The reason last: it is what the others go by.
         [("verdict", "DENIED"), ("reason", reason)]

@@ -36,6 +36,8 @@ fn unlabelled(l7_proto: &str) -> BTreeMap<&'static str, String> {
         ("listener_port", "%DOWNSTREAM_LOCAL_PORT%".to_owned()),
         ("src", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%".to_owned()),
         ("actual_dst", "%UPSTREAM_REMOTE_ADDRESS%".to_owned()),
+        // For the collector: whether anything went out at all.
+        ("sent", "%UPSTREAM_WIRE_BYTES_SENT%".to_owned()),
         ("bytes_in", "%BYTES_SENT%".to_owned()),
         ("bytes_out", "%BYTES_RECEIVED%".to_owned()),
         ("duration_ms", "%DURATION%".to_owned()),

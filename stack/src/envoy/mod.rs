@@ -1,7 +1,8 @@
-//! Envoy's configuration: a bootstrap that never changes, and files that it watches for the rest.
+//! Envoy's configuration: a bootstrap that it reads when it starts, and files that it watches for the rest.
 //!
 //! One filter chain for each container, matched by its address, so that its labels are literals of every access log
-//! entry. Routes are files of their own: a change of rules touches no listener, and cuts no connection.
+//! entry. Routes are files of their own, and what a chain is of is its container's alone: a change of rules touches nobody
+//! else's, and what it replaces goes on for a day.
 
 mod admin;
 mod clusters;

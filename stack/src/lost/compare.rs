@@ -50,10 +50,11 @@ pub fn compare<E>(
     Ok(flows.lost)
 }
 
-/// A flow that documents may still be found of, and whether one was.
+/// A flow that documents may still be found of.
 struct Held {
     flow: Flow,
-    told: bool,
+    /// Documents that were.
+    told: u64,
 }
 
 struct Flows<'w, I: Iterator> {
@@ -79,9 +80,9 @@ impl<E, I: Iterator<Item = Result<Flow, E>>> Flows<'_, I> {
             let next = self.rest.next_if(|next| next.as_ref().map_or(true, |flow| flow.key <= key));
             let Some(flow) = next.transpose()? else { break };
             if is_past(&flow) {
-                self.lost.judge(&flow, false, self.window);
+                self.lost.judge(&flow, 0, self.window);
             } else {
-                self.held.push_back(Held { flow, told: false });
+                self.held.push_back(Held { flow, told: 0 });
             }
         }
         Ok(())
@@ -91,15 +92,17 @@ impl<E, I: Iterator<Item = Result<Flow, E>>> Flows<'_, I> {
     fn take(&mut self, document: &Document) -> bool {
         let time = document.begin;
         let of = self.held.iter_mut().filter(|held| {
-            held.flow.key == document.key && held.flow.begin.saturating_sub(self.window.before) <= time
+            held.flow.key == document.key
+                && held.flow.begin.saturating_sub(self.window.before) <= time
+                && document.who.may_be(&held.flow.who)
         });
-        // In it, else near it; of several, one that has none yet.
+        // In it, else near it; of several, one that has the fewest.
         let best = of.min_by_key(|held| {
             let early = held.flow.begin.saturating_sub(time).max(0);
             let late = time.saturating_sub(held.flow.end).max(0);
             (early.max(late), held.told)
         });
-        best.map(|held| held.told = true).is_some()
+        best.map(|held| held.told = held.told.saturating_add(1)).is_some()
     }
 
     /// Judges what is left.
@@ -108,7 +111,7 @@ impl<E, I: Iterator<Item = Result<Flow, E>>> Flows<'_, I> {
             self.lost.judge(&held.flow, held.told, self.window);
         }
         for flow in self.rest.by_ref() {
-            self.lost.judge(&flow?, false, self.window);
+            self.lost.judge(&flow?, 0, self.window);
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! What emitters lost in their own memory: Envoy and CoreDNS tell of what they did by and by, and what a kill finds them
 //! holding is told nowhere. It is derived: the kernel's flow to them is in the store, and no document of theirs is.
 //!
-//! A flow is told of by one document, however many requests there were on it: of which of them nothing is told is not derived.
+//! A flow is told of by one document, however many requests there were on it: of which of them nothing is told is not derived. Of
+//! questions over UDP it is how many: each is a datagram, which the kernel counts.
 //!
 //! The reverse is looked at as well: a document of theirs whose flow is nowhere.
 
@@ -104,6 +105,13 @@ pub struct Who {
     pub container_id: String,
 }
 
+impl Who {
+    /// Whether this, as an emitter says it, may be that, as the kernel knows it: whom an emitter does not know is anybody.
+    fn may_be(&self, other: &Self) -> bool {
+        self.container_id.is_empty() || self.container_id == other.container_id
+    }
+}
+
 /// A flow to an emitter that ended.
 #[derive(Clone, Debug)]
 pub struct Flow {
@@ -121,6 +129,8 @@ pub struct Flow {
     pub taken: bool,
     /// Whether the container said nothing on it, of which the emitter does not tell.
     pub silent: bool,
+    /// Documents that there should be, where it is known: one for each question over UDP. Else 0.
+    pub questions: u64,
 }
 
 /// A document of the emitter.

@@ -35,6 +35,11 @@ impl Flow {
             taken: !matches!(of.text("close_reason"), "refused" | "timeout"),
             silent: of.number("bytes_out").unwrap_or_default() == 0
                 && !emitter.tells_of_silence(at, listeners),
+            questions: if emitter == Emitter::Resolver && of.text("l4_proto") == "udp" {
+                of.number("packets_out").unwrap_or_default()
+            } else {
+                0
+            },
         })
     }
 }

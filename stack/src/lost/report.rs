@@ -28,6 +28,8 @@ pub struct Tally {
     pub young: u64,
     /// Documents whose flow is there.
     pub documents: u64,
+    /// Questions over UDP, of flows that it has told of, that it has told nothing of.
+    pub untold: u64,
     /// Documents of what is over, whose flow is nowhere.
     pub strange: u64,
     /// Documents whose flow is not there, and may not be over.
@@ -53,7 +55,7 @@ impl Lost {
         self.containers.entry(who.clone()).or_default()
     }
 
-    pub(super) fn judge(&mut self, flow: &Flow, told: bool, window: &Window) {
+    pub(super) fn judge(&mut self, flow: &Flow, told: u64, window: &Window) {
         if flow.end < window.from {
             // There for its documents alone.
             return;
@@ -61,7 +63,8 @@ impl Lost {
         let tally = self.of(&flow.who);
         let count = if flow.end > window.until {
             &mut tally.young
-        } else if told {
+        } else if told > 0 {
+            tally.untold = tally.untold.saturating_add(flow.questions.saturating_sub(told));
             &mut tally.told
         } else if !flow.taken {
             &mut tally.not_taken
@@ -76,7 +79,7 @@ impl Lost {
     /// Whether nothing is missing on either side.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.containers.values().all(|tally| tally.lost == 0 && tally.strange == 0)
+        self.containers.values().all(|tally| tally.lost == 0 && tally.untold == 0 && tally.strange == 0)
     }
 
     /// By container.
@@ -105,7 +108,7 @@ impl Lost {
 impl Tally {
     /// With the numbers of another.
     pub fn add(&mut self, other: &Self) {
-        let Self { told, lost, silent, not_taken, young, documents, strange, open } = self;
+        let Self { told, lost, silent, not_taken, young, documents, untold, strange, open } = self;
         for (sum, more) in [
             (told, other.told),
             (lost, other.lost),
@@ -113,6 +116,7 @@ impl Tally {
             (not_taken, other.not_taken),
             (young, other.young),
             (documents, other.documents),
+            (untold, other.untold),
             (strange, other.strange),
             (open, other.open),
         ] {
@@ -136,6 +140,7 @@ impl fmt::Display for Lost {
             "not taken",
             "too young",
             "documents",
+            "UNTOLD",
             "NO FLOW",
             "flow open",
         ]);
@@ -153,6 +158,7 @@ impl fmt::Display for Lost {
                 tally.not_taken,
                 tally.young,
                 tally.documents,
+                tally.untold,
                 tally.strange,
                 tally.open,
             ];

@@ -185,7 +185,7 @@ pub fn corefile_of(kept: &Kept, plan: &Plan, settings: &Settings) -> String {
         })
         .collect();
     let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, RESOLVER_METRICS));
-    corefile(&[host(settings.agents, TO_RESOLVER).into()], DNS, &views, Some(metrics))
+    corefile(&[host(settings.agents, TO_RESOLVER).into()], DNS, &views, metrics)
 }
 
 /// Rules of each container, with their listeners, as `ebpf-manager` reads them.

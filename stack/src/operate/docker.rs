@@ -11,8 +11,8 @@ use bollard::{
     Docker as Client,
     errors::Error,
     models::{
-        ContainerCreateBody, ContainerInspectResponse, EndpointIpamConfig, EndpointSettings, Ipam,
-        IpamConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkInspect,
+        ContainerCreateBody, ContainerInspectResponse, EndpointIpamConfig, EndpointResource,
+        EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkInspect,
     },
     query_parameters::{
         CreateContainerOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
@@ -21,7 +21,7 @@ use bollard::{
     },
 };
 use futures_util::TryStreamExt as _;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -117,6 +117,17 @@ impl Docker {
     pub fn has_network(&self, name: &str) -> anyhow::Result<bool> {
         let there = self.find_network(name)?;
         Ok(there.is_some_and(|there| self.is_ours(there.labels.as_ref(), "network", name).is_ok()))
+    }
+
+    /// Who has which address in a network: containers by identifier.
+    pub fn holders(&self, network: &str) -> anyhow::Result<HashMap<IpAddr, String>> {
+        let inside = self.find_network(network)?.and_then(|there| there.containers).unwrap_or_default();
+        let of = |(id, one): (String, EndpointResource)| {
+            let prefixes = [one.ipv4_address, one.ipv6_address].into_iter().flatten();
+            let addresses = prefixes.filter_map(|prefix| Some(prefix.parse::<IpNet>().ok()?.addr()));
+            addresses.map(|address| (address, id.clone())).collect::<Vec<_>>()
+        };
+        Ok(inside.into_iter().flat_map(of).collect())
     }
 
     /// Removes a network of ours. Who else is in it keeps it: their names.

@@ -1,7 +1,7 @@
 //! What a list says of a container, held against the network of agents, and against what Docker says of it: by a wrong address
 //! the proxy takes one container for another, and by another label its documents are another agent's than the kernel's.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use stack::Container;
 
@@ -45,6 +45,23 @@ pub fn is_it(
     Ok(agrees(container, there.id(), |label| there.label(label), &addresses))
 }
 
+/// An address of it that is another container's now, and whose: one that ended leaves it to whoever comes.
+pub fn taken(
+    container: &Container,
+    docker: &Docker,
+    holders: &HashMap<IpAddr, String>,
+) -> anyhow::Result<Option<(IpAddr, String)>> {
+    let holder = |address: &IpAddr| Some((*address, holders.get(&address.to_canonical())?.clone()));
+    let other = container.addresses.iter().filter_map(holder).find(|(_, id)| *id != container.container_id);
+    let Some((address, holder)) = other else { return Ok(None) };
+    let there = docker.anybodys(&container.container_id)?;
+    let lives_there = match there.as_ref().and_then(docker::Container::within) {
+        Some(other) => docker.anybodys(other)?.is_some_and(|other| other.id() == holder),
+        None => false,
+    };
+    Ok((!lives_there).then_some((address, holder)))
+}
+
 /// `addresses`: none while it does not run.
 fn agrees<'a>(
     container: &Container,
@@ -58,10 +75,14 @@ fn agrees<'a>(
             "{listed} is the container {id}: list it by that, since all its documents are joined by it"
         ));
     }
-    for (name, listed) in
-        [(Container::AGENT_LABEL, &container.agent), (Container::PROJECT_LABEL, &container.project)]
-    {
-        if let Some(has) = label(name).filter(|has| has != listed) {
+    let agent = label(Container::AGENT_LABEL);
+    // An agent without a project is of the empty one.
+    let project = label(Container::PROJECT_LABEL).or(agent.map(|_| ""));
+    for (name, has, listed) in [
+        (Container::AGENT_LABEL, agent, &container.agent),
+        (Container::PROJECT_LABEL, project, &container.project),
+    ] {
+        if let Some(has) = has.filter(|has| has != listed) {
             return Err(format!(
                 "the container {id} has the label {name}={has:?}, and is listed with {listed:?}"
             ));

@@ -15,7 +15,7 @@ const WORDS: &str = "\
 told: flows that it told of, of some request on it or of all. LOST: that it took and told nothing of: lost in its memory, or over
 before anything was asked.
 silent: on which the container said nothing. not taken: refused or unanswered. too young: ended a moment ago, not judged.
-documents: whose flow is there. NO FLOW: whose flow is over, and nowhere. flow open: whose flow may not be over.";
+documents: whose flow is there. UNTOLD: questions over UDP beyond these, of flows that are told of. NO FLOW: whose flow is over, and nowhere. flow open: whose flow may not be over.";
 
 /// Compares what the kernel handed to the proxy and the resolver with what they told.
 pub fn lost(folder: &Path, url: Option<&str>, since: Duration, json: bool) -> anyhow::Result<Outcome> {

@@ -1,14 +1,17 @@
 //! Whether a service is ready, and waiting for it.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::geteuid,
+};
 use serde_json::Value;
 use stack::{DUMP, Envoy, coredns::is_served};
 
@@ -143,12 +146,7 @@ pub fn wait_until_resolved(
 
 /// This process is root, as folders of several users need.
 pub fn root() -> anyhow::Result<()> {
-    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let uid = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))
-        .and_then(|line| line.split_whitespace().nth(1));
-    if uid != Some("0") {
+    if !geteuid().is_root() {
         bail!(
             "this is not root, which it needs to be: services are users of their own, and their folders theirs"
         );

@@ -6,6 +6,7 @@ mod show;
 use std::{
     collections::BTreeMap,
     fs,
+    net::IpAddr,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,6 +18,7 @@ use stack::{Container, LOG_LOST, LogLost, certificates::Held, store::Standing};
 use super::{
     Outcome,
     docker::Docker,
+    listed,
     plan::Kept,
     ready, say,
     service::{self, Service},
@@ -39,6 +41,8 @@ pub struct Status {
     log: Result<LogLost, String>,
     /// Questions that came faster than the resolver read them, since it was started: in no log. Of whoever lost any.
     dropped: Vec<Dropped>,
+    /// Addresses whose documents are told as another container's.
+    taken: Vec<Taken>,
     /// Certificates that end soon.
     certificates: Vec<Ending>,
     /// Seconds since 1970.
@@ -68,6 +72,16 @@ struct Dropped {
     container_id: String,
     /// Datagrams.
     questions: u64,
+}
+
+/// A container's address that is another's now.
+#[derive(Debug, Serialize)]
+struct Taken {
+    address: IpAddr,
+    /// Who is listed with it.
+    listed: String,
+    /// Who has it.
+    holder: String,
 }
 
 /// Who removes what is old.
@@ -103,6 +117,7 @@ pub fn status(folder: &Path, json: bool) -> anyhow::Result<Outcome> {
         let runs = services.iter().any(|service| service.name == name && service.since.is_some());
         if runs { Ok(()) } else { Err("it does not run".to_owned()) }
     };
+    let kept = Kept::read(folder)?;
     let store = store::of(&settings)?;
     let retention = match asked("opensearch").map(|()| store.keeps_itself()) {
         Ok(Ok(true)) => Retention::Policy,
@@ -114,7 +129,8 @@ pub fn status(folder: &Path, json: bool) -> anyhow::Result<Outcome> {
         retention,
         lanes: asked("relay").and_then(|()| lanes(&settings).map_err(|error| format!("{error:#}"))),
         log: log(&docker, &settings).map_err(|error| format!("{error:#}")),
-        dropped: dropped(&docker, &settings, &Kept::read(folder)?)?,
+        dropped: dropped(&docker, &settings, &kept)?,
+        taken: taken(&docker, &settings, &kept)?,
         certificates: ending(folder)?,
         services,
         now: seconds(SystemTime::now()),
@@ -131,6 +147,8 @@ impl Status {
             && streams.is_ok_and(|streams| streams.iter().all(|stream| stream.documents.is_some()))
             && self.lanes.as_ref().is_ok_and(|lanes| !lanes.values().any(Lane::is_lost))
             && self.log.as_ref().is_ok_and(|log| !log.is_any())
+            && self.dropped.is_empty()
+            && self.taken.is_empty()
             && self.certificates.is_empty()
     }
 }
@@ -172,6 +190,18 @@ fn dropped(docker: &Docker, settings: &Settings, kept: &Kept) -> anyhow::Result<
     Ok(kept.containers.iter().filter_map(of).collect())
 }
 
+/// Listed containers that ended, and left an address to another.
+fn taken(docker: &Docker, settings: &Settings, kept: &Kept) -> anyhow::Result<Vec<Taken>> {
+    let holders = docker.holders(&settings.agents_network())?;
+    let mut all = Vec::new();
+    for container in &kept.containers {
+        if let Some((address, holder)) = listed::taken(container, docker, &holders)? {
+            all.push(Taken { address, listed: container.container_id.clone(), holder });
+        }
+    }
+    Ok(all)
+}
+
 /// Datagrams that sockets had no room for, by port, of a table as /proc/net/udp is: the last column.
 fn drops(table: &str) -> BTreeMap<u16, u64> {
     let mut drops: BTreeMap<u16, u64> = BTreeMap::new();
@@ -200,7 +230,8 @@ fn ending(folder: &Path) -> anyhow::Result<Vec<Ending>> {
                     folders.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == "crt")
-                && !path.ends_with("envoy/upstream-ca.crt")
+                // Copies of authorities are made anew with these.
+                && (!path.to_string_lossy().ends_with("ca.crt") || path.starts_with(folder.join(trust::AUTHORITIES)))
             {
                 let Some(held) = Held::read(&path)? else { continue };
                 if limit.is_some_and(|limit| held.until < limit) {

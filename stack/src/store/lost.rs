@@ -79,6 +79,8 @@ impl Store {
                 "attributes.duration_ms",
                 "attributes.close_reason",
                 "attributes.bytes_out",
+                "attributes.packets_out",
+                "attributes.l4_proto",
             ],
         ]
         .concat();

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use abi::{FoldKey, Hook, spool::counts::OTHERS};
-use aya::maps::MapError;
 
 use super::{Reading, Readings};
 use crate::{
@@ -43,11 +42,7 @@ impl Manager {
         let mut ids: BTreeSet<u64> = self.with_a_past()?.into_iter().collect();
         ids.extend(self.enrolments()?.iter().map(|enrolment| enrolment.cgroup_id));
         for cgroup_id in ledgers.keys() {
-            match cgroup_id {
-                Ok(cgroup_id) => drop(ids.insert(cgroup_id)),
-                Err(MapError::KeyNotFound) => {}
-                Err(cause) => return Err(Error::Map { map: "ledger", cause }),
-            }
+            ids.insert(cgroup_id.map_err(Error::map("ledger"))?);
         }
         let readings = self.pins.fold_readings()?;
         let mut folds = Vec::new();
@@ -81,12 +76,7 @@ impl Manager {
         reading.counts.entry(OTHERS).or_default().add_totals(gone);
         let mut seen = HashSet::new();
         for pair in self.pins.folds()?.iter().take(MOST_SEEN) {
-            let (key, fold) = match pair {
-                Ok(pair) => pair,
-                // It went away while it was read: its container was retired.
-                Err(MapError::KeyNotFound) => continue,
-                Err(cause) => return Err(Error::Map { map: "folds", cause }),
-            };
+            let (key, fold) = pair.map_err(Error::map("folds"))?;
             if !seen.insert(key) {
                 continue;
             }
@@ -103,11 +93,7 @@ impl Manager {
         // A key that ends under the iteration starts it over, so some are met again.
         let mut seen = HashSet::new();
         for pair in self.pins.flows()?.iter().take(MOST_SEEN) {
-            let (key, flow) = match pair {
-                Ok(pair) => pair,
-                Err(MapError::KeyNotFound) => continue,
-                Err(cause) => return Err(Error::Map { map: "flows", cause }),
-            };
+            let (key, flow) = pair.map_err(Error::map("flows"))?;
             if seen.insert(key) {
                 let row = counts.entry(flow.cgroup_id).or_default();
                 row.open = row.open.saturating_add(1);

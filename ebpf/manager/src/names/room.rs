@@ -7,8 +7,8 @@ use abi::DnsEntry;
 use super::{Names, ip};
 use crate::{
     clock::{boot_ns, nanoseconds},
-    error::Result,
-    pins::found,
+    error::{Error, Result},
+    pins::{all, found},
     sweep::MOST_SEEN,
 };
 
@@ -28,12 +28,8 @@ impl Names {
         self.searched_ns = now;
         let mut in_use = HashSet::new();
         let mut cache = self.manager.pins.dns_cache()?;
-        let entries: Vec<_> = cache
-            .iter()
-            .filter_map(|pair| pair.ok())
-            .filter(|(key, _)| key.cgroup_id == self.cgroup_id)
-            .collect();
-        for (key, entry) in entries {
+        let entries = all("dns_cache", cache.iter())?;
+        for (key, entry) in entries.into_iter().filter(|(key, _)| key.cgroup_id == self.cgroup_id) {
             if over(&entry, now) {
                 found("dns_cache", cache.remove(&key))?;
                 self.addresses.remove(&ip(key.addr));
@@ -42,7 +38,9 @@ impl Names {
             }
         }
         let flows = self.manager.pins.flows()?;
-        in_use.extend(flows.iter().take(MOST_SEEN).filter_map(|pair| pair.ok()).map(|(_, flow)| flow.domain));
+        for pair in flows.iter().take(MOST_SEEN) {
+            in_use.insert(pair.map_err(Error::map("flows"))?.1.domain);
+        }
         let (mut routes, mut names) = (self.manager.pins.routes()?, self.manager.pins.domain_names()?);
         for (_, domain) in self.known.extract_if(|_, domain| !in_use.contains(domain)) {
             found("route_map", routes.remove(&domain))?;

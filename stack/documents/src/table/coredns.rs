@@ -24,7 +24,7 @@ const FIELDS: &[Field] = &[
     keyword(
         "verdict",
         WORD,
-        "ALLOWED: a rule knows the name. DENIED: none does, or who asked is no container. BYPASSED: none does, and it was asked for under a bypass.",
+        "ALLOWED: a rule knows the name. DENIED: none does, the view did not answer, or who asked is no container. BYPASSED: none does, and it was asked for under a bypass.",
     ),
     keyword("l4_proto", WORD, "udp or tcp."),
     of(Kind::Ip, "src_ip", "Who asked."),

@@ -303,7 +303,7 @@ impl Counts {
     }
 }
 
-/// The folder of a lane's files.
+/// A lane's file.
 pub fn file(folder: &Path, lane: &str) -> PathBuf {
     folder.join(format!("{lane}.redb"))
 }

@@ -8,9 +8,10 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use stack::LogLost;
 
 use super::{
-    Dropped, Retention, Status,
+    Dropped, Retention, Status, Taken,
     lanes::{Lane, Records},
 };
+use crate::operate::trust::AUTHORITIES;
 
 /// Seconds of a minute, an hour and a day.
 const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "min")];
@@ -94,10 +95,18 @@ impl fmt::Display for Status {
                 "\n{questions} question(s) of {agent:?} of {project:?} ({container_id}) came faster than the resolver read them, and are in no log: a flood"
             )?;
         }
+        for Taken { address, listed, holder } in &self.taken {
+            write!(
+                f,
+                "\n{address} is listed as that of {listed}, and is {holder}'s: what that does is told as the other's, until `stack apply` has a list that is right"
+            )?;
+        }
         for one in &self.certificates {
             let left = one.until.saturating_sub(self.now);
             let when = if left == 0 { "has ended".to_owned() } else { format!("ends in {}", length(left)) };
-            write!(f, "\n{} {when}: `stack up` makes it anew", one.file)?;
+            // An authority is made anew only where it is not.
+            let first = if one.file.starts_with(AUTHORITIES) { "once it is removed, " } else { "" };
+            write!(f, "\n{} {when}: {first}`stack up` makes it anew", one.file)?;
         }
         Ok(())
     }
@@ -210,9 +219,15 @@ mod tests {
                 container_id: "c1".to_owned(),
                 questions: 1_315_978,
             }],
+            taken: vec![Taken {
+                address: [198, 18, 0, 130].into(),
+                listed: "c1".to_owned(),
+                holder: "c2".to_owned(),
+            }],
             certificates: vec![
                 Ending { file: "given/egress.crt".to_owned(), until: 1_795_946_400 + 9 * 86_400 },
                 Ending { file: "collector/certificates/server.crt".to_owned(), until: 1_795_946_000 },
+                Ending { file: "authorities/proxy-ca.crt".to_owned(), until: 1_795_946_400 + 9 * 86_400 },
             ],
             now: 1_795_946_400,
         };
@@ -222,6 +237,7 @@ mod tests {
         status.lanes = Err("it does not answer".to_owned());
         status.log = Err("it does not run".to_owned());
         status.dropped.clear();
+        status.taken.clear();
         status.certificates.clear();
         insta::assert_snapshot!(status.to_string());
     }
@@ -239,6 +255,7 @@ mod tests {
             lanes: lane(0),
             log: Ok(LogLost::default()),
             dropped: Vec::new(),
+            taken: Vec::new(),
             certificates: Vec::new(),
             now: 0,
         };
