@@ -18,7 +18,10 @@ mod prometheus;
 pub mod store;
 mod stream;
 
-pub use collector::{AGENTS_MEMORY, AGENTS_OWN_METRICS, AGENTS_VARIABLE, Collector, HEALTH, Login, RELAY};
+pub use collector::{
+    AGENTS_MEMORY, AGENTS_OWN_METRICS, AGENTS_VARIABLE, Collector, HEALTH, Login, OUR_MEMORY, OUR_VARIABLE,
+    RELAY,
+};
 pub use container::{Container, containers};
 pub use envoy::{AdminError, DUMP, Envoy, LOG_LOST, LogLost, PROXY_MEMORY, Shown, Telemetry, Upstream, ask};
 pub use plan::{Handed, Listeners, Plan, PlanError};

@@ -25,7 +25,7 @@ use std::{
 
 use anyhow::Context as _;
 use stack::{
-    AGENTS_VARIABLE, Collector, HEALTH, Lane,
+    AGENTS_VARIABLE, Collector, HEALTH, Lane, OUR_VARIABLE,
     certificates::Authority,
     store::{Store, Wanted},
 };
@@ -136,11 +136,11 @@ impl Plane {
                 .sees(&files.path().join(config), &format!("{INSIDE}/config.yaml"))
                 .sees(&files.path().join("certificates"), &format!("{INSIDE}/certificates"))
         };
-        let collector = docker.start(
-            order("the collector", &collector_place, CONFIG)
-                .sees(&files.path().join("coredns"), &format!("{INSIDE}/coredns"))
-                .keeps(&files.path().join("state"), &format!("{INSIDE}/state")),
-        )?;
+        let mut of_ours = order("the collector", &collector_place, CONFIG)
+            .sees(&files.path().join("coredns"), &format!("{INSIDE}/coredns"))
+            .keeps(&files.path().join("state"), &format!("{INSIDE}/state"));
+        of_ours.variables.push((OUR_VARIABLE.0.to_owned(), OUR_VARIABLE.1.to_owned()));
+        let collector = docker.start(of_ours)?;
         answers(&collector, || runs(ours))?;
         let mut of_agents = order("the agents' collector", &agents_place, AGENTS_CONFIG);
         of_agents.variables.push((AGENTS_VARIABLE.0.to_owned(), AGENTS_VARIABLE.1.to_owned()));

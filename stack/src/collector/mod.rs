@@ -27,6 +27,12 @@ pub const AGENTS_MEMORY: u32 = 768;
 /// MiB of memory from which on it refuses what comes, for senders to try again; and how many it keeps free of that for what
 /// comes between two looks.
 const REFUSES_AT: (u32, u32) = (480, 160);
+/// MiB that the other is to have.
+pub const OUR_MEMORY: u32 = 512;
+/// The same of what Envoy tells of requests, which agents make as many of as they like: the lanes beside it are not refused.
+const REFUSES_ENVOY_AT: (u32, u32) = (384, 96);
+/// What the other is to have in its environment.
+pub const OUR_VARIABLE: (&str, &str) = ("GOMEMLIMIT", "450MiB");
 /// What it is to have in its environment: from so much on, what is not used any more is looked for the whole time.
 pub const AGENTS_VARIABLE: (&str, &str) = ("GOMEMLIMIT", "600MiB");
 /// Port where a collector says that it runs, at any path.
@@ -173,7 +179,7 @@ impl Collector {
     /// Agents' metrics go to Prometheus alone, and their events to the store alone.
     fn add_metrics(&self, parts: &mut Parts) {
         let steps = [
-            ("memory_limiter/claude", bounded()),
+            ("memory_limiter/claude", bounded(REFUSES_AT)),
             ("filter/claude-known", metrics::known()),
             ("attributes/claude", agents::identity()),
             ("transform/claude-metrics", metrics::remade()),
@@ -284,13 +290,18 @@ impl Collector {
 fn processors_of(lane: Lane) -> Vec<(&'static str, Value)> {
     if lane == Lane::Claude {
         return vec![
-            ("memory_limiter", bounded()),
+            ("memory_limiter", bounded(REFUSES_AT)),
             ("filter", agents::named()),
             ("attributes", agents::identity()),
             ("transform", agents::logs()),
         ];
     }
-    let mut processors = vec![(
+    let mut processors = Vec::new();
+    if lane == Lane::Envoy {
+        // Before anything is made of it.
+        processors.push(("memory_limiter", bounded(REFUSES_ENVOY_AT)));
+    }
+    processors.push((
         "resource",
         // What a sender says of itself is the lane's to say.
         json!({"attributes": [
@@ -299,7 +310,7 @@ fn processors_of(lane: Lane) -> Vec<(&'static str, Value)> {
             {"key": "telemetry.sdk.version", "action": "delete"},
             {"key": "telemetry.sdk.language", "action": "delete"},
         ]}),
-    )];
+    ));
     let statements = match lane {
         Lane::Envoy => envoy::statements(),
         Lane::Coredns => coredns::statements(),
@@ -314,8 +325,7 @@ fn processors_of(lane: Lane) -> Vec<(&'static str, Value)> {
 }
 
 /// Refuses while there is little memory left; the answer is one after which a sender tries again.
-fn bounded() -> Value {
-    let (limit, spike) = REFUSES_AT;
+fn bounded((limit, spike): (u32, u32)) -> Value {
     json!({
         "check_interval": "100ms",
         "limit_mib": limit,

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use stack::{AGENTS_MEMORY, AGENTS_VARIABLE, HEALTH, Lane, PROXY_MEMORY};
+use stack::{AGENTS_MEMORY, AGENTS_VARIABLE, HEALTH, Lane, OUR_MEMORY, OUR_VARIABLE, PROXY_MEMORY};
 
 use super::{
     files::User,
@@ -153,6 +153,8 @@ pub fn all(settings: &Settings) -> Vec<Service> {
             name: "collector",
             image: "collector",
             command: told(&["--config", "/etc/otelcol/config.yaml"]),
+            variables: vec![(OUR_VARIABLE.0, OUR_VARIABLE.1.to_owned())],
+            memory_mib: OUR_MEMORY.into(),
             mounts: vec![
                 reads("collector/config.yaml", "/etc/otelcol/config.yaml"),
                 reads("collector/certificates", "/etc/otelcol/certificates"),
