@@ -127,7 +127,11 @@ fn run(cli: Cli, set: &Manager, telemetry: Option<Telemetry>) -> anyhow::Result<
         Command::Dump { json } => {
             check()?;
             let dump = set.dump()?;
-            say(&if json { serde_json::to_string_pretty(&dump.0)? } else { dump.to_string() })?;
+            say(&if json {
+                serde_json::to_string_pretty(&dump.0)?
+            } else {
+                dump.to_string().trim_end().to_owned()
+            })?;
         }
         Command::Status { json } => {
             check()?;
@@ -165,12 +169,14 @@ fn run(cli: Cli, set: &Manager, telemetry: Option<Telemetry>) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a line, or several, on standard output. A reader that has what it wanted, such as `head`, is none of our trouble.
-fn say(text: &str) -> anyhow::Result<()> {
+/// Prints a line, or several, on standard output. `false`: nobody reads it, such as a `head` that has what it wanted, which is none of
+/// our trouble.
+fn say(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write to standard output"),
     }
 }
 
@@ -182,14 +188,14 @@ fn audit(
 ) -> anyhow::Result<ExitCode> {
     loop {
         let audit = manager.audit(request)?;
-        // A watch ends with whoever reads it.
-        let mut out = io::stdout().lock();
-        match (json, watch) {
-            (true, Some(_)) => writeln!(out, "{}", serde_json::to_string(&audit)?)?,
-            (true, None) => writeln!(out, "{}", serde_json::to_string_pretty(&audit)?)?,
-            (false, _) => writeln!(out, "{audit}")?,
-        }
+        let is_read = say(&match (json, watch) {
+            (true, Some(_)) => serde_json::to_string(&audit)?,
+            (true, None) => serde_json::to_string_pretty(&audit)?,
+            (false, _) => audit.to_string(),
+        })?;
         match watch {
+            // It ends with whoever reads it.
+            Some(_) if !is_read => return Ok(ExitCode::SUCCESS),
             Some(pause) => thread::sleep(pause.0),
             None if audit.closed => return Ok(ExitCode::SUCCESS),
             None => return Ok(ExitCode::from(1)),

@@ -14,7 +14,7 @@ use serde_json::Value;
 use stack::{Envoy as Files, Lane, Listeners, Plan, Shown, Telemetry, Upstream, certificates::Role};
 use tempfile::TempDir;
 
-use super::{FireError, cell::Case, container, containers, server::Server};
+use super::{FireError, act::uninterrupted, cell::Case, container, containers, server::Server};
 use crate::{
     docker::{Network, Order},
     far,
@@ -171,6 +171,7 @@ impl Envoy {
         let deadline = Instant::now() + SERVE_LIMIT;
         let files = Files::new(&self.plan, &self.upstream);
         loop {
+            uninterrupted()?;
             let pid = self.server.container().pid();
             let dump = world.far().run(dump(pid)).and_then(Result::ok).unwrap_or_default();
             let unserved = files.unserved(&dump);

@@ -7,7 +7,7 @@ use std::{
 
 use stack::Container;
 
-use super::{FireError, cell::Case};
+use super::{FireError, act::uninterrupted, cell::Case};
 use crate::{
     actor::confine::NOBODY,
     docker::{Docker, Network, Order},
@@ -68,6 +68,7 @@ pub(super) fn far_side(plane: &Plane) -> Result<House, FireError> {
 pub(super) fn opens(agent: &str, pid: u32) -> Result<(), FireError> {
     let deadline = Instant::now() + OPEN_LIMIT;
     loop {
+        uninterrupted()?;
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         if name.trim_end() == PROGRAM[0] {
             return Ok(());

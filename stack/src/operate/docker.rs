@@ -82,9 +82,15 @@ impl Docker {
             self.is_ours(there.labels.as_ref(), "network", name)?;
             let config = there.ipam.and_then(|ipam| ipam.config?.into_iter().next());
             let other = config.and_then(|config| config.subnet).unwrap_or_default();
-            if other != subnet.to_string() || there.internal != Some(internal) {
+            if other != subnet.to_string() {
                 bail!(
                     "the network {name} has the subnet {other}, and is to have {subnet}: `stack down` removes it, and no data"
+                );
+            }
+            if there.internal != Some(internal) {
+                bail!(
+                    "the network {name} is to be {}: `stack down` removes it, and no data",
+                    if internal { "internal" } else { "no internal one" }
                 );
             }
             return Ok(false);
