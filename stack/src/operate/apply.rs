@@ -109,12 +109,11 @@ fn tried(docker: &Docker, folder: &Path, settings: &Settings, plan: &Plan) -> an
     let upstream = configure::upstream(settings)?;
     let whole = Envoy::new(plan, &upstream).whole();
     files::write(&at("whole.json"), whole.to_string().as_bytes(), 0o600, Some(USER))?;
-    let envoy = service::all(settings).into_iter().find(|service| service.name == "envoy");
     let envoy = Service {
         command: ["--mode", "validate", "-c", "/next/whole.json"].map(str::to_owned).to_vec(),
         mounts: Vec::new(),
         ready: Ready::Listens(0),
-        ..envoy.context("there is no proxy")?
+        ..service::envoy(settings)
     };
     let mut body = up::body(folder, settings, &envoy, None);
     if let Some(host) = &mut body.host_config {

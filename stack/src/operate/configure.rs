@@ -19,7 +19,7 @@ use super::{
     Wrong, files,
     plan::Kept,
     service::{
-        AGENTS_COLLECTOR, DNS, MACHINE, PROMETHEUS, RELAY, RELAY_METRICS, RELAY_PORT, STORE, TO_PROXY,
+        self, AGENTS_COLLECTOR, DNS, MACHINE, PROMETHEUS, RELAY, RELAY_METRICS, RELAY_PORT, STORE, TO_PROXY,
         TO_RESOLVER, USER, collector_of,
     },
     settings::{Settings, host},
@@ -56,7 +56,7 @@ pub fn fixed(folder: &Path, settings: &Settings) -> anyhow::Result<()> {
     // What containers may reach, and what they did, is nobody's on the machine but its service's and root's.
     files::folder(&at("rules"), 0o700, None)?;
     files::folder(&at("data"), 0o711, None)?;
-    for (name, user) in super::service::DATA {
+    for (name, user) in service::data(settings) {
         files::folder(&at(name), 0o700, Some(user))?;
     }
     let inside = "/etc/otelcol";

@@ -92,11 +92,15 @@ pub const MACHINE: u8 = 1;
 
 /// All of them, in the order in which they are started.
 pub fn all(settings: &Settings) -> Vec<Service> {
-    let plane = |number| Some(host(settings.plane, number));
-    let agents = |number| Some(host(settings.agents, number));
-    let base = Service {
-        name: "",
-        image: "",
+    let each = [opensearch, relay, collector, agents_collector, envoy, coredns, prometheus];
+    each.map(|service| service(settings)).to_vec()
+}
+
+/// What they have in common.
+fn base(name: &'static str) -> Service {
+    Service {
+        name,
+        image: name,
         entrypoint: None,
         user: USER,
         command: Vec::new(),
@@ -110,135 +114,152 @@ pub fn all(settings: &Settings) -> Vec<Service> {
         plane: None,
         ready: Ready::Listens(0),
         read_once: Vec::new(),
-    };
-    let told = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    vec![
-        Service {
-            name: "opensearch",
-            image: "opensearch",
-            user: OPENSEARCH,
-            variables: vec![
-                ("discovery.type", "single-node".to_owned()),
-                // The image for tests has it off.
-                ("cluster.routing.allocation.disk.threshold_enabled", "true".to_owned()),
-                // Upstream's image would ask for passwords: nobody but the others reaches it.
-                ("DISABLE_SECURITY_PLUGIN", "true".to_owned()),
-                ("DISABLE_INSTALL_DEMO_CONFIG", "true".to_owned()),
-            ],
-            mounts: vec![writes("data/opensearch", "/usr/share/opensearch/data")],
-            // It makes a key store beside its configuration.
-            writes_root: true,
-            memory_mib: 2048,
-            plane: plane(STORE),
-            ready: Ready::Answers(9200, "/_cluster/health?wait_for_status=yellow&timeout=1s"),
-            ..base.clone()
-        },
-        Service {
-            name: "relay",
-            // The smallest with a C library.
-            image: "agent",
-            entrypoint: Some("/usr/local/bin/relay"),
-            command: relay(settings),
-            mounts: vec![
-                reads("relay/relay", "/usr/local/bin/relay"),
-                reads("relay/certificates", "/etc/relay"),
-                writes("data/relay", "/var/lib/relay"),
-            ],
-            plane: plane(RELAY),
-            ready: Ready::Listens(RELAY_METRICS),
-            read_once: vec!["relay/relay", "relay/certificates"],
-            ..base.clone()
-        },
-        Service {
-            name: "collector",
-            image: "collector",
-            command: told(&["--config", "/etc/otelcol/config.yaml"]),
-            variables: vec![(OUR_VARIABLE.0, OUR_VARIABLE.1.to_owned())],
-            memory_mib: OUR_MEMORY.into(),
-            mounts: vec![
-                reads("collector/config.yaml", "/etc/otelcol/config.yaml"),
-                reads("collector/certificates", "/etc/otelcol/certificates"),
-                reads("data/coredns", "/etc/otelcol/coredns"),
-                writes("data/collector", "/etc/otelcol/state"),
-            ],
-            plane: plane(COLLECTOR),
-            ready: Ready::Answers(HEALTH, "/"),
-            read_once: vec!["collector/config.yaml", "collector/certificates"],
-            ..base.clone()
-        },
-        Service {
-            name: "agents-collector",
-            image: "collector",
-            command: told(&["--config", "/etc/otelcol/config.yaml"]),
-            variables: vec![(AGENTS_VARIABLE.0, AGENTS_VARIABLE.1.to_owned())],
-            mounts: vec![
-                reads("agents-collector/config.yaml", "/etc/otelcol/config.yaml"),
-                reads("agents-collector/certificates", "/etc/otelcol/certificates"),
-            ],
-            memory_mib: AGENTS_MEMORY.into(),
-            // What agents send it to do waits for what the others have to do.
-            cpu_shares: Some(256),
-            plane: plane(AGENTS_COLLECTOR),
-            ready: Ready::Answers(HEALTH, "/"),
-            read_once: vec!["agents-collector/config.yaml", "agents-collector/certificates"],
-            ..base.clone()
-        },
-        Service {
-            name: "envoy",
-            image: "envoy",
-            command: told(&[
-                "-c",
-                "/etc/envoy/bootstrap.json",
-                "--disable-hot-restart",
-                // A connection whose chain of filters an apply changed, or removed, goes on for a day.
-                "--drain-time-s",
-                "86400",
-                "--log-level",
-                "warning",
-                // It finds one of its own messages unfinished, and says so for each container.
-                "--component-log-level",
-                "misc:error",
-            ]),
-            mounts: vec![reads("envoy", "/etc/envoy")],
-            // For the socket of its administration.
-            scratch: vec!["/tmp"],
-            memory_mib: PROXY_MEMORY.into(),
-            agents: agents(TO_PROXY),
-            plane: plane(PROXY),
-            ready: Ready::ProxyAnswers("/ready"),
-            read_once: vec!["envoy/bootstrap.json", "envoy/upstream-ca.crt", "envoy/lane", "envoy/telemetry"],
-            ..base.clone()
-        },
-        Service {
-            name: "coredns",
-            image: "coredns",
-            command: told(&["-conf", "/etc/coredns/Corefile"]),
-            mounts: vec![reads("coredns", "/etc/coredns"), writes("data/coredns", "/var/log/coredns")],
-            agents: agents(TO_RESOLVER),
-            scratch: vec!["/tmp"],
-            ready: Ready::Listens(DNS),
-            ..base.clone()
-        },
-        Service {
-            name: "prometheus",
-            image: "prometheus",
-            command: told(&[
-                "--config.file=/etc/prometheus/prometheus.yml",
-                "--storage.tsdb.path=/prometheus",
-                "--storage.tsdb.retention.time=90d",
-            ]),
-            mounts: vec![reads("prometheus", "/etc/prometheus"), writes("data/prometheus", "/prometheus")],
-            memory_mib: 1024,
-            plane: plane(PROMETHEUS),
-            ready: Ready::Answers(9090, "/-/ready"),
-            read_once: vec!["prometheus"],
-            ..base
-        },
-    ]
+    }
+}
+
+fn told<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).to_vec()
+}
+
+/// The store.
+fn opensearch(settings: &Settings) -> Service {
+    Service {
+        user: OPENSEARCH,
+        variables: vec![
+            ("discovery.type", "single-node".to_owned()),
+            // The image for tests has it off.
+            ("cluster.routing.allocation.disk.threshold_enabled", "true".to_owned()),
+            // Upstream's image would ask for passwords: nobody but the others reaches it.
+            ("DISABLE_SECURITY_PLUGIN", "true".to_owned()),
+            ("DISABLE_INSTALL_DEMO_CONFIG", "true".to_owned()),
+        ],
+        mounts: vec![writes("data/opensearch", "/usr/share/opensearch/data")],
+        // It makes a key store beside its configuration.
+        writes_root: true,
+        memory_mib: 2048,
+        plane: Some(host(settings.plane, STORE)),
+        ready: Ready::Answers(9200, "/_cluster/health?wait_for_status=yellow&timeout=1s"),
+        ..base("opensearch")
+    }
+}
+
+/// What keeps the records of senders that cannot send again.
+fn relay(settings: &Settings) -> Service {
+    Service {
+        // The smallest with a C library.
+        image: "agent",
+        entrypoint: Some("/usr/local/bin/relay"),
+        command: of_relay(settings),
+        mounts: vec![
+            reads("relay/relay", "/usr/local/bin/relay"),
+            reads("relay/certificates", "/etc/relay"),
+            writes("data/relay", "/var/lib/relay"),
+        ],
+        plane: Some(host(settings.plane, RELAY)),
+        ready: Ready::Listens(RELAY_METRICS),
+        read_once: vec!["relay/relay", "relay/certificates"],
+        ..base("relay")
+    }
+}
+
+/// The collector of our own lanes.
+fn collector(settings: &Settings) -> Service {
+    Service {
+        command: told(["--config", "/etc/otelcol/config.yaml"]),
+        variables: vec![(OUR_VARIABLE.0, OUR_VARIABLE.1.to_owned())],
+        memory_mib: OUR_MEMORY.into(),
+        mounts: vec![
+            reads("collector/config.yaml", "/etc/otelcol/config.yaml"),
+            reads("collector/certificates", "/etc/otelcol/certificates"),
+            reads("data/coredns", "/etc/otelcol/coredns"),
+            writes("data/collector", "/etc/otelcol/state"),
+        ],
+        plane: Some(host(settings.plane, COLLECTOR)),
+        ready: Ready::Answers(HEALTH, "/"),
+        read_once: vec!["collector/config.yaml", "collector/certificates"],
+        ..base("collector")
+    }
+}
+
+/// The collector of what agents tell of themselves.
+fn agents_collector(settings: &Settings) -> Service {
+    Service {
+        image: "collector",
+        command: told(["--config", "/etc/otelcol/config.yaml"]),
+        variables: vec![(AGENTS_VARIABLE.0, AGENTS_VARIABLE.1.to_owned())],
+        mounts: vec![
+            reads("agents-collector/config.yaml", "/etc/otelcol/config.yaml"),
+            reads("agents-collector/certificates", "/etc/otelcol/certificates"),
+        ],
+        memory_mib: AGENTS_MEMORY.into(),
+        // What agents send it to do waits for what the others have to do.
+        cpu_shares: Some(256),
+        plane: Some(host(settings.plane, AGENTS_COLLECTOR)),
+        ready: Ready::Answers(HEALTH, "/"),
+        read_once: vec!["agents-collector/config.yaml", "agents-collector/certificates"],
+        ..base("agents-collector")
+    }
+}
+
+/// The proxy.
+pub fn envoy(settings: &Settings) -> Service {
+    Service {
+        command: told([
+            "-c",
+            "/etc/envoy/bootstrap.json",
+            "--disable-hot-restart",
+            // A connection whose chain of filters an apply changed, or removed, goes on for a day.
+            "--drain-time-s",
+            "86400",
+            "--log-level",
+            "warning",
+            // It finds one of its own messages unfinished, and says so for each container.
+            "--component-log-level",
+            "misc:error",
+        ]),
+        mounts: vec![reads("envoy", "/etc/envoy")],
+        // For the socket of its administration.
+        scratch: vec!["/tmp"],
+        memory_mib: PROXY_MEMORY.into(),
+        agents: Some(host(settings.agents, TO_PROXY)),
+        plane: Some(host(settings.plane, PROXY)),
+        ready: Ready::ProxyAnswers("/ready"),
+        read_once: vec!["envoy/bootstrap.json", "envoy/upstream-ca.crt", "envoy/lane", "envoy/telemetry"],
+        ..base("envoy")
+    }
+}
+
+/// The resolver in front of the views.
+fn coredns(settings: &Settings) -> Service {
+    Service {
+        command: told(["-conf", "/etc/coredns/Corefile"]),
+        mounts: vec![reads("coredns", "/etc/coredns"), writes("data/coredns", "/var/log/coredns")],
+        agents: Some(host(settings.agents, TO_RESOLVER)),
+        scratch: vec!["/tmp"],
+        ready: Ready::Listens(DNS),
+        ..base("coredns")
+    }
+}
+
+/// Where agents' metrics are.
+fn prometheus(settings: &Settings) -> Service {
+    Service {
+        command: told([
+            "--config.file=/etc/prometheus/prometheus.yml",
+            "--storage.tsdb.path=/prometheus",
+            "--storage.tsdb.retention.time=90d",
+        ]),
+        mounts: vec![reads("prometheus", "/etc/prometheus"), writes("data/prometheus", "/prometheus")],
+        memory_mib: 1024,
+        plane: Some(host(settings.plane, PROMETHEUS)),
+        ready: Ready::Answers(9090, "/-/ready"),
+        read_once: vec!["prometheus"],
+        ..base("prometheus")
+    }
 }
 
 /// What the relay is told: it sends what it kept of each lane to that lane's second receiver.
-fn relay(settings: &Settings) -> Vec<String> {
+fn of_relay(settings: &Settings) -> Vec<String> {
     let mut command: Vec<String> = [
         "--state-dir=/var/lib/relay",
         "--tls-ca=/etc/relay/relay-ca.crt",
@@ -267,10 +288,10 @@ pub const fn collector_of(lane: Lane) -> (&'static str, u8) {
 }
 
 /// Folders that services write to, and whose they are.
-pub const DATA: [(&str, User); 5] = [
-    ("data/opensearch", OPENSEARCH),
-    ("data/relay", USER),
-    ("data/collector", USER),
-    ("data/coredns", USER),
-    ("data/prometheus", USER),
-];
+pub fn data(settings: &Settings) -> Vec<(&'static str, User)> {
+    let of = |service: Service| {
+        let written = service.mounts.into_iter().filter(|mount| mount.writable);
+        written.map(move |mount| (mount.from, service.user)).collect::<Vec<_>>()
+    };
+    all(settings).into_iter().flat_map(of).collect()
+}
