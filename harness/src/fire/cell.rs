@@ -249,6 +249,9 @@ fn in_world<'c>(
     script.run(&cell.scenario.steps)?;
     let Script { world, enrolled, agents: mut evidence, fired, servers, .. } = script;
 
+    if let Some(envoy) = &servers.envoy {
+        envoy.has_ended(world)?;
+    }
     let mut streams = streams::streams(case, world, &mut evidence)?;
     let telling = lab.plane().filter(|_| cell.scenario.tells());
     let mut series = Vec::new();

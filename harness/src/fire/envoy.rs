@@ -25,6 +25,8 @@ use crate::{
 
 /// Where Envoy sees its files.
 const INSIDE: &str = "/etc/envoy";
+/// How long connections may take to end, once the agents have.
+const END_LIMIT: Duration = Duration::from_secs(5);
 /// How long it may take until it serves what it was told.
 const SERVE_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks.
@@ -166,6 +168,21 @@ impl Envoy {
         self.serves(world)
     }
 
+    /// Waits until it has no connection any more, for [`END_LIMIT`] at most: it tells of one once both sides have let go of it, and
+    /// so after what is told of others that came later.
+    pub fn has_ended(&self, world: &World) -> Result<(), FireError> {
+        let deadline = Instant::now() + END_LIMIT;
+        while Instant::now() < deadline {
+            uninterrupted()?;
+            let pid = self.server.container().pid();
+            if open(&world.far().run(stats(pid)).and_then(Result::ok).unwrap_or_default()) == 0 {
+                break;
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
     /// Waits until it serves all of the plan, and nothing else.
     fn serves(&self, world: &World) -> Result<(), FireError> {
         let deadline = Instant::now() + SERVE_LIMIT;
@@ -186,6 +203,20 @@ impl Envoy {
             thread::sleep(LOOK);
         }
     }
+}
+
+/// What it counts of connections.
+async fn stats(pid: u32) -> anyhow::Result<String> {
+    Ok(String::from_utf8(stack::ask(pid, "/stats?filter=downstream_cx_active").await?)?)
+}
+
+/// Connections to its listeners, beside that of whoever asks.
+fn open(stats: &str) -> u64 {
+    let of_listeners =
+        stats.lines().filter(|line| line.starts_with("listener.") && !line.starts_with("listener.admin."));
+    let all =
+        of_listeners.filter(|line| !line.contains(".worker_")).filter_map(|line| line.rsplit_once(": "));
+    all.filter_map(|(_, count)| count.parse::<u64>().ok()).sum()
 }
 
 /// What it says that it serves.
@@ -232,4 +263,17 @@ fn configure(plan: &Plan, upstream: &Upstream, folder: &Path, plane: &Plane) -> 
 
 fn problem(what: &str) -> impl FnOnce(io::Error) -> FireError {
     move |error| FireError::Proxy(format!("cannot {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::open;
+
+    #[test]
+    fn connections_of_listeners_are_counted_once() {
+        let stats = "http.admin.downstream_cx_active: 1\nlistener.0.0.0.0_15443.downstream_cx_active: 2\n\
+            listener.0.0.0.0_15443.worker_0.downstream_cx_active: 2\nlistener.[__]_16000.downstream_cx_active: 1\n\
+            listener.admin.downstream_cx_active: 1\nlistener.admin.main_thread.downstream_cx_active: 1\n";
+        assert_eq!((open(stats), open("")), (3, 0));
+    }
 }
