@@ -37,7 +37,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make it run: what is missing is made, what differs is made anew, nothing is destroyed.
+    /// Make it run: what is missing is made, what differs is made anew, nothing is destroyed. What is not said is as it was the last time.
     Up {
         #[command(flatten)]
         given: Given,
@@ -121,7 +121,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(digits);
     let unit = match unit {
         "s" => 1,
-        "min" => 60,
+        "m" | "min" => 60,
         "h" => 3600,
         "d" => 86_400,
         _ => return Err(wrong()),

@@ -219,6 +219,14 @@ impl Manager {
         Ok(0)
     }
 
+    /// Whether a container that is enrolled has no cgroup any more: nothing is decided or recorded for it.
+    ///
+    /// # Errors
+    /// If a map refuses.
+    pub fn is_gone(&self, cgroup_id: u64) -> Result<bool> {
+        Ok(self.attached(cgroup_id)? == 0)
+    }
+
     /// Detaches a container's programs.
     pub(crate) fn detach(&self, cgroup_id: u64) -> Result<()> {
         remove_tree(&self.pins.links(cgroup_id))

@@ -140,6 +140,9 @@ impl Manager {
             )));
         }
         self.refuse_nesting(&request.cgroup)?;
+        if let Some(problem) = self.held_by_one_that_is_gone(request)? {
+            return Err(refuse(problem));
+        }
         if !request.accept_unobserved
             && let Some(problem) = unobserved(&request.cgroup)?
         {

@@ -112,11 +112,13 @@ fn run(cli: Cli, set: &Manager, telemetry: Option<Telemetry>) -> anyhow::Result<
             let rules = rules.and_then(|rules| check().map(|()| rules));
             let rules = rules.map_err(|error| early(of(What::RulesApplied, cgroup_id), error))?;
             set.apply_rules(cgroup_id, &rules)?;
+            warn_if_gone(set, cgroup_id)?;
             say(&format!("{} rules applied to cgroup {cgroup_id}", rules.len()))?;
         }
         Command::Bypass(BypassCommand::On { cgroup_id, duration }) => {
             check().map_err(|error| early(of(What::BypassOn, cgroup_id), error))?;
             set.bypass_on(cgroup_id, duration.0)?;
+            warn_if_gone(set, cgroup_id)?;
             say(&format!("bypass on for cgroup {cgroup_id}, for {duration} s"))?;
         }
         Command::Bypass(BypassCommand::Off { cgroup_id }) => {
@@ -167,6 +169,16 @@ fn run(cli: Cli, set: &Manager, telemetry: Option<Telemetry>) -> anyhow::Result<
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said of a container that has ended is done, and comes to nothing.
+fn warn_if_gone(set: &Manager, cgroup_id: u64) -> Result<(), Error> {
+    if set.is_gone(cgroup_id)? {
+        eprintln!(
+            "ebpf-manager: the cgroup {cgroup_id} is gone, and its processes with it: `ebpf-manager retire {cgroup_id}`"
+        );
+    }
+    Ok(())
 }
 
 /// Prints a line, or several, on standard output. `false`: nobody reads it, such as a `head` that has what it wanted, which is none of

@@ -67,6 +67,25 @@ impl Manager {
     }
 }
 
+impl Manager {
+    /// Says which container whose cgroup is gone has the address that a resolver view is to have, as one has that was started again.
+    pub(crate) fn held_by_one_that_is_gone(&self, request: &EnrolRequest) -> Result<Option<String>> {
+        let Some(wanted) = request.resolver else { return Ok(None) };
+        for view in self.views()? {
+            let has = view
+                .resolver
+                .is_some_and(|other| other.listen().any(|address| wanted.listen().any(|one| one == address)));
+            if has && self.is_gone(view.cgroup_id)? {
+                let id = view.cgroup_id;
+                return Ok(Some(format!(
+                    "its resolver view is to listen where that of {id} does, whose cgroup is gone; `ebpf-manager retire {id}` first"
+                )));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// The cgroup with this identifier, if there is one, and it or one below it has processes.
 ///
 /// # Errors

@@ -158,6 +158,34 @@ fn what_has_processes_is_not_retired() {
     assert!(again.0.contains("no container with cgroup id"), "{again:?}");
 }
 
+/// A container that was started again has another cgroup, and is told that its view's address is not free.
+#[test]
+fn the_view_of_one_that_is_gone_is_named() {
+    let set = Set::new("again");
+    assert_eq!(set.run(&["load"]).1, Some(0));
+    let view = ["--resolver", "127.0.0.1:5353", "--upstream", "203.0.113.53:53"];
+    assert_eq!(set.enrol(&view).1, Some(0));
+    let id = set.status()["containers"][0]["cgroup_id"].to_string();
+    fs::remove_dir(&set.cgroup).unwrap();
+    // The kernel lets go of it in its own time.
+    set.until(|status| status["containers"][0]["attached"][0] == 0);
+    let rules = set.state.path().join("rules.yaml");
+    fs::write(&rules, "[]").unwrap();
+    let applied = set.run(&["rules", "apply", rules.to_str().unwrap(), "--cgroup-id", &id]);
+    assert!(
+        applied.1 == Some(0) && applied.0.contains(&format!("`ebpf-manager retire {id}`")),
+        "{applied:?}"
+    );
+    fs::create_dir(&set.cgroup).unwrap();
+    let refused = set.enrol(&view);
+    assert!(
+        refused.1 == Some(3) && refused.0.contains(&format!("`ebpf-manager retire {id}` first")),
+        "{refused:?}"
+    );
+    assert_eq!(set.run(&["retire", &id]).1, Some(0));
+    assert_eq!(set.enrol(&view).1, Some(0));
+}
+
 /// What a start gate waits for is there only while every hook is attached and the resolver's view answers.
 #[test]
 fn the_sign_of_a_complete_enrolment() {

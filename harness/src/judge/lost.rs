@@ -43,7 +43,7 @@ fn of(evidence: &Evidence<'_>, emitter: Emitter, expected: LostCount) -> Option<
 
 fn tally(evidence: &Evidence<'_>, emitter: Emitter) -> Result<Tally, String> {
     let whose = emitter.called();
-    let handed = evidence.documents.iter().filter(|document| text(document, "reason") == emitter.reason());
+    let handed = evidence.documents.iter().filter(|document| emitter.was_handed(&document["attributes"]));
     let mut flows = Vec::new();
     for document in handed {
         let flow = Flow::read(emitter, &document["attributes"], time(document)?, &Listeners::default());

@@ -50,7 +50,7 @@ impl EgressDocument {
         out.extend_from_slice(&end_unix_ns.to_le_bytes());
         out.extend_from_slice(&[tag::SEVERITY_NUMBER, severity]);
         text(tag::SEVERITY_TEXT, severity_text.as_bytes(), out);
-        let mut line = Text::default();
+        let mut line = Text::<LINE>::default();
         self.summarise(&mut line);
         let line = line.bytes();
         out.push(tag::BODY);
@@ -61,14 +61,14 @@ impl EgressDocument {
         out.extend_from_slice(&observed_unix_ns.to_le_bytes());
     }
 
-    /// One line for people: verdict, protocol, destination; or how much was lost where.
+    /// One line for people: verdict, protocol, destination, and where it was sent instead; or how much was lost where.
     pub fn summary(&self) -> String {
-        let mut line = Text::default();
+        let mut line = Text::<LINE>::default();
         self.summarise(&mut line);
         String::from_utf8_lossy(line.bytes()).into_owned()
     }
 
-    fn summarise(&self, line: &mut Text) {
+    fn summarise(&self, line: &mut Text<LINE>) {
         if let Some(point) = self.loss_point {
             line.push(b"LOST ");
             match self.event_count {
@@ -81,22 +81,22 @@ impl EgressDocument {
         line.push(self.verdict.map_or("", Verdict::as_str).as_bytes());
         line.push(b" ");
         line.push(self.l4_proto.as_deref().unwrap_or_default().as_bytes());
+        if let Some(host) = self.dst_host.as_deref().filter(|host| !host.is_empty()) {
+            line.push(b" ");
+            line.push(host.as_bytes());
+        }
         let Some(ip) = self.dst_ip else {
             line.push(b" at ");
             return line.push(self.hook.map_or("", Hook::as_str).as_bytes());
         };
         line.push(b" ");
-        match (ip, self.dst_port) {
-            (IpAddr::V6(_), Some(_)) => {
-                line.push(b"[");
-                line.address(ip);
-                line.push(b"]");
-            }
-            _ => line.address(ip),
-        }
-        if let Some(port) = self.dst_port {
-            line.push(b":");
-            line.number(port.into());
+        line.place(ip, self.dst_port);
+        let went = (self.actual_dst_ip, self.actual_dst_port);
+        if let (Some(went), port) = went
+            && (went, port) != (ip, self.dst_port)
+        {
+            line.push(b", sent to ");
+            line.place(went, port);
         }
     }
 }
@@ -106,7 +106,7 @@ fn attribute(key: &str, value: Scalar<'_>, out: &mut Vec<u8>) {
     match value {
         Scalar::Text(value) => attribute_text(key, value.as_bytes(), out),
         Scalar::Address(address) => {
-            let mut value = Text::default();
+            let mut value = Text::<ADDRESS>::default();
             value.address(address);
             attribute_text(key, value.bytes(), out);
         }
@@ -162,18 +162,23 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
 }
 
 /// A short text, without an allocation. What finds no room is cut: an address and a word have room.
-struct Text {
-    bytes: [u8; 96],
+struct Text<const MOST: usize> {
+    bytes: [u8; MOST],
     used: usize,
 }
 
-impl Default for Text {
+/// Bytes of an address, at most.
+const ADDRESS: usize = 46;
+/// Bytes of a line for people, at most: a name of 255, and three dozen words, addresses and ports.
+const LINE: usize = 448;
+
+impl<const MOST: usize> Default for Text<MOST> {
     fn default() -> Self {
-        Self { bytes: [0; 96], used: 0 }
+        Self { bytes: [0; MOST], used: 0 }
     }
 }
 
-impl Text {
+impl<const MOST: usize> Text<MOST> {
     fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.used).unwrap_or_default()
     }
@@ -183,6 +188,22 @@ impl Text {
         if let Some(room) = self.bytes.get_mut(self.used..end) {
             room.copy_from_slice(more);
             self.used = end;
+        }
+    }
+
+    /// An address, and a port if there is one.
+    fn place(&mut self, ip: IpAddr, port: Option<u16>) {
+        match (ip, port) {
+            (IpAddr::V6(_), Some(_)) => {
+                self.push(b"[");
+                self.address(ip);
+                self.push(b"]");
+            }
+            _ => self.address(ip),
+        }
+        if let Some(port) = port {
+            self.push(b":");
+            self.number(port.into());
         }
     }
 

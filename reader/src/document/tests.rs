@@ -80,7 +80,7 @@ fn what_is_not_known_is_left_out() {
     record.flow.dst = [0; 16];
     record.flow.actual_dst = [0; 16];
     let document = document(&record);
-    assert_eq!(document.summary(), "ALLOWED tcp at connect");
+    assert_eq!(document.summary(), "ALLOWED tcp api.test at connect");
     let present: HashSet<&str> = names(&document).into_iter().collect();
     let absent: Vec<&str> = EgressDocument::field_names().filter(|name| !present.contains(name)).collect();
     let expected =
@@ -113,9 +113,18 @@ fn addresses_read_as_people_write_them() {
     record.flow.verdict = Verdict::Denied as u8;
     record.flow.l4_proto = abi::UDP;
     record.flow.dst_port = 123;
-    assert_eq!(document(&record).summary(), "DENIED udp 198.51.100.7:123");
+    record.flow.actual_dst = record.flow.dst;
+    record.flow.actual_dst_port = 123;
+    assert_eq!(document(&record).summary(), "DENIED udp api.test 198.51.100.7:123");
     record.flow.dst = "2001:db8::7".parse::<std::net::Ipv6Addr>().unwrap().octets();
-    assert_eq!(document(&record).summary(), "DENIED udp [2001:db8::7]:123");
+    let told = "DENIED udp api.test [2001:db8::7]:123, sent to 198.51.100.7:123";
+    assert_eq!(document(&record).summary(), told);
+    record.flow.actual_dst = v4_mapped([203, 0, 113, 80]);
+    record.flow.actual_dst_port = 15443;
+    let host = ["a"; 127].join(".") + ".b";
+    let document_of = EgressDocument { dst_host: Some(host.as_str().into()), ..document(&record) };
+    let told = format!("DENIED udp {host} [2001:db8::7]:123, sent to 203.0.113.80:15443");
+    assert_eq!(document_of.summary(), told, "the longest name has room");
     record.flow.dst = v4_mapped([0, 0, 0, 0]);
     assert_eq!(document(&record).dst_ip, Some("0.0.0.0".parse().unwrap()));
 }

@@ -14,8 +14,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 pub use compare::compare;
 pub use report::{Lost, Row, Tally};
+use serde_json::{Value, json};
 
 use crate::{Lane, Listeners};
+
+/// Where name servers are asked.
+const DNS: u64 = 53;
 
 /// How exactly the kernel's time and an emitter's agree, milliseconds: one machine's clock, read at two places.
 pub const EXACT: i64 = 1000;
@@ -42,12 +46,29 @@ impl Emitter {
         }
     }
 
-    /// `reason` of the flows that are handed to it.
+    /// Whether a flow with these attributes was handed to it. Questions are also under a bypass, under which nothing else is.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
+    pub fn was_handed(self, attributes: &Value) -> bool {
+        let port = |name: &str| attributes.get(name).and_then(Value::as_u64);
+        match (self, attributes.get("reason").and_then(Value::as_str)) {
+            (Self::Proxy, Some("redirected")) | (Self::Resolver, Some("dns")) => true,
+            (Self::Resolver, Some("bypass")) => {
+                port("dst_port") == Some(DNS) && port("actual_dst_port") != Some(DNS)
+            }
+            _ => false,
+        }
+    }
+
+    /// The same, as the store is asked for such flows.
+    #[must_use]
+    pub fn handed(self) -> Value {
+        let reason = |reason: &str| json!({"term": {"attributes.reason": reason}});
         match self {
-            Self::Proxy => "redirected",
-            Self::Resolver => "dns",
+            Self::Proxy => reason("redirected"),
+            Self::Resolver => json!({"bool": {"minimum_should_match": 1, "should": [reason("dns"), {"bool": {
+                "filter": [reason("bypass"), {"term": {"attributes.dst_port": DNS}}],
+                "must_not": {"term": {"attributes.actual_dst_port": DNS}},
+            }}]}}),
         }
     }
 

@@ -20,7 +20,7 @@ impl Flow {
         listeners: &Listeners,
     ) -> Result<Self, &'static str> {
         let of = Attributes(attributes);
-        if of.text("reason") != emitter.reason() {
+        if !emitter.was_handed(attributes) {
             return Err("reason");
         }
         let at = of.port("actual_dst_port")?;

@@ -34,19 +34,19 @@ pub fn apply(folder: &Path, file: &Path) -> anyhow::Result<Outcome> {
     let holders = docker.holders(&settings.agents_network())?;
     for container in &containers {
         listed::fits(container, &settings).map_err(wrong)?;
-        if let Some((address, holder)) = listed::taken(container, &docker, &holders)? {
-            let id = &container.container_id;
-            return Err(wrong(format!(
-                "the container {id} is listed with {address}, which is the container {holder}'s: leave out of the list what has ended"
-            ))
-            .into());
-        }
         match docker.anybodys(&container.container_id)? {
             Some(there) => listed::is_it(container, &there, &docker)?.map_err(wrong)?,
             None => eprintln!(
                 "stack: Docker knows no container {}: it is served as it is listed",
                 container.container_id
             ),
+        }
+        if let Some((address, holder)) = listed::taken(container, &docker, &holders)? {
+            let id = &container.container_id;
+            return Err(wrong(format!(
+                "the container {id} is listed with {address}, which is the container {holder}'s: leave out of the list what has ended"
+            ))
+            .into());
         }
     }
     let (next, plan) =

@@ -19,7 +19,7 @@ const FILE: &str = "stack.json";
 /// The smallest networks that all have room in: bits of a host's number.
 const HOST_BITS: u8 = 6;
 
-/// What may be said on the command line. What is not said is as it was, or as it is by default.
+/// What may be said on the command line. What is not said is as it was the last time, or as it is by default.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Given {
     /// What containers and networks are called: NAME-opensearch, NAME-agents [default: clawker].

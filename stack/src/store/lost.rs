@@ -75,6 +75,7 @@ impl Store {
             &OF_ALL[..],
             &[
                 "attributes.reason",
+                "attributes.dst_port",
                 "attributes.actual_dst_port",
                 "attributes.duration_ms",
                 "attributes.close_reason",
@@ -134,7 +135,7 @@ const OF_ALL: [&str; 6] = [
 fn flows_of(emitter: Emitter, window: &Window) -> Value {
     let since = window.from.saturating_sub(window.after);
     let mut filter = vec![
-        json!({"term": {"attributes.reason": emitter.reason()}}),
+        emitter.handed(),
         json!({"term": {"attributes.record_type": "flow"}}),
         // Who was denied came to no emitter.
         json!({"terms": {"attributes.verdict": ["ALLOWED", "BYPASSED"]}}),

@@ -30,7 +30,9 @@ pub fn found(plain: &Plain) -> Result<(), Failed> {
         flows.push(flow(end, port, json!({"reason": "redirected", "actual_dst_port": 15_443})));
         // Every tenth asked twice.
         let asks = if i % 10 == 1 { 2 } else { 1 };
-        let more = json!({"reason": "dns", "actual_dst_port": 53, "l4_proto": "udp", "packets_out": asks});
+        // Some under a bypass, which is no other way.
+        let reason = if i % 4 == 0 { "bypass" } else { "dns" };
+        let more = json!({"reason": reason, "dst_port": 53, "actual_dst_port": 5301, "l4_proto": "udp", "packets_out": asks});
         flows.push(flow(end, port, more));
         if i % 10 != 0 {
             // Of a connection several requests.
@@ -51,6 +53,17 @@ pub fn found(plain: &Plain) -> Result<(), Failed> {
         }
     }
     flows.push(flow(now - 1000, 9000, json!({"reason": "redirected", "actual_dst_port": 15_443})));
+    // What a bypass lets go elsewhere is handed to nobody.
+    for elsewhere in
+        [json!({"dst_port": 53, "actual_dst_port": 53}), json!({"dst_port": 443, "actual_dst_port": 443})]
+    {
+        let mut flow = flow(now - 600_000, 9003, json!({"reason": "bypass", "l4_proto": "udp"}));
+        flow["attributes"]
+            .as_object_mut()
+            .into_iter()
+            .for_each(|of| of.extend(elsewhere.as_object().cloned().unwrap_or_default()));
+        flows.push(flow);
+    }
     for (port, close, sent) in [(9001, "refused", 0), (9002, "closed", 0)] {
         let more = json!({"reason": "redirected", "actual_dst_port": 15_443, "close_reason": close, "bytes_out": sent});
         flows.push(flow(now - 600_000, port, more));
