@@ -3,7 +3,8 @@
 //! A container exists before it can be enrolled, and until then nothing stands between it and the network. So its first
 //! process is this one. It waits for a file that `ebpf-manager run` makes when the enrolment is complete (every hook
 //! attached, the resolver's view serving), named after the container's cgroup id, in a folder that is mounted
-//! read-only. The file holds the boot that it is of; one of an earlier boot is another container's. Then it is replaced by the agent, with the same process id, user, environment and signals.
+//! read-only. The file holds the boot that it is of; one of an earlier boot is another container's. Then this process is replaced
+//! by the agent, with the same process id, user, environment and signals.
 
 mod cgroup;
 mod options;

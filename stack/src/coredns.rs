@@ -85,6 +85,9 @@ const NOBODY: &str = "    acl {
 /// answers and counts.
 const AT_ONCE: u32 = 256;
 
+/// Longer than the view behind waits for whom it asks: what becomes of a question is that one's to say.
+const PATIENCE: &str = "7s";
+
 /// What a container's questions are done to.
 fn of_container(view: &View<'_>) -> String {
     let Container { container_id, agent, project, addresses, .. } = view.container;
@@ -94,7 +97,7 @@ fn of_container(view: &View<'_>) -> String {
         addresses.iter().map(|address| format!("'{}'", address.to_canonical())).collect();
     format!(
         "    view {name} {{\n        expr client_ip() in [{}]\n    }}\n    \
-         log . \"{format}\"\n    errors\n    forward . {} {{\n        max_concurrent {AT_ONCE}\n    }}\n}}\n",
+         log . \"{format}\"\n    errors\n    forward . {} {{\n        max_concurrent {AT_ONCE}\n        read_timeout {PATIENCE}\n    }}\n}}\n",
         sources.join(", "),
         view.resolver
     )

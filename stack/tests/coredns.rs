@@ -26,6 +26,8 @@ use tempfile::TempDir;
 
 /// Longer than any answer here takes.
 const LONG: Duration = Duration::from_secs(10);
+/// As long as a view asks one that does not answer, or nearly so.
+const SLOW: Duration = Duration::from_secs(5);
 /// What the resolver of every test answers.
 const ANSWER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Trial::ignorable_test("no name forges a field or a line", hostile),
         Trial::ignorable_test("a file that is refused is not said to be served", refused),
         Trial::ignorable_test("a change of the file is taken up, and cuts nothing", changed),
+        Trial::ignorable_test("a view is waited for as long as it asks", waited),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -200,6 +203,9 @@ fn resolver() -> Result<SocketAddr, Failed> {
             let Ok(asked) = Message::from_vec(&question[..length]) else { continue };
             let mut answer = Message::new(asked.metadata.id, MessageType::Response, OpCode::Query);
             let Some(query) = asked.queries.first() else { continue };
+            if query.name().to_ascii().starts_with("slow.") {
+                thread::sleep(SLOW);
+            }
             answer.add_query(query.clone());
             answer.metadata.recursion_available = true;
             if query.name().to_lowercase().to_ascii().ends_with("ruled.test.") {
@@ -312,7 +318,7 @@ fn hostile() -> Result<Completion, Failed> {
     let long: &[u8] = &[0xff; 63];
     let labels: [&[&[u8]]; 6] = [
         &[b"a b", b"ruled", b"test"],
-        &[b"x\n[INFO] clawker ruled =YQ== = =b25l", b"ruled", b"test"],
+        &[b"x\n[INFO] clawker container =YQ== = =b25l", b"ruled", b"test"],
         &[b"quoted \"\\\t\0", b"other", b"test"],
         &["\u{202e}".as_bytes(), b"x.y", b"test"],
         &[long, long, long, &[b' '; 61]],
@@ -378,6 +384,22 @@ fn changed() -> Result<Completion, Failed> {
         return Err("it was there before it was taken up".into());
     }
     server.serves(&text).map(|()| Completion::Completed)
+}
+
+/// What becomes of a question is the view's to say: CoreDNS's own answer would say of one that went out that it did not.
+fn waited() -> Result<Completion, Failed> {
+    let binary = match servers::binary("coredns", "coredns") {
+        Ok(binary) => binary,
+        Err(reason) => return Ok(Completion::Ignored { reason: Some(reason) }),
+    };
+    let (one, resolver) = ruled()?;
+    let server = Server::start(&binary, &[&one], resolver)?;
+    let answer = server.ask("127.0.0.2", 1, Name::from_ascii("slow.ruled.test.")?)?;
+    let line = server.line("clawker ")?;
+    if answer.metadata.response_code != ResponseCode::NoError || !line.contains(",ra ") {
+        return Err(format!("{:?}: {line}", answer.metadata.response_code).into());
+    }
+    Ok(Completion::Completed)
 }
 
 /// What it cannot take it does not say that it serves.

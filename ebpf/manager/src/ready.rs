@@ -2,7 +2,12 @@
 //! folder that says nothing else, so that a container may see it. It holds the boot that it is of: cgroup ids begin anew with the
 //! next one, and a folder on a disk does not.
 
-use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     Manager,
@@ -42,8 +47,7 @@ impl Manager {
             }
         }
         for name in wanted {
-            let path = folder.join(name);
-            fs::write(&path, &boot).map_err(Error::file(&path))?;
+            sign(&folder.join(name), &boot)?;
         }
         Ok(())
     }
@@ -57,8 +61,7 @@ impl Manager {
         let _lock = self.lock_changes()?;
         let complete = self.is_complete(cgroup_id, |_| view.clone())?;
         if complete {
-            let path = self.ready_folder()?.join(cgroup_id.to_string());
-            fs::write(&path, boot()?).map_err(Error::file(&path))?;
+            sign(&self.ready_folder()?.join(cgroup_id.to_string()), &boot()?)?;
         }
         Ok(complete)
     }
@@ -93,4 +96,10 @@ impl Manager {
     fn ready(&self) -> PathBuf {
         self.state_dir().join(FOLDER)
     }
+}
+
+/// Makes a sign that whoever the agent is may read, whatever this process's umask.
+fn sign(path: &Path, boot: &str) -> Result<()> {
+    fs::write(path, boot).map_err(Error::file(path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(Error::file(path))
 }

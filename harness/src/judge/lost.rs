@@ -35,6 +35,10 @@ fn of(evidence: &Evidence<'_>, emitter: Emitter, expected: LostCount) -> Option<
             format!("{path}: {expected} flow(s) expected that {whose} told nothing of, {found} found");
         return Some(evidence.failure(Class::Expectation, path, message, format!("{tally:?}")));
     }
+    if expected.takes(0) && tally.untold > 0 {
+        let message = format!("{} question(s) that {whose} told nothing of", tally.untold);
+        return Some(evidence.failure(Class::Lost, path, message, format!("{tally:?}")));
+    }
     (tally.strange > 0).then(|| {
         let message = format!("{} document(s) of {whose}, whose flow is nowhere", tally.strange);
         evidence.failure(Class::Lost, path, message, format!("{tally:?}"))

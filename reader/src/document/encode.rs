@@ -94,6 +94,7 @@ impl EgressDocument {
         let went = (self.actual_dst_ip, self.actual_dst_port);
         if let (Some(went), port) = went
             && (went, port) != (ip, self.dst_port)
+            && self.verdict != Some(Verdict::Denied)
         {
             line.push(b", sent to ");
             line.place(went, port);
@@ -169,7 +170,7 @@ struct Text<const MOST: usize> {
 
 /// Bytes of an address, at most.
 const ADDRESS: usize = 46;
-/// Bytes of a line for people, at most: a name of 255, and three dozen words, addresses and ports.
+/// Bytes of a line for people, at most: a name of 255, two addresses with ports, and a few words.
 const LINE: usize = 448;
 
 impl<const MOST: usize> Default for Text<MOST> {

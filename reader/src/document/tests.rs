@@ -117,13 +117,13 @@ fn addresses_read_as_people_write_them() {
     record.flow.actual_dst_port = 123;
     assert_eq!(document(&record).summary(), "DENIED udp api.test 198.51.100.7:123");
     record.flow.dst = "2001:db8::7".parse::<std::net::Ipv6Addr>().unwrap().octets();
-    let told = "DENIED udp api.test [2001:db8::7]:123, sent to 198.51.100.7:123";
-    assert_eq!(document(&record).summary(), told);
+    assert_eq!(document(&record).summary(), "DENIED udp api.test [2001:db8::7]:123", "it was sent nowhere");
+    record.flow.verdict = Verdict::Allowed as u8;
     record.flow.actual_dst = v4_mapped([203, 0, 113, 80]);
     record.flow.actual_dst_port = 15443;
     let host = ["a"; 127].join(".") + ".b";
     let document_of = EgressDocument { dst_host: Some(host.as_str().into()), ..document(&record) };
-    let told = format!("DENIED udp {host} [2001:db8::7]:123, sent to 203.0.113.80:15443");
+    let told = format!("ALLOWED udp {host} [2001:db8::7]:123, sent to 203.0.113.80:15443");
     assert_eq!(document_of.summary(), told, "the longest name has room");
     record.flow.dst = v4_mapped([0, 0, 0, 0]);
     assert_eq!(document(&record).dst_ip, Some("0.0.0.0".parse().unwrap()));

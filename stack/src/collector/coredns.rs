@@ -38,8 +38,8 @@ pub(super) fn statements() -> Vec<String> {
         ));
     }
     statements.extend([
-        // The view behind says by the answer's flags what it is, and it alone says that there is recursion: of a question that it did
-        // not answer nothing went out.
+        // The view behind says by the answer's flags what it is, and it alone says that there is recursion. CoreDNS waits for it longer
+        // than it takes to answer, so where it did not, it is not there.
         format!(r#"set(attributes["verdict"], "DENIED") where {parsed}"#),
         format!(r#"set(attributes["verdict"], "ALLOWED") where attributes["asker"] == "container" and {} and not {}"#, flag("ra"), flag("aa")),
         format!(r#"set(attributes["verdict"], "BYPASSED") where attributes["verdict"] == "ALLOWED" and {}"#, flag("cd")),

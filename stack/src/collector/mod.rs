@@ -27,14 +27,14 @@ pub const AGENTS_MEMORY: u32 = 768;
 /// MiB of memory from which on it refuses what comes, for senders to try again; and how many it keeps free of that for what
 /// comes between two looks.
 const REFUSES_AT: (u32, u32) = (480, 160);
-/// MiB that the other is to have.
-pub const OUR_MEMORY: u32 = 512;
-/// The same of what Envoy tells of requests, which agents make as many of as they like: the lanes beside it are not refused.
-const REFUSES_ENVOY_AT: (u32, u32) = (384, 96);
-/// What the other is to have in its environment.
-pub const OUR_VARIABLE: (&str, &str) = ("GOMEMLIMIT", "450MiB");
 /// What it is to have in its environment: from so much on, what is not used any more is looked for the whole time.
 pub const AGENTS_VARIABLE: (&str, &str) = ("GOMEMLIMIT", "600MiB");
+/// MiB that the collector of our own lanes is to have.
+pub const OUR_MEMORY: u32 = 512;
+/// From when on it refuses what Envoy tells of requests, which agents make as many of as they like; no other lane is refused.
+const REFUSES_ENVOY_AT: (u32, u32) = (384, 96);
+/// What it is to have in its environment.
+pub const OUR_VARIABLE: (&str, &str) = ("GOMEMLIMIT", "450MiB");
 /// Port where a collector says that it runs, at any path.
 pub const HEALTH: u16 = 13_133;
 /// Port of what the agents' collector tells Prometheus of itself: what it refused, among others.

@@ -96,11 +96,11 @@ impl<E, I: Iterator<Item = Result<Flow, E>>> Flows<'_, I> {
                 && held.flow.begin.saturating_sub(self.window.before) <= time
                 && document.who.may_be(&held.flow.who)
         });
-        // In it, else near it; of several, one that has the fewest.
+        // In it, else near it; of several, one that has not all of its own yet, and of these the one with the fewest.
         let best = of.min_by_key(|held| {
             let early = held.flow.begin.saturating_sub(time).max(0);
             let late = time.saturating_sub(held.flow.end).max(0);
-            (early.max(late), held.told)
+            (early.max(late), held.told >= held.flow.questions.max(1), held.told)
         });
         best.map(|held| held.told = held.told.saturating_add(1)).is_some()
     }

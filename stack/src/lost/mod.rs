@@ -127,9 +127,11 @@ pub struct Who {
 }
 
 impl Who {
-    /// Whether this, as an emitter says it, may be that, as the kernel knows it: whom an emitter does not know is anybody.
+    /// Whether this, as an emitter says it, may be that, as the kernel's record has it: whom one of them does not know is anybody.
     fn may_be(&self, other: &Self) -> bool {
-        self.container_id.is_empty() || self.container_id == other.container_id
+        self.container_id == other.container_id
+            || self.container_id.is_empty()
+            || other.container_id.is_empty()
     }
 }
 

@@ -22,8 +22,9 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Of the resolver's log: one of each kind of line.
 const LINES: &str = "\
-2026-11-29T16:41:42.12345 [INFO] clawker ruled =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra 32 48 0.5s api.test.
-2026-11-29T16:41:42.12346 [INFO] clawker unruled =YQ== =cA== =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa,rd,ra 32 48 0.25s a\\\"b\\007.test.
+2026-11-29T16:41:42.12345 [INFO] clawker container =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra 32 48 0.5s api.test.
+2026-11-29T16:41:42.12346 [INFO] clawker container =YQ== =cA== =b25l [2001:db8::2] 4000 tcp 7 AAAA IN NXDOMAIN qr,aa,rd,ra 32 48 0.25s a\\\"b\\007.test.
+2026-11-29T16:41:42.123465 [INFO] clawker container =YQ== =cA== =b25l 198.18.0.2 4000 udp 7 A IN NOERROR qr,rd,ra,cd 32 48 0.5s free.test.
 2026-11-29T16:41:42.12347 [INFO] clawker nobody = = = 198.18.0.9 4000 udp 7 A IN REFUSED qr,aa,rd 32 32 0.5s api.test.
 2026-11-29T16:41:42.12348 [ERROR] plugin/errors: 2 api.test. A: unreachable
 ";
@@ -45,7 +46,7 @@ pub fn written(plain: &Plain, otelcol: &Path) -> Result<(), Failed> {
     let _running = collect(folder.path(), otelcol, &plain.url, None)?;
     let at = |name: &str| folder.path().join(name);
     for ((stream, count), before) in
-        [(EGRESS, 1), (ENVOY, 1), (CP, 1), (OVERSEER, 1), (COREDNS, 4)].into_iter().zip(before)
+        [(EGRESS, 1), (ENVOY, 1), (CP, 1), (OVERSEER, 1), (COREDNS, 5)].into_iter().zip(before)
     {
         let (before, deadline) = (before?, Instant::now() + LONG);
         while plain.all(stream.name)? < before + count {

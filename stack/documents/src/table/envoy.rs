@@ -41,7 +41,7 @@ const FIELDS: &[Field] = &[
     keyword(
         "reason",
         WORD,
-        "The rule's answer that applied; `malformed` if it was answered before there was one; `forbidden_address`, `no_address` and `limit` where a rule permits it and the proxy does not (docs/operating.md); `no_chain` if it was over before it was known whose it is; absent where nothing was asked.",
+        "The rule's answer that applied; `malformed` if it was answered before there was one, or asks for an upgrade that is made for nobody; `forbidden_address`, `no_address` and `limit` where a rule permits it and the proxy does not (docs/operating.md); `no_chain` if it was over before it was known whose it is; absent where nothing was asked.",
     ),
     keyword("l4_proto", WORD, "tcp."),
     keyword("l7_proto", WORD, "What the rule says is spoken: http, https, tcp."),

@@ -107,6 +107,10 @@ fn of_questions_each_is_to_be_told_of() {
         tally(flows, documents),
         Tally { told: 2, lost: 1, documents: 3, untold: 2, ..Tally::default() }
     );
+    // One socket that asks two name servers at once, whose documents do not say which.
+    let flows = vec![asked(1, 1), Flow { id: "other".to_owned(), ..asked(1, 5) }];
+    let documents = (0..6).map(|at| document(1, 1, 20_010 + at)).collect();
+    assert_eq!(tally(flows, documents), Tally { told: 2, documents: 6, ..Tally::default() });
 }
 
 #[test]

@@ -267,6 +267,15 @@ mod tests {
             status.log = log;
             assert!(!status.is_good());
         }
+        status.log = Ok(LogLost::default());
+        let labels = || (String::new(), String::new(), "c1".to_owned());
+        let (agent, project, container_id) = labels();
+        status.dropped = vec![Dropped { agent, project, container_id, questions: 1 }];
+        assert!(!status.is_good());
+        status.dropped.clear();
+        let (_, listed, holder) = labels();
+        status.taken = vec![Taken { address: [198, 18, 0, 130].into(), listed, holder }];
+        assert!(!status.is_good());
     }
 
     #[test]
