@@ -97,7 +97,7 @@ fn of_container(view: &View<'_>) -> String {
         addresses.iter().map(|address| format!("'{}'", address.to_canonical())).collect();
     format!(
         "    view {name} {{\n        expr client_ip() in [{}]\n    }}\n    \
-         log . \"{format}\"\n    errors\n    forward . {} {{\n        max_concurrent {AT_ONCE}\n        read_timeout {PATIENCE}\n    }}\n}}\n",
+         log . \"{format}\"\n    errors {{\n        consolidate 1m \".*\"\n    }}\n    forward . {} {{\n        max_concurrent {AT_ONCE}\n        read_timeout {PATIENCE}\n    }}\n}}\n",
         sources.join(", "),
         view.resolver
     )

@@ -217,6 +217,7 @@ fn transformed() -> Result<Completion, Failed> {
         permitted(&[("response_flags", "UH")]),
         vec![("verdict", "-"), ("sent", "0"), ("response_code_details", "overload"), ("response_flags", "-")],
         permitted(&details("upgrade_failed", "-")),
+        permitted(&details("http1.codec_error", "DPE")),
         permitted(&details("cluster_not_found", "NC")),
         // It was ended on the way: what was sent went out.
         vec![

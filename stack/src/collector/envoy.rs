@@ -82,8 +82,8 @@ fn nowhere() -> Vec<String> {
         // None at all; of a connection, it is not told whether there were such.
         ("no_address", format!("{asked} and {}", flags("DF"))),
         ("no_address", format!("not ({asked}) and {}", flags("UH"))),
-        // It asks for what the proxy speaks with nobody, or for what it is just about to serve.
-        ("malformed", details("^upgrade_failed$")),
+        // It is no request after all, or asks for what the proxy speaks with nobody; or for what it is just about to serve.
+        ("malformed", details(r"^(upgrade_failed|http1\\.codec_error)$")),
         ("no_address", flags("NC")),
         // The container has more under way than one may, or the proxy no memory.
         ("limit", format!("{} or {}", flags("UO"), details(OVERFLOWS))),

@@ -75,7 +75,7 @@ fn host<'r>(rule: &'r Rule, cluster: &str, taken: &mut BTreeSet<(&'r Destination
     Some(json!({
         "name": format!("{} {}", rule.dst(), rule.ports()),
         "domains": domains,
-        "request_headers_to_remove": if rule.path_rules().is_empty() { [].as_slice() } else { &PATHS },
+        "request_headers_to_remove": if rule.path_rules().is_empty() { Vec::new() } else { headers() },
         "routes": routes(rule, cluster),
     }))
 }
@@ -83,8 +83,23 @@ fn host<'r>(rule: &'r Rule, cluster: &str, taken: &mut BTreeSet<(&'r Destination
 /// Paths that a host may read otherwise than they are compared: parameters of a part, which some leave out, also escaped, and
 /// what is escaped twice.
 const OTHERWISE_READ: &str = "[^?#]*(;|%3[Bb]|%25).*";
-/// Headers that some hosts take the path from. Those that are programs of their own cannot tell `-` from `_`.
-const PATHS: [&str; 4] = ["x-original-url", "x-rewrite-url", "x_original_url", "x_rewrite_url"];
+/// Headers that some hosts take the path from.
+const PATHS: [[&str; 3]; 5] = [
+    ["x", "original", "url"],
+    ["x", "rewrite", "url"],
+    ["x", "override", "url"],
+    ["x", "original", "uri"],
+    ["x", "forwarded", "uri"],
+];
+
+/// The same with each of `-` and `_`, which hosts that are programs of their own cannot tell apart.
+fn headers() -> Vec<String> {
+    let each = |[x, how, what]: [&str; 3]| {
+        [('-', '-'), ('-', '_'), ('_', '-'), ('_', '_')]
+            .map(|(one, other)| format!("{x}{one}{how}{other}{what}"))
+    };
+    PATHS.into_iter().flat_map(each).collect()
+}
 
 /// The longest path first, since Envoy takes the first that fits.
 fn routes(rule: &Rule, cluster: &str) -> Vec<Value> {
