@@ -14,7 +14,7 @@ use manager::{EnrolRequest, LoadOptions, Manager, Program, ResolverAddresses};
 
 struct Loaded {
     manager: Manager,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
     cgroup: PathBuf,
 }
 
@@ -40,7 +40,7 @@ fn load(name: &str) -> Loaded {
     };
     let cgroup = cgroup2().join(format!("clawker-test-{}-{name}", process::id()));
     fs::create_dir(&cgroup).unwrap();
-    Loaded { manager: Manager::load(&options).unwrap(), _state: state, cgroup }
+    Loaded { manager: Manager::load(&options).unwrap(), state, cgroup }
 }
 
 #[test]
@@ -102,6 +102,7 @@ fn refuses_what_is_loaded_already() {
     let loaded = load("twice");
     let again = LoadOptions {
         pin_dir: format!("/sys/fs/bpf/clawker-test-{}-twice", process::id()).into(),
+        state_dir: loaded.state.path().to_owned(),
         ..LoadOptions::default()
     };
     assert!(Manager::load(&again).unwrap_err().to_string().contains("pinned at"));
