@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use stack::store::Store;
-
-use super::{Outcome, settings::Settings, store, unless_closed};
+use super::{Outcome, store, unless_closed};
 
 /// Writes them on standard output as JSON, the oldest first.
 pub fn export(
@@ -17,10 +15,7 @@ pub fn export(
     stream: &str,
     since: Option<Duration>,
 ) -> anyhow::Result<Outcome> {
-    let store = match url {
-        Some(url) => Store::new(url, None, None)?,
-        None => store::of(&Settings::needed(folder)?)?,
-    };
+    let store = store::at(folder, url)?;
     let mut out = BufWriter::new(io::stdout().lock());
     for document in store.export(stream, since)? {
         let written = serde_json::to_writer(&mut out, &document?).map_err(io::Error::from);

@@ -5,10 +5,10 @@ use std::{path::Path, time::Duration};
 use serde_json::{Map, json};
 use stack::{
     lost::{Emitter, Lost},
-    store::{Asked, Store},
+    store::Asked,
 };
 
-use super::{Outcome, say, settings::Settings, store};
+use super::{Outcome, say, store};
 
 /// What the table's words mean.
 const WORDS: &str = "\
@@ -19,10 +19,7 @@ documents: whose flow is there. UNTOLD: questions over UDP beyond these, of flow
 
 /// Compares what the kernel handed to the proxy and the resolver with what they told.
 pub fn lost(folder: &Path, url: Option<&str>, since: Duration, json: bool) -> anyhow::Result<Outcome> {
-    let store = match url {
-        Some(url) => Store::new(url, None, None)?,
-        None => store::of(&Settings::needed(folder)?)?,
-    };
+    let store = store::at(folder, url)?;
     let asked = Asked { since, ..Asked::default() };
     let found: Vec<(Emitter, Lost)> = Emitter::ALL
         .into_iter()

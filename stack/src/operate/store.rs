@@ -11,6 +11,14 @@ pub fn of(settings: &Settings) -> anyhow::Result<Store> {
     Ok(Store::new(&configure::store_url(settings), None, None)?)
 }
 
+/// That at `url`, or of the stack in `folder`.
+pub fn at(folder: &Path, url: Option<&str>) -> anyhow::Result<Store> {
+    match url {
+        Some(url) => Ok(Store::new(url, None, None)?),
+        None => of(&Settings::needed(folder)?),
+    }
+}
+
 /// Does what the retention policy would, where the store has nothing that carries one out. Where it has, a policy that
 /// somebody changed may keep documents for longer than these settings say.
 pub fn keep(folder: &Path) -> anyhow::Result<Outcome> {
