@@ -103,6 +103,10 @@ pub(crate) fn populated(cgroup_id: u64) -> Result<Option<PathBuf>> {
     if folders.is_empty() {
         return Err(Error::file(mounts)(io::Error::new(ErrorKind::NotFound, "no cgroup v2 is mounted")));
     }
+    for root in &folders {
+        // One that cannot be looked into, also by its escaped name, says nothing of who is in it.
+        fs::metadata(root).map_err(Error::file(root))?;
+    }
     while let Some(folder) = folders.pop() {
         let Some(metadata) = there(&folder, fs::metadata(&folder))? else { continue };
         if metadata.ino() == cgroup_id {
